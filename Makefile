@@ -1,0 +1,59 @@
+# make demo    run the birthday campaign on made-up profiles against the sandbox partner
+# make test    run the tests
+# make lint    ruff: rules and format
+# make types   mypy, strict
+# make format  let ruff rewrite
+# make bench   measure where a run's time goes
+# make samples write the made-up profiles
+# make sandbox serve the sandbox partner by itself
+# make clean   remove everything that these made
+
+.DEFAULT_GOAL := demo
+.PHONY: demo test lint types format bench samples sandbox clean
+
+# The first Python that will do; PYTHON=... chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+
+# Prefect's database and results stay in this folder, apart from any other Prefect of this user.
+export PREFECT_HOME ?= $(CURDIR)/.prefect
+export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
+
+# DATE=2027-02-28 runs another day; SANDBOX=flaky (slow, down, html, ...) shows a failure.
+demo: .venv/installed
+	@$(BIN)/python -m flows.birthday_coupons $(if $(DATE),--date $(DATE)) $(if $(SANDBOX),--sandbox $(SANDBOX))
+
+test: .venv/installed
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed
+	$(BIN)/python tests/benchmarks/bench_run.py
+
+samples: .venv/installed
+	$(BIN)/python -m deployments.sandbox.profiles
+
+sandbox: .venv/installed
+	$(BIN)/python -m deployments.sandbox $(if $(SANDBOX),--behaviour $(SANDBOX))
+
+clean:
+	rm -rf .venv .prefect samples outbox .mypy_cache .pytest_cache .ruff_cache
+
+.venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv is needed: install one, or name it with PYTHON=..."; exit 1; }
+	@echo "Setting up .venv with $$($(PYTHON) --version); this takes about a minute, once."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
