@@ -1,0 +1,303 @@
+"""Every expected failure: its class, code, sentence and remedy.
+
+CampaignError
+├── ConfigurationError        CMP-100      a setting is missing or wrong
+├── SourceMissing             CMP-110      a file that should be read is not there
+├── SourceUnreadable          CMP-111      a file is there but cannot be read as what it should be
+├── ColumnsMissing            CMP-112      a table lacks columns that an activity needs
+├── FilterInvalid             CMP-113      a filter is not an SQL condition over the table's columns
+├── ColumnTaken               CMP-114      a column that an activity would add is there already
+├── CardinalityViolated       CMP-120      a relation has more, or fewer, rows for a key than it allows
+├── KeyTypesDiffer            CMP-121      the columns of a relation are of different types
+├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
+├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
+├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
+└── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
+    ├── RequestTooLarge       WKF-560250
+    ├── ResponseTooLarge      WKF-560239
+    ├── UrlUnparsable         WKF-560245
+    ├── UrlNotSecure          WKF-560238
+    ├── HostNotAllowed        WKF-560244
+    ├── RequestBodyInvalid    WKF-560249
+    ├── HeaderNameInvalid     WKF-560246
+    ├── HeaderNameReserved    WKF-560248
+    ├── HeaderValueInvalid    WKF-560247
+    ├── ResponseShapeInvalid  WKF-560240
+    ├── ResponseMalformed     WKF-560241
+    └── RequestFailed         WKF-560246
+        ├── StatusRefused             the partner answered with a status other than 2xx
+        ├── ContentTypeRefused        the answer is not application/json
+        ├── CertificateInvalid        the partner's certificate does not verify
+        ├── PartnerUnreachable        no connection, or it broke
+        └── DeadlineExceeded          the exchange took longer than its limit in all
+
+A class says `sentence` and `remedy` as formats of its facts; `str(error)` is both and the code, so whoever
+prints the error prints all that a user needs. Raise with the facts: `SourceMissing(what=..., path=...)`.
+"""
+
+from typing import Any, ClassVar
+
+RETRYABLE_STATUSES = frozenset({408, 425, 429})
+"""Client-side statuses that a later attempt can mend; every 5xx is retryable too."""
+
+
+class CampaignError(Exception):
+    """An expected failure. Ends a run with one sentence and a remedy, never with a stack trace.
+
+    Facts given by keyword fill `sentence` and `remedy`, and stay readable in `facts`. A ready message may be
+    given instead: Prefect and pickle rebuild stored errors that way.
+    """
+
+    code: ClassVar[str] = "CMP-000"
+    sentence: ClassVar[str] = "{reason}"
+    remedy: ClassVar[str] = ""
+
+    def __init__(self, message: str | None = None, /, **facts: Any) -> None:  # noqa: ANN401
+        self.facts = facts
+        if message is None:
+            text = " ".join(part for part in (self.sentence, self.remedy) if part)
+            message = f"{text.format(**facts)} ({self.code})"
+        super().__init__(message)
+
+
+class ConfigurationError(CampaignError):
+    """A setting is missing or wrong."""
+
+    code = "CMP-100"
+    sentence = "The setting {setting} is not usable: {reason}."
+    remedy = "Set it in the environment or in .env; .env.example describes every setting."
+
+
+class SourceMissing(CampaignError):
+    """A file that should be read is not there."""
+
+    code = "CMP-110"
+    sentence = "The {what} '{path}' does not exist."
+    remedy = "Set {setting} to a file that does{hint}."
+
+
+class SourceUnreadable(CampaignError):
+    """A file is there but cannot be read as what it should be."""
+
+    code = "CMP-111"
+    sentence = "The {what} '{path}' cannot be read: {reason}."
+    remedy = "{cure}"
+
+
+class ColumnsMissing(CampaignError):
+    """A table lacks columns that an activity needs."""
+
+    code = "CMP-112"
+    sentence = "{activity} needs the column(s) {missing}, and {where} has only {present}."
+    remedy = "{cure}"
+
+
+class FilterInvalid(CampaignError):
+    """A filter is not an SQL condition over the table's columns."""
+
+    code = "CMP-113"
+    sentence = "The filter {filter!r} is not an SQL condition: {reason}."
+    remedy = "Write it over the columns {present}."
+
+
+class ColumnTaken(CampaignError):
+    """A column that an activity would add is there already."""
+
+    code = "CMP-114"
+    sentence = "{activity} cannot add the column '{name}': the table has one of that name."
+    remedy = "Choose another name."
+
+
+class CardinalityViolated(CampaignError):
+    """A relation has more, or fewer, rows for a key than it allows."""
+
+    code = "CMP-120"
+    sentence = "'{name}' has {rows} rows for {key}; the relation allows {cardinality}."
+    remedy = "Deduplicate '{name}' on {columns} first, or correct its source."
+
+
+class KeyTypesDiffer(CampaignError):
+    """The columns of a relation are of different types."""
+
+    code = "CMP-121"
+    sentence = "'{name}' cannot be linked: '{here}' is {here_type} and '{there}' is {there_type}."
+    remedy = "Give both the same type."
+
+
+class TemplatesUnreadable(CampaignError):
+    """A template file is missing or is not text."""
+
+    code = "CMP-130"
+    sentence = "The template '{path}' cannot be read: {reason}."
+    remedy = "Put a UTF-8 text file there, or set CAMPAIGN_TEMPLATES__FOLDER to the folder that has it."
+
+
+class TemplatesInvalid(CampaignError):
+    """Templates with errors, each listed with file and line."""
+
+    code = "CMP-131"
+    sentence = "The templates in '{folder}' have {count} error(s): {errors}."
+    remedy = "Correct them; nothing was rendered."
+
+
+class OutboxUnwritable(CampaignError):
+    """The outbox folder cannot be written."""
+
+    code = "CMP-140"
+    sentence = "The outbox '{path}' cannot be written: {reason}."
+    remedy = (
+        "Free or open it, or set CAMPAIGN_OUTBOX__FOLDER to another folder, and run again: nothing is sent twice."
+    )
+
+
+class ApiError(CampaignError):
+    """The External API activity failed. `retryable` says whether a later attempt could mend it."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed if it is made again."""
+        return bool(self.facts.get("retryable", False))
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the partner asked to wait before the next attempt, if it did."""
+        seconds = self.facts.get("retry_after")
+        return None if seconds is None else float(seconds)
+
+
+class RequestTooLarge(ApiError):
+    """The request body is over the endpoint's limit."""
+
+    code = "WKF-560250"
+    sentence = "API request body exceeded limit: {size} bytes for '{url}', {limit} allowed."
+    remedy = "Send fewer rows or columns; for data about single profiles use Transfer file and Load file instead."
+
+
+class ResponseTooLarge(ApiError):
+    """The decoded answer is over the endpoint's limit."""
+
+    code = "WKF-560239"
+    sentence = "API response exceeded limit: '{url}' answered with more than {limit} bytes."
+    remedy = "Ask the partner for less, or raise the endpoint's max_response_bytes."
+
+
+class UrlUnparsable(ApiError):
+    """The endpoint's URL is not a URL."""
+
+    code = "WKF-560245"
+    sentence = "API URL could not be parsed: '{url}' {reason}."
+    remedy = "Write it as https://host/path."
+
+
+class UrlNotSecure(ApiError):
+    """The endpoint's URL is not https."""
+
+    code = "WKF-560238"
+    sentence = "API URL must be a secure URL: '{url}' does not begin with https://."
+    remedy = "Use the partner's https address."
+
+
+class HostNotAllowed(ApiError):
+    """The host is localhost, an IP literal, or has an address that is not public."""
+
+    code = "WKF-560244"
+    sentence = "API URL host must not be 'localhost', or IP address literal, or a private address: {reason}."
+    remedy = (
+        "Use the partner's public name; to allow this host all the same, name it in"
+        " CAMPAIGN_NETWORK__ALLOWED_HOSTS."
+    )
+
+
+class RequestBodyInvalid(ApiError):
+    """The rows or parameters cannot be written as JSON."""
+
+    code = "WKF-560249"
+    sentence = "Failed to create the request body JSON ({part}): {reason}."
+    remedy = "Correct the endpoint's inbound mapping."
+
+
+class HeaderNameInvalid(ApiError):
+    """A request header's name breaks the HTTP grammar."""
+
+    code = "WKF-560246"
+    sentence = "HTTP header key is bad: {name!r}."
+    remedy = "Use letters, digits and hyphens."
+
+
+class HeaderNameReserved(ApiError):
+    """A request header that the activity sets itself."""
+
+    code = "WKF-560248"
+    sentence = "HTTP header key is not allowed: {name!r} is set by the activity itself."
+    remedy = "Remove it from the endpoint's headers."
+
+
+class HeaderValueInvalid(ApiError):
+    """A request header's value breaks the HTTP grammar. The value is a secret and is not shown."""
+
+    code = "WKF-560247"
+    sentence = "HTTP header value is bad: that of {name!r} has characters that a header cannot carry."
+    remedy = "Use visible ASCII without line breaks."
+
+
+class ResponseShapeInvalid(ApiError):
+    """The answer is JSON, but not of the recorded shape."""
+
+    code = "WKF-560240"
+    sentence = "JSON payload has bad property: {reason}."
+    remedy = "Ask the partner what changed, or correct the endpoint's outbound mapping."
+
+
+class ResponseMalformed(ApiError):
+    """The answer is not JSON."""
+
+    code = "WKF-560241"
+    sentence = "Malformed JSON or unacceptable format: '{url}' {reason}."
+    remedy = "Ask the partner for a JSON answer (RFC 8259, UTF-8)."
+
+
+class RequestFailed(ApiError):
+    """The exchange with the partner failed."""
+
+    code = "WKF-560246"
+
+
+class StatusRefused(RequestFailed):
+    """The partner answered with a status other than 2xx."""
+
+    sentence = "The API '{url}' failed (reason: 'HTTP - {status}')."
+    remedy = "{cure}"
+
+    @property
+    def retryable(self) -> bool:
+        """5xx, 408, 425 and 429 may pass; other statuses will not."""
+        status = int(self.facts["status"])
+        return status >= 500 or status in RETRYABLE_STATUSES
+
+
+class ContentTypeRefused(RequestFailed):
+    """The answer is not application/json."""
+
+    sentence = "The API '{url}' failed (reason: Content-Type is {content_type!r}, not application/json)."
+    remedy = "Check the address: a login or error page is usually HTML."
+
+
+class CertificateInvalid(RequestFailed):
+    """The partner's certificate does not verify."""
+
+    sentence = "The API '{url}' failed (reason: its certificate does not verify: {reason})."
+    remedy = "Check the address; for a private certificate authority name its file in the endpoint's ca_file."
+
+
+class PartnerUnreachable(RequestFailed):
+    """No connection to the partner, or it broke."""
+
+    sentence = "The API '{url}' failed (reason: {reason})."
+    remedy = "Check the address and that the partner is up."
+
+
+class DeadlineExceeded(RequestFailed):
+    """The whole exchange took longer than the endpoint's limit."""
+
+    sentence = "The API '{url}' failed (reason: no complete answer within {seconds:g} seconds)."
+    remedy = "Ask the partner, or raise the endpoint's timeout_seconds."

@@ -1,0 +1,68 @@
+import logging
+import pickle
+
+import pytest
+from prefect.serializers import JSONSerializer
+
+from tasks import errors
+from tasks.errors import CampaignError, PartnerUnreachable, SourceMissing, StatusRefused
+from tasks.run_log import RUN_LOGGERS, install_filters
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CampaignError)]
+
+
+def test_every_error_is_drawn_in_the_hierarchy_with_its_code() -> None:
+    drawing = errors.__doc__ or ""
+    for kind in KINDS:
+        assert kind.__name__ in drawing
+        if kind.code not in ("CMP-000", "WKF-560246"):
+            (line,) = [line for line in drawing.splitlines() if f" {kind.__name__} " in f"{line} "]
+            assert kind.code in line
+
+
+def test_a_sentence_names_the_thing_and_the_remedy() -> None:
+    error = SourceMissing(what="profile file", path="p.csv", setting="CAMPAIGN_PROFILES__PATH", hint="")
+    assert str(error) == (
+        "The profile file 'p.csv' does not exist. Set CAMPAIGN_PROFILES__PATH to a file that does. (CMP-110)"
+    )
+
+
+def test_an_error_survives_storage_and_other_processes() -> None:
+    error = PartnerUnreachable(url="https://a.example/", reason="refused", retryable=True)
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.retryable) == (PartnerUnreachable, str(error), True)
+    stored = JSONSerializer().loads(JSONSerializer().dumps(error))
+    assert (type(stored), str(stored)) == (PartnerUnreachable, str(error))
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [(400, False), (401, False), (404, False), (408, True), (422, False), (425, True), (429, True), (500, True)],
+)
+def test_only_statuses_that_pass_are_retried(status: int, retryable: bool) -> None:
+    assert StatusRefused(url="u", status=status, cure="").retryable is retryable
+
+
+def logged(logger_name: str, error: Exception) -> logging.LogRecord:
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    logger = logging.getLogger(logger_name)
+    logger.addHandler(handler)
+    try:
+        raise error
+    except Exception:
+        logger.exception("Encountered exception during execution: %r", error)
+    finally:
+        logger.removeHandler(handler)
+    return records[0]
+
+
+@pytest.mark.parametrize("logger_name", RUN_LOGGERS)
+def test_an_expected_failure_is_logged_as_its_sentence_and_a_bug_with_its_trace(logger_name: str) -> None:
+    install_filters()
+    expected = logged(logger_name, StatusRefused(url="https://a.example/", status=503, cure="Wait."))
+    assert expected.getMessage() == "The API 'https://a.example/' failed (reason: 'HTTP - 503'). Wait. (WKF-560246)"
+    assert expected.exc_info is None
+    bug = logged(logger_name, ZeroDivisionError("division by zero"))
+    assert bug.exc_info is not None
