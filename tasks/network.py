@@ -1,0 +1,197 @@
+"""Where an activity may connect to: rules of URLs, hosts and addresses, and the connection that keeps them.
+
+The rules are functions without I/O. `GuardedTransport` applies them to real connections: it resolves the name,
+checks every address, and connects to an address that it checked, so that a name cannot point elsewhere between
+the check and the connection. TLS still verifies the name.
+"""
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import anyio.to_thread
+import httpcore
+import httpx
+
+from tasks.errors import HostNotAllowed, UrlNotSecure, UrlUnparsable
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def check_url(url: str, allowed_hosts: Iterable[str] = ()) -> httpx.URL:
+    """Parse the URL of an endpoint and check its scheme and host.
+
+    Errors: `UrlUnparsable`, `UrlNotSecure` (not https), `HostNotAllowed` (localhost or an address literal in
+    any spelling, unless named in `allowed_hosts` as host or host:port).
+    """
+    shown = public_url(url)
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as error:
+        if is_address_literal(shown.partition("://")[2].split("/")[0]):
+            raise HostNotAllowed(reason=f"'{shown}' has an IP address literal") from None
+        raise UrlUnparsable(url=shown, reason=f"is not a URL ({error})") from None
+    if not parsed.host or not parsed.scheme:
+        raise UrlUnparsable(url=shown, reason="has no scheme or no host")
+    if parsed.scheme != "https":
+        raise UrlNotSecure(url=shown)
+    if parsed.userinfo:
+        raise UrlUnparsable(url=shown, reason="carries a user name or password; use headers for those")
+    host = canonical_host(parsed.host)
+    if is_allowed(host, parsed.port or 443, allowed_hosts):
+        return parsed
+    if host == "localhost" or host.endswith(".localhost"):
+        raise HostNotAllowed(reason=f"'{host}' is this machine")
+    if is_address_literal(host):
+        raise HostNotAllowed(reason=f"'{host}' is an IP address literal")
+    return parsed
+
+
+def public_url(url: str) -> str:
+    """The URL as logs and errors may show it: without user name, password, query and fragment."""
+    bare = url.split("#", 1)[0].split("?", 1)[0]
+    scheme, separator, rest = bare.partition("://")
+    if not separator:
+        return bare
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def canonical_host(host: str) -> str:
+    """The host name in lower case, without the dot that may end it or the brackets of an IPv6 literal."""
+    return host.lower().strip("[]").rstrip(".")
+
+
+def is_allowed(host: str, port: int, allowed_hosts: Iterable[str]) -> bool:
+    """Whether the operator named this host, or this host and port, as allowed."""
+    names = {name.strip().lower().rstrip(".") for name in allowed_hosts}
+    shown = f"[{host}]" if ":" in host else host
+    return bool(names & {host, shown, f"{shown}:{port}"})
+
+
+def is_address_literal(host: str) -> bool:
+    """Whether the host is an address in any spelling that a resolver takes: `127.1`, `0x7f000001`, `2130706433`."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    else:
+        return True
+    try:
+        socket.inet_aton(host)
+    except OSError:
+        return False
+    return True
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address belongs to the public internet, looking inside IPv6 forms that carry an IPv4 address."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if address.teredo is not None:
+            return False
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """httpcore network backend that connects only to addresses it has checked."""
+
+    def __init__(self, allowed_hosts: Iterable[str]) -> None:
+        self._allowed_hosts = frozenset(allowed_hosts)
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Resolve `host`, check every address, connect to the first that answers.
+
+        Errors: `HostNotAllowed`; `socket.gaierror`; httpcore's connection errors.
+        """
+        # A thread that can be left behind: the loop's own resolver would be waited for past any deadline.
+        found = await anyio.to_thread.run_sync(
+            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), abandon_on_cancel=True
+        )
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        name = canonical_host(host)
+        if not is_allowed(name, port, self._allowed_hosts):
+            for address in addresses:
+                if not is_public(ipaddress.ip_address(address.partition("%")[0])):
+                    raise HostNotAllowed(reason=f"'{name}' resolves to {address}")
+        refused: Exception | None = None
+        for address in addresses:
+            try:
+                return await self._backend.connect_tcp(
+                    address,
+                    port,
+                    timeout=timeout,
+                    local_address=local_address,
+                    socket_options=socket_options,
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                refused = error
+        raise refused or httpcore.ConnectError(f"'{name}' has no address")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, for httpcore's own retries."""
+        await self._backend.sleep(seconds)
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, stream: Any) -> None:  # noqa: ANN401
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._stream:
+            yield part
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """httpx transport over `GuardedBackend`. Errors of a connection reach the caller as httpcore raises them."""
+
+    def __init__(self, ssl_context: ssl.SSLContext, allowed_hosts: Iterable[str]) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl_context, network_backend=GuardedBackend(allowed_hosts)
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request over a checked connection."""
+        answer = await self._pool.handle_async_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(
+                    scheme=request.url.raw_scheme,
+                    host=request.url.raw_host,
+                    port=request.url.port,
+                    target=request.url.raw_path,
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions=request.extensions,
+            )
+        )
+        return httpx.Response(
+            status_code=answer.status,
+            headers=answer.headers,
+            stream=_Body(answer.stream),
+            extensions=answer.extensions,
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
