@@ -1,0 +1,1 @@
+"""Activities that choose the audience."""
