@@ -1,0 +1,227 @@
+"""Outbox: delivers messages as files that any mail program opens, and a page that shows the first ones.
+
+A send's folder is `<folder>/<campaign>/<business date>/` with `maildir/` (one RFC 5322 file a message),
+`preview.html` and `rejects.csv`. The Maildir itself is the record of what was delivered: a message's file name is
+its key, and a file with that name is made by a link, which the system refuses to make twice.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import default as internet_message
+from pathlib import Path
+
+import polars as pl
+from jinja2 import Environment, PackageLoader
+from prefect import get_run_logger, task
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.errors import OutboxUnwritable
+from tasks.privacy import masked_email
+from tasks.results import ARROW, PER_RUN
+from tasks.send import Send
+from tasks.tables import Transitions, require_columns
+
+CHANNEL = "email"
+MESSAGE_COLUMNS = ("profile_id", "email", "subject", "html", "text")
+REJECT_COLUMNS = ("profile_id", "email", "reason")
+
+
+class OutboxOptions(BaseModel):
+    """Options of the Outbox activity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path = Field(default=Path("outbox"), title="Folder", description="Where sends are kept.")
+    sender_name: str = Field(default="Campaign Flows", title="Sender name", description="Name in From.")
+    sender_address: str = Field(
+        default="offers@campaign.example", title="Sender address", description="Address in From."
+    )
+    preview_messages: int = Field(
+        default=20, ge=0, title="Messages on the page", description="How many messages preview.html shows."
+    )
+
+    def send_folder(self, send: Send) -> Path:
+        """Folder of one send."""
+        return self.folder / send.campaign / send.business_date.isoformat()
+
+
+@dataclass(frozen=True)
+class Delivered(Transitions):
+    """Outbound transitions of Outbox."""
+
+    standard: pl.DataFrame
+    """Messages that this run delivered: profile_id, email, message_key."""
+    complement: pl.DataFrame
+    """Messages that an earlier run had delivered: the same columns."""
+    rejects: pl.DataFrame
+    """Messages that cannot be delivered: profile_id, email, reason."""
+
+
+def internet_message_of(row: dict[str, str], options: OutboxOptions, key: str, sent_at: datetime) -> EmailMessage:
+    """RFC 5322 message with a text and an HTML part.
+
+    Errors: `ValueError`, with the reason, for an address or subject that no message can have.
+    """
+    message = EmailMessage(policy=internet_message)
+    message["From"] = Address(display_name=options.sender_name, addr_spec=options.sender_address)
+    message["To"] = _recipient(row["email"])
+    message["Subject"] = row["subject"]
+    message["Date"] = sent_at
+    message["Message-ID"] = f"<{key}@{options.sender_address.rpartition('@')[2]}>"
+    message.set_content(row["text"])
+    message.add_alternative(row["html"], subtype="html")
+    return message
+
+
+def _recipient(email: str) -> Address:
+    invalid = ValueError("the address is not valid")
+    if not email.isascii() or not email.isprintable() or " " in email:
+        raise invalid
+    try:
+        address = Address(addr_spec=email)
+    except Exception:  # noqa: BLE001  # the parser's errors are of many kinds, some of them index errors
+        raise invalid from None
+    if not address.username or not address.domain:
+        raise invalid
+    return address
+
+
+def delivered_keys(maildir: Path) -> frozenset[str]:
+    """Keys of the messages that the Maildir holds, read or unread."""
+    return frozenset(
+        entry.name.partition(":")[0]
+        for folder in ("new", "cur")
+        if (maildir / folder).is_dir()
+        for entry in os.scandir(maildir / folder)
+    )
+
+
+def deliver(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at: datetime) -> Delivered:
+    """Write each message that the send's Maildir does not hold yet.
+
+    A message is written whole under `tmp` and then linked into `new`, so that no reader sees half of one and
+    no two runs deliver it twice. Errors: `ColumnsMissing`, `OutboxUnwritable`.
+    """
+    require_columns(messages, MESSAGE_COLUMNS, activity="Outbox", where="the inbound transition")
+    maildir = options.send_folder(send) / "maildir"
+    outcomes: dict[str, list[dict[str, str | None]]] = {"standard": [], "complement": [], "rejects": []}
+    with _writable(maildir):
+        for folder in ("tmp", "new", "cur"):
+            (maildir / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+        known = delivered_keys(maildir)
+        for row in messages.select(MESSAGE_COLUMNS).iter_rows(named=True):
+            person = {"profile_id": row["profile_id"], "email": row["email"]}
+            if (reason := _undeliverable(row)) is not None:
+                outcomes["rejects"].append({**person, "reason": reason})
+                continue
+            key = send.message_key(CHANNEL, row["profile_id"])
+            if key in known:
+                outcomes["complement"].append({**person, "message_key": key})
+                continue
+            try:
+                content = bytes(internet_message_of(row, options, key, sent_at))
+            except ValueError as error:
+                outcomes["rejects"].append({**person, "reason": str(error)})
+                continue
+            outcome = "standard" if _place(content, maildir, key) else "complement"
+            outcomes[outcome].append({**person, "message_key": key})
+    sent = dict.fromkeys(("profile_id", "email", "message_key"), pl.String())
+    return Delivered(
+        standard=pl.DataFrame(outcomes["standard"], schema=sent),
+        complement=pl.DataFrame(outcomes["complement"], schema=sent),
+        rejects=pl.DataFrame(outcomes["rejects"], schema=dict.fromkeys(REJECT_COLUMNS, pl.String())),
+    )
+
+
+def _undeliverable(row: dict[str, str | None]) -> str | None:
+    if not row["profile_id"]:
+        return "no profile id"
+    if not row["email"]:
+        return "no address"
+    return None
+
+
+def _place(content: bytes, maildir: Path, key: str) -> bool:
+    """Put a message into `new` under its key; False when it is there already."""
+    draft = maildir / "tmp" / f"{key}.{os.getpid()}"
+    try:
+        draft.write_bytes(content)
+        draft.chmod(0o600)
+        (maildir / "new" / key).hardlink_to(draft)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
+def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send) -> Path:
+    """`preview.html`: the first messages as their readers see them, addresses masked.
+
+    Errors: `OutboxUnwritable`.
+    """
+    environment = Environment(loader=PackageLoader("tasks.channels", "."), autoescape=True)
+    shown = messages.head(options.preview_messages).with_columns(masked_email("email"))
+    page = environment.get_template("outbox_page.html").render(
+        send=send, options=options, total=messages.height, messages=shown.to_dicts()
+    )
+    return _write(options.send_folder(send) / "preview.html", page.encode())
+
+
+def write_rejects(rejects: pl.DataFrame, options: OutboxOptions, send: Send) -> Path:
+    """`rejects.csv`: profile_id, email, reason of everyone who gets no message. Errors: `OutboxUnwritable`."""
+    return _write(options.send_folder(send) / "rejects.csv", rejects.write_csv().encode())
+
+
+def _write(path: Path, content: bytes) -> Path:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with _writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            draft.write_bytes(content)
+            draft.chmod(0o600)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutboxUnwritable(path=path, reason=error.strerror or str(error)) from None
+
+
+@task(name="Outbox", task_run_name="Outbox", cache_policy=PER_RUN, result_serializer=ARROW)
+def outbox(
+    messages: pl.DataFrame,
+    rejects: pl.DataFrame,
+    options: OutboxOptions,
+    send: Send,
+    sent_at: datetime | None = None,
+) -> Delivered:
+    """Deliver messages into the send's Maildir, each profile once however often the send is run.
+
+    In: messages (profile_id, email, subject, html, text); the rejects of earlier activities (profile_id, email,
+    reason), which go into the rejects file with this activity's own; `sent_at` for the Date header (now, if
+    not given). Out: `standard` (delivered now), `complement` (delivered before) with profile_id, email,
+    message_key; `rejects` (profile_id, email, reason) of this activity.
+    Errors: `ColumnsMissing`, `OutboxUnwritable`; what was delivered before the error stays delivered.
+    """
+    delivered = deliver(messages, options, send, sent_at or datetime.now(UTC))
+    write_page(messages, options, send)
+    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivered.rejects]), options, send)
+    get_run_logger().info(
+        "%d messages delivered, %d delivered before, %d rejected.",
+        delivered.standard.height,
+        delivered.complement.height,
+        delivered.rejects.height,
+    )
+    return delivered
