@@ -1,0 +1,1 @@
+"""Activities that steer and report the workflow."""

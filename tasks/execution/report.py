@@ -1,0 +1,94 @@
+"""Report: shows in the Prefect UI how many rows each transition had, why rows were rejected, and a few messages."""
+
+from collections.abc import Mapping
+from html import escape
+
+import polars as pl
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.privacy import masked_email
+from tasks.send import Send
+from tasks.tables import Transitions
+
+PREVIEWED = 3
+
+
+class CampaignReport(BaseModel):
+    """What a run did, in numbers of profiles."""
+
+    model_config = ConfigDict(frozen=True)
+
+    send: Send = Field(description="The campaign and its business date.")
+    queried: int = Field(description="Profiles that the query selected.")
+    enriched: int = Field(description="Of those, profiles that have the content.")
+    personalized: int = Field(description="Messages that were rendered.")
+    rejected: int = Field(description="Profiles that get no message, with the reason in the rejects file.")
+    delivered: int = Field(description="Messages that this run delivered.")
+    delivered_before: int = Field(description="Messages that an earlier run of the same send had delivered.")
+
+
+def transition_counts(outbound: Mapping[str, pl.DataFrame | Transitions]) -> pl.DataFrame:
+    """Rows of every outbound transition: activity, transition, rows.
+
+    A struct column of a table adds the row "standard, with <column>": how many rows the content was found for.
+    """
+    counts: list[tuple[str, str, int]] = []
+    for activity, result in outbound.items():
+        tables = result.tables() if isinstance(result, Transitions) else {"standard": result}
+        for name, table in tables.items():
+            counts.append((activity, name, table.height))
+            counts.extend(
+                (activity, f"{name}, with {column}", int(table[column].is_not_null().sum()))
+                for column, kind in table.schema.items()
+                if isinstance(kind, pl.Struct)
+            )
+    return pl.DataFrame(counts, schema=["activity", "transition", "rows"], orient="row")
+
+
+def reject_reasons(rejects: pl.DataFrame) -> pl.DataFrame:
+    """Rejects by reason, the most frequent first: reason, profiles."""
+    return rejects.group_by("reason").len("profiles").sort("profiles", "reason", descending=[True, False])
+
+
+def message_preview(messages: pl.DataFrame) -> str:
+    """Markdown of the first messages, addresses masked; the text of a message cannot become markup."""
+    shown = messages.head(PREVIEWED).with_columns(masked_email("email"))
+    parts = [
+        f"### {escape(row['subject'])}\n\nTo {escape(row['email'] or 'nobody')}\n\n<pre>{escape(row['text'])}</pre>"
+        for row in shown.iter_rows(named=True)
+    ]
+    return "\n\n".join(parts) or "No messages."
+
+
+@task(name="Report", task_run_name="Report", cache_policy=NO_CACHE)
+def report(
+    send: Send,
+    outbound: Mapping[str, pl.DataFrame | Transitions],
+    messages: pl.DataFrame,
+    rejects: pl.DataFrame,
+) -> pl.DataFrame:
+    """Make the run's artifacts: counts of every transition, rejects by reason, a preview of a few messages.
+
+    In: each activity's name and result; messages (email, subject, text); rejects (reason).
+    Out: the counts: activity, transition, rows. Artifact keys: `<campaign>-counts`, `-rejects`, `-preview`.
+    """
+    counts = transition_counts(outbound)
+    day = send.business_date
+    create_table_artifact(
+        table=counts.to_dicts(), key=f"{send.campaign}-counts", description=f"Rows of every transition, {day}"
+    )
+    create_table_artifact(
+        table=reject_reasons(rejects).to_dicts(),
+        key=f"{send.campaign}-rejects",
+        description=f"Rejects by reason, {day}",
+    )
+    create_markdown_artifact(
+        markdown=message_preview(messages),
+        key=f"{send.campaign}-preview",
+        description=f"The first messages, {day}",
+    )
+    get_run_logger().info("%d transitions reported, %d profiles rejected.", counts.height, rejects.height)
+    return counts
