@@ -1,0 +1,1 @@
+"""What a run needs around it: the sandbox partner and the local run."""
