@@ -1,0 +1,76 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from deployments.sandbox.partner import Partner, coupon_answer, has_coupon
+from deployments.sandbox.profiles import sample_profiles, write_sample_profiles
+from tasks.exchange import Connection, post
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_profiles_have_birthdays_on_every_day_of_the_year_and_every_trap() -> None:
+    profiles = sample_profiles()
+    assert profiles.height == 3660
+    days = profiles["birth_date"].drop_nulls()
+    assert {(day.month, day.day) for day in days} == {
+        (day.month, day.day) for day in pl.date_range(date(2024, 1, 1), date(2024, 12, 31), eager=True)
+    }
+    assert profiles["profile_id"].is_unique().all()
+    for column in set(profiles.columns) - {"profile_id", "last_name"}:
+        assert profiles[column].null_count() > 0, column
+    names = "".join(profiles["first_name"].drop_nulls())
+    for character in "<&\"'{שأ健ส":
+        assert character in names, character
+    assert profiles["zip_code"].drop_nulls().str.contains(r"^\d{5}$").all()
+    assert profiles["zip_code"].drop_nulls().str.starts_with("0").any()
+    assert profiles["email"].drop_nulls().str.ends_with(".example").all(), "no address of a real person"
+
+
+def test_the_profiles_of_a_seed_are_always_the_same(tmp_path: Path) -> None:
+    write_sample_profiles(tmp_path / "made" / "profiles.parquet")
+    assert pl.read_parquet(tmp_path / "made" / "profiles.parquet").equals(sample_profiles())
+    assert not sample_profiles(seed=1).equals(sample_profiles())
+
+
+def test_most_zip_codes_have_a_coupon_and_some_have_none() -> None:
+    found = [has_coupon(f"{number:05d}") for number in range(1000)]
+    assert 900 < sum(found) < 980
+    answer = coupon_answer({"data": [{"zipCode": "95124"}]})
+    shared = json.loads((ROOT.parent / "shared" / "samples" / "coupons-sample-response.json").read_text())
+    assert answer["codeData"].keys() == shared["codeData"].keys()
+    assert answer["codeData"]["codes"][0].keys() == shared["codeData"]["codes"][0].keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [("/elsewhere", b'{"data": []}', "404"), ("", b"no json", "400"), ("", b'{"rows": []}', "400")],
+)
+def test_a_wrong_call_is_told_so(
+    start_partner: Callable[..., Partner], path: str, body: bytes, status: str
+) -> None:
+    partner = start_partner()
+    url = partner.url.replace("/api/v1/web-coupon", path) if path else partner.url
+    with pytest.raises(Exception, match=f"HTTP - {status}"):
+        post(body, Connection(url=url, ca_file=partner.ca_file), frozenset({"localhost"}))
+
+
+def test_it_can_be_served_by_itself(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deployments.sandbox", "--port", "0", "--folder", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as serving:
+        try:
+            url = serving.stdout.readline().partition("='")[2].rstrip("'\n")
+            answer = post(
+                b'{"data": [{"zipCode": "95124"}]}',
+                Connection(url=url, ca_file=tmp_path / "ca.pem"),
+                frozenset({"localhost"}),
+            )
+        finally:
+            serving.terminate()
+    assert b"95124" in answer

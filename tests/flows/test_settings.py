@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from flows.settings import CampaignSettings, documented_environment
+from tasks.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_documented_environment_is_the_one_that_is_read(in_folder: Path) -> None:
+    assert (ROOT / ".env.example").read_text() == documented_environment(), "run `python -m flows.settings`"
+    defaults = CampaignSettings(_env_file=None)
+    uncommented = "\n".join(
+        line.removeprefix("#") for line in documented_environment().splitlines() if line.startswith("#CAMPAIGN_")
+    )
+    (in_folder / ".env").write_text(uncommented.replace("=flows/templates", f"={ROOT}/flows/templates"))
+    assert CampaignSettings.load() == defaults
+
+
+def test_the_environment_comes_before_the_file_and_one_field_leaves_the_others(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (in_folder / ".env").write_text(
+        "CAMPAIGN_COUPONS__URL=https://file.example/\nCAMPAIGN_COUPONS__RETRIES=7\nOTHER=1\n"
+    )
+    monkeypatch.setenv("CAMPAIGN_COUPONS__URL", "https://environment.example/")
+    coupons = CampaignSettings.load().coupons
+    assert (coupons.url, coupons.retries) == ("https://environment.example/", 7)
+    assert coupons.outbound == CampaignSettings(_env_file=None).coupons.outbound
+
+
+def test_nothing_is_allowed_by_default() -> None:
+    assert CampaignSettings(_env_file=None).network.allowed_hosts == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CAMPAIGN_COUPONS__TIMEOUT_SECONDS", "soon"),
+        ("CAMPAIGN_COUPONS__MAX_RESPONSE_BYTES", "0"),
+        ("CAMPAIGN_COUPONS__HEADERS", '{"X-Key": {"a": "canary"}}'),
+        ("CAMPAIGN_COUPONS__HEADERS", "canary"),
+        ("CAMPAIGN_COUPONS__UNKNOWN", "canary"),
+        ("CAMPAIGN_NETWORK__ALLOWED_HOSTS", "localhost"),
+        ("CAMPAIGN_TIME_ZONE", "Vienna"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match="CAMPAIGN_") as wrong:
+        CampaignSettings.load()
+    assert "canary" not in str(wrong.value)
+    assert wrong.value.__cause__ is None
+    assert wrong.value.__suppress_context__
+
+
+def test_a_header_is_a_secret_from_the_moment_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPAIGN_COUPONS__HEADERS", '{"X-Key": "canary"}')
+    settings = CampaignSettings.load()
+    assert settings.coupons.headers == {"X-Key": SecretStr("canary")}
+    assert "canary" not in repr(settings)
+    assert "canary" not in settings.model_dump_json()
