@@ -20,9 +20,11 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from deployments.sandbox.partner import Behaviour, Partner, running_partner
+from deployments.sandbox.server import Respond, Server, running_server
 from tasks.data_management.external_api import Endpoint, InboundMapping, OutboundColumn, OutboundMapping
 
 StartPartner = Callable[..., Partner]
+StartServer = Callable[[Respond], Server]
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +59,17 @@ def start_partner(tmp_path: Path) -> Iterator[StartPartner]:
         def start(behaviour: Behaviour = Behaviour.NORMAL, **options: str) -> Partner:
             folder = Path(tempfile.mkdtemp(dir=tmp_path))
             return running.enter_context(running_partner(folder, behaviour, **options))
+
+        yield start
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts HTTPS servers that answer as a function of the call says."""
+    with ExitStack() as running:
+
+        def start(respond: Respond) -> Server:
+            return running.enter_context(running_server(Path(tempfile.mkdtemp(dir=tmp_path)), respond))
 
         yield start
 

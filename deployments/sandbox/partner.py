@@ -5,25 +5,19 @@ It answers as a real one does, and when told to (`Behaviour`) it is slow, fails,
 
 import hashlib
 import json
-import ssl
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import trustme
+from deployments.sandbox.server import HOST, Call, Reply, Server, running_server
 
-HOST = "localhost"
 PORT = 18443
 """Where `make demo` finds it, always the same: an answer that was cached for this address is found again."""
 COUPONS_PATH = "/api/v1/web-coupon"
-LARGEST_REQUEST = 16 * 1024 * 1024
 
 
 class Behaviour(StrEnum):
@@ -61,11 +55,18 @@ FAILING_FIRST: dict[Behaviour, tuple[HTTPStatus, ...]] = {
     Behaviour.FLAKY: (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.SERVICE_UNAVAILABLE),
     Behaviour.BUSY: (HTTPStatus.TOO_MANY_REQUESTS,),
 }
-FAILING_ALWAYS: dict[Behaviour, HTTPStatus] = {
-    Behaviour.DOWN: HTTPStatus.SERVICE_UNAVAILABLE,
-    Behaviour.FORBIDDEN: HTTPStatus.UNAUTHORIZED,
-    Behaviour.REDIRECT: HTTPStatus.FOUND,
+REPLIES: dict[Behaviour, Callable[[bytes], Reply]] = {
+    Behaviour.DOWN: lambda _: Reply(b"{}", HTTPStatus.SERVICE_UNAVAILABLE),
+    Behaviour.FORBIDDEN: lambda _: Reply(b"{}", HTTPStatus.UNAUTHORIZED),
+    Behaviour.REDIRECT: lambda _: Reply(b"{}", HTTPStatus.FOUND, {"Location": f"https://{HOST}/elsewhere"}),
+    Behaviour.HTML: lambda _: Reply(b"<!doctype html><h1>Sign in</h1>", headers={"Content-Type": "text/html"}),
+    Behaviour.NONSENSE: lambda _: Reply(b'{"codeData": oops'),
+    Behaviour.HUGE: lambda _: Reply(b'{"padding": "' + b"x" * (6 * 1024 * 1024) + b'"}'),
+    Behaviour.SLOW: lambda answer: Reply(answer, wait_seconds=120),
+    Behaviour.TRICKLE: lambda answer: Reply(answer, seconds_per_byte=0.5),
+    Behaviour.CUT: lambda answer: Reply(answer, sends_all=False),
 }
+"""What each behaviour makes of a good answer; those that are not here answer it as it is."""
 
 
 def coupon_of(zip_code: str) -> dict[str, str]:
@@ -91,16 +92,27 @@ def coupon_answer(request: dict[str, Any], copies: int = 1) -> dict[str, Any]:
     }
 
 
-@dataclass
 class Partner:
-    """A running sandbox partner."""
+    """A sandbox partner: answers a call for coupons as its behaviour says, and remembers the calls."""
 
-    url: str
-    ca_file: Path
-    behaviour: Behaviour
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    """Every request that was received: method, path, headers (lower-case names), body (parsed JSON)."""
-    stopping: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.server: Server
+
+    @property
+    def url(self) -> str:
+        """Address of the coupon endpoint."""
+        return f"{self.server.address}{COUPONS_PATH}"
+
+    @property
+    def ca_file(self) -> Path:
+        """Certificate of the authority to trust."""
+        return self.server.ca_file
+
+    @property
+    def requests(self) -> list[Call]:
+        """Every call that was received."""
+        return self.server.calls
 
     @property
     def settings(self) -> dict[str, str]:
@@ -111,124 +123,31 @@ class Partner:
             "CAMPAIGN_NETWORK__ALLOWED_HOSTS": json.dumps([HOST]),
         }
 
-
-class _CouponHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: "_Server"
-
-    @property
-    def partner(self) -> Partner:
-        return self.server.partner
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Stay silent: the run's own log says what was called."""
-
-    def do_POST(self) -> None:
-        """Answer a call for coupons."""
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > LARGEST_REQUEST:
-            self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"{}")
-            return
-        raw = self.rfile.read(length)
+    def respond(self, call: Call) -> Reply:
+        """The reply to a call: coupons, or what the behaviour makes of it."""
+        if call.path != COUPONS_PATH:
+            return Reply(b"{}", HTTPStatus.NOT_FOUND)
         try:
-            request = json.loads(raw)
-            answer = coupon_answer(request, copies=2 if self.partner.behaviour is Behaviour.DOUBLE else 1)
+            answer = coupon_answer(json.loads(call.body), copies=2 if self.behaviour is Behaviour.DOUBLE else 1)
         except (ValueError, KeyError, TypeError):
-            request, answer = None, None
-        self.partner.requests.append(
-            {
-                "method": self.command,
-                "path": self.path,
-                "headers": {name.lower(): value for name, value in self.headers.items()},
-                "body": request,
-            }
-        )
-        if self.path.partition("?")[0] != COUPONS_PATH:
-            self._send(HTTPStatus.NOT_FOUND, b"{}")
-        elif answer is None:
-            self._send(HTTPStatus.BAD_REQUEST, b'{"error": "send {\\"data\\": [{\\"zipCode\\": ...}]}"}')
-        else:
-            self._behave(json.dumps(answer).encode())
+            return Reply(b'{"error": "send {"data": [{"zipCode": ...}]}"}', HTTPStatus.BAD_REQUEST)
+        return self._behave(json.dumps(answer).encode())
 
-    def _behave(self, answer: bytes) -> None:
-        behaviour, calls = self.partner.behaviour, len(self.partner.requests)
-        first = FAILING_FIRST.get(behaviour, ())
-        if calls <= len(first):
-            self._send(first[calls - 1], b'{"error": "not now"}', {"Retry-After": "1"})
-        elif behaviour in FAILING_ALWAYS:
-            self._send(FAILING_ALWAYS[behaviour], b"{}", {"Location": f"https://{HOST}/elsewhere"})
-        elif behaviour is Behaviour.HTML:
-            self._send(HTTPStatus.OK, b"<!doctype html><h1>Sign in</h1>", {"Content-Type": "text/html"})
-        elif behaviour is Behaviour.NONSENSE:
-            self._send(HTTPStatus.OK, b'{"codeData": oops')
-        elif behaviour is Behaviour.HUGE:
-            self._send(HTTPStatus.OK, b'{"padding": "' + b"x" * (6 * 1024 * 1024) + b'"}')
-        elif behaviour is Behaviour.SLOW:
-            self.partner.stopping.wait(120)
-            self.close_connection = True
-        elif behaviour is Behaviour.CUT:
-            self._send(HTTPStatus.OK, answer[: len(answer) // 2], {"Content-Length": str(len(answer))})
-            self.close_connection = True
-        elif behaviour is Behaviour.TRICKLE:
-            self._trickle(answer)
-        else:
-            self._send(HTTPStatus.OK, answer)
-
-    def _trickle(self, answer: bytes) -> None:
-        self._send(HTTPStatus.OK, b"", {"Content-Length": str(len(answer))})
-        for byte in answer:
-            if self.partner.stopping.wait(0.5):
-                break
-            self.wfile.write(bytes([byte]))
-        self.close_connection = True
-
-    def _send(self, status: HTTPStatus, body: bytes, headers: dict[str, str] | None = None) -> None:
-        fields = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
-        self.send_response(status)
-        for name, value in fields.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    partner: Partner
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Stay silent when a caller hangs up: timeouts and limits end that way."""
+    def _behave(self, answer: bytes) -> Reply:
+        first = FAILING_FIRST.get(self.behaviour, ())
+        if len(self.requests) <= len(first):
+            return Reply(b'{"error": "not now"}', first[len(self.requests) - 1], {"Retry-After": "1"})
+        return REPLIES[self.behaviour](answer) if self.behaviour in REPLIES else Reply(answer)
 
 
 @contextmanager
 def running_partner(
     folder: Path, behaviour: Behaviour = Behaviour.NORMAL, port: int = 0, name: str = HOST
 ) -> Iterator[Partner]:
-    """Serve a partner on loopback until the block ends.
-
-    `folder` gets the test authority's certificate (`ca.pem`); `port` 0 takes a free one; `name` is the host
-    that the certificate is for. Errors: `OSError` when the port is taken.
-    """
-    authority = trustme.CA(organization_name="Campaign Flows sandbox")
-    folder.mkdir(parents=True, exist_ok=True)
-    ca_file = folder / "ca.pem"
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    server = _Server(("127.0.0.1", port), _CouponHandler)
-    # After the port is ours: another partner on it keeps the authority that it was started with.
-    authority.cert_pem.write_to_path(str(ca_file))
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    partner = Partner(f"https://{HOST}:{server.server_port}{COUPONS_PATH}", ca_file.resolve(), behaviour)
-    server.partner = partner
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    """Serve a partner on loopback until the block ends; the arguments are those of `running_server`."""
+    partner = Partner(behaviour)
+    with running_server(folder, partner.respond, port, name) as partner.server:
         yield partner
-    finally:
-        partner.stopping.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def serve_until_stopped(folder: Path, behaviour: Behaviour, port: int) -> None:
@@ -237,5 +156,5 @@ def serve_until_stopped(folder: Path, behaviour: Behaviour, port: int) -> None:
         for variable, value in partner.settings.items():
             print(f"export {variable}='{value}'", flush=True)
         print(f"# the sandbox partner answers ({behaviour}); Ctrl-C stops it", flush=True)
-        while not partner.stopping.is_set():
+        while not partner.server.stopping.is_set():
             time.sleep(0.2)

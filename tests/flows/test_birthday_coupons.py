@@ -1,5 +1,6 @@
 """The first campaign as its user sees it: a real Prefect backend, a real TLS socket, a real Maildir."""
 
+import json
 import mailbox
 import os
 import subprocess
@@ -80,8 +81,9 @@ def test_everyone_whose_birthday_it_is_gets_the_coupon_of_their_zip_code(
         assert served[address]["first_name"] in str(message["Subject"])
 
     (request,) = partner.requests
-    assert request["body"]["params"] == {"count": len(request["body"]["data"])}
-    assert sorted(row["zipCode"] for row in request["body"]["data"]) == sorted(set(expected["zip_code"]))
+    body = json.loads(request.body)
+    assert body["params"] == {"count": len(body["data"])}
+    assert sorted(row["zipCode"] for row in body["data"]) == sorted(set(expected["zip_code"]))
     assert report.queried == expected.height
     assert report.personalized == report.delivered == len(served)
     assert report.rejected == expected.height - len(served)

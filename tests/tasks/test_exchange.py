@@ -1,6 +1,7 @@
 import gzip
 import socket
 import time
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.sandbox.partner import Behaviour
+from deployments.sandbox.server import Reply
 from tasks.errors import (
     ApiError,
     CertificateInvalid,
@@ -24,7 +26,15 @@ from tasks.errors import (
     SourceUnreadable,
     StatusRefused,
 )
-from tasks.exchange import Connection, backoff_delays, post, request_headers, retry_after_seconds
+from tasks.exchange import (
+    Connection,
+    PartnerRequest,
+    Session,
+    backoff_delays,
+    post,
+    request_headers,
+    retry_after_seconds,
+)
 
 BODY = b'{"params": {"count": 1}, "data": [{"zipCode": "95124"}]}'
 ALLOWED = frozenset({"localhost"})
@@ -40,11 +50,11 @@ def test_an_answer_comes_back_over_verified_tls(start_partner: Callable) -> None
     answer = post(BODY, connection_to(partner, headers={"X-Api-Key": SecretStr("s3cret")}), ALLOWED)
     assert b'"zipCode": "95124"' in answer
     (request,) = partner.requests
-    assert request["body"] == {"params": {"count": 1}, "data": [{"zipCode": "95124"}]}
-    assert request["headers"]["accept"] == "application/json"
-    assert request["headers"]["content-type"] == "application/json"
-    assert request["headers"]["x-api-key"] == "s3cret"
-    assert request["headers"]["host"].startswith("localhost:")
+    assert request.body == BODY
+    assert request.headers["accept"] == "application/json"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["x-api-key"] == "s3cret"
+    assert request.headers["host"].startswith("localhost:")
 
 
 @pytest.mark.parametrize(
@@ -87,14 +97,104 @@ def test_a_resolver_that_hangs_is_left_behind_at_the_deadline(monkeypatch: pytes
     assert time.monotonic() - begun < 4
 
 
-def test_a_gzip_bomb_stops_at_the_limit(start_partner: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = gzip.compress(b" " * (64 * 1024 * 1024))
-    monkeypatch.setattr(
-        "deployments.sandbox.partner._CouponHandler._behave",
-        lambda handler, _: handler._send(200, bomb, {"Content-Encoding": "gzip"}),
+def gzipped(decoded: bytes) -> Reply:
+    return Reply(gzip.compress(decoded), headers={"Content-Encoding": "gzip"})
+
+
+def reply_to(start_server: Callable, reply: Reply, **options: object) -> bytes:
+    server = start_server(lambda call: reply)
+    return post(BODY, Connection(**{"url": f"{server.address}/api", "ca_file": server.ca_file, **options}), ALLOWED)
+
+
+def test_a_compressed_answer_is_decoded(start_server: Callable) -> None:
+    assert reply_to(start_server, gzipped(b'{"a": 1}')) == b'{"a": 1}'
+    assert (
+        reply_to(
+            start_server, Reply(gzip.compress(b"[1,") + gzip.compress(b"2]"), 200, {"Content-Encoding": "gzip"})
+        )
+        == b"[1,2]"
     )
-    with pytest.raises(ResponseTooLarge, match="WKF-560239"):
-        post(BODY, connection_to(start_partner()), ALLOWED)
+
+
+def test_a_gzip_bomb_stops_at_the_limit_and_is_never_held(start_server: Callable) -> None:
+    reply = gzipped(b" " * (256 * 1024 * 1024))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResponseTooLarge, match="WKF-560239"):
+            reply_to(start_server, reply)
+        assert tracemalloc.get_traced_memory()[1] < 32 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("size", "passes"), [(1000, True), (1001, False)], ids=["just the limit", "one byte over"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_limit_is_counted_in_decoded_bytes(
+    start_server: Callable, size: int, passes: bool, packed: bool
+) -> None:
+    reply = gzipped(b" " * size) if packed else Reply(b" " * size)
+    if passes:
+        assert len(reply_to(start_server, reply, max_response_bytes=1000)) == 1000
+    else:
+        with pytest.raises(ResponseTooLarge, match="more than 1000 bytes"):
+            reply_to(start_server, reply, max_response_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "says"),
+    [
+        (Reply(gzip.compress(b"[]")[:-4], headers={"Content-Encoding": "gzip"}), PartnerUnreachable, "cut short"),
+        (Reply(b"no gzip at all", headers={"Content-Encoding": "gzip"}), PartnerUnreachable, "damaged"),
+        (Reply(b"[]", headers={"Content-Encoding": "br"}), ContentTypeRefused, "br-encoded"),
+        (Reply(b"[]", headers={"Content-Type": "text/json"}), ContentTypeRefused, "text/json"),
+        (Reply(b"[]", headers={"Content-Type": "application/jsonp"}), ContentTypeRefused, "application/jsonp"),
+        (Reply(b"{}", 302, {"Location": "/"}), StatusRefused, "Redirects are not followed"),
+        (Reply(b"{}", 304), StatusRefused, "HTTP - 304"),
+    ],
+)
+def test_an_answer_that_cannot_be_taken_says_why(
+    start_server: Callable, reply: Reply, error: type[ApiError], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        reply_to(start_server, reply)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(b"[]", headers={"Content-Type": "Application/JSON; charset=UTF-8"}),
+        Reply(b"[]", 201),
+        Reply(b"", 204, {"Content-Type": "text/plain"}),
+    ],
+)
+def test_every_success_is_an_answer(start_server: Callable, reply: Reply) -> None:
+    assert reply_to(start_server, reply) == reply.body
+
+
+def test_the_requests_of_a_session_share_one_clock_and_one_limit(start_server: Callable) -> None:
+    server = start_server(lambda call: Reply(b" " * 400, wait_seconds=float(call.query["wait"])))
+    connection = Connection(ca_file=server.ca_file, timeout_seconds=1.5, max_response_bytes=1000)
+
+    def get(session: Session, wait: float) -> bytes:
+        return session.send(PartnerRequest("GET", f"{server.address}/?wait={wait}")).body
+
+    with Session(connection, ALLOWED) as session:
+        assert len(get(session, 0)) == len(get(session, 0)) == 400
+        with pytest.raises(ResponseTooLarge):
+            get(session, 0)
+    with Session(connection, ALLOWED) as session:
+        get(session, 0.8)
+        with pytest.raises(DeadlineExceeded):
+            get(session, 0.8)
+
+
+def test_a_get_has_no_body_and_no_content_type(start_server: Callable) -> None:
+    server = start_server(lambda call: Reply(b"[]"))
+    with Session(Connection(ca_file=server.ca_file), ALLOWED) as session:
+        session.send(PartnerRequest("GET", f"{server.address}/?x=1"))
+    (call,) = server.calls
+    assert (call.method, call.target, call.body) == ("GET", "/?x=1", b"")
+    assert "content-type" not in call.headers
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(start_partner: Callable) -> None:
@@ -165,7 +265,7 @@ def test_headers_keep_to_the_http_grammar_and_never_show_a_value(
     name: str, value: str, error: type[ApiError]
 ) -> None:
     with pytest.raises(error) as refused:
-        request_headers({name: SecretStr(value)})
+        request_headers(PartnerRequest("POST", "https://partner.example/", b"", headers={name: SecretStr(value)}))
     assert "secret" not in str(refused.value)
     assert "sécret" not in repr(refused.value)
 

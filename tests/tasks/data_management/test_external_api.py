@@ -399,7 +399,7 @@ def test_a_secret_header_reaches_the_partner_and_nothing_else(
     partner.behaviour = Behaviour.FORBIDDEN
     with pytest.raises(StatusRefused) as failed:
         external_api(zip_codes.head(1), endpoint)
-    assert partner.requests[0]["headers"]["x-key"] == canary
+    assert partner.requests[0].headers["x-key"] == canary
     run = task_run_named("External API canary")
     stored = b"".join(path.read_bytes() + path.name.encode() for path in result_folder.rglob("*") if path.is_file())
     for shown in (caplog.text, repr(failed.value), repr(endpoint.headers), run.model_dump_json(), repr(stored)):
