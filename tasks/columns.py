@@ -30,6 +30,9 @@ TYPES: Mapping[ColumnType, pl.DataType] = {
 }
 """Types of values; that of a decimal depends on its scale."""
 
+FIRST_MOMENT = datetime(1, 1, 1)  # noqa: DTZ001  # moments of a column have no time zone
+LAST_MOMENT = datetime(9999, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
+
 NUMERIC: frozenset[ColumnType] = frozenset({"integer", "number", "decimal"})
 EXAMPLE: Mapping[ColumnType, date | time | datetime] = {
     "date": date(2026, 11, 24),
@@ -171,9 +174,9 @@ class ColumnDefinition(BaseModel):
     def _default_is_of_the_type(self) -> Self:
         if self.default is not None:
             plain = self.model_copy(update={"default": None, "remap": {}, "on_bad_value": "reject"})
-            reason = _read(pl.Series([self.default]), plain)["reason"].item()
-            if reason is not None:
-                raise ValueError(f"the default value {self.default!r} {reason}")
+            faults = _read(pl.Series([self.default]), plain).faults
+            if faults is not None and faults.item(0, "reason") is not None:
+                raise ValueError(f"the default value {self.default!r} {faults.item(0, 'reason')}")
         return self
 
 
@@ -202,13 +205,19 @@ def typed_table(
     kept = {name: definition for name, definition in definitions.items() if not definition.ignore}
     require_columns(raw, [definition.key for definition in kept.values()], activity=activity, where=where)
     columns = {name: _column(raw[definition.key], definition) for name, definition in kept.items()}
-    standard = pl.DataFrame([column["value"].alias(name) for name, column in columns.items()])
-    reports = [_report(name, raw[kept[name].key], column, kept[name]) for name, column in columns.items()]
-    report = pl.concat([pl.DataFrame(schema={**REPORT, "rejects": pl.Boolean()}), *reports])
-    rejects = report.filter("rejects").unique("row", keep="first", maintain_order=True).sort("row")
-    replaced = (
-        report.filter(~pl.col("rejects")).join(rejects, on="row", how="anti").sort("row", maintain_order=True)
+    standard = pl.DataFrame([column.values.alias(name) for name, column in columns.items()])
+    report = pl.concat(
+        [
+            pl.DataFrame(schema={**REPORT, "rejects": pl.Boolean()}),
+            *(
+                _report(name, raw[kept[name].key], column.faults, kept[name])
+                for name, column in columns.items()
+                if column.faults is not None
+            ),
+        ]
     )
+    rejects = report.filter("rejects").unique("row", keep="first", maintain_order=True).sort("row")
+    replaced = report.filter(~pl.col("rejects")).join(rejects, on="row", how="anti")
     if rejects.height:
         standard = standard.filter(~pl.int_range(1, pl.len() + 1, dtype=pl.Int64).is_in(rejects["row"].implode()))
     return TypedTable(
@@ -218,82 +227,88 @@ def typed_table(
     )
 
 
-def _report(name: str, raw: pl.Series, column: pl.DataFrame, definition: ColumnDefinition) -> pl.DataFrame:
-    bad = column.select(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"), "reason", "rejects").filter(
+@dataclass(frozen=True)
+class _Column:
+    values: pl.Series
+    faults: pl.DataFrame | None = None
+    """For each value its reason (null where it was taken as it is) and whether it rejects its line."""
+
+
+def _report(name: str, raw: pl.Series, faults: pl.DataFrame, definition: ColumnDefinition) -> pl.DataFrame:
+    found = faults.select(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"), "reason", "rejects").filter(
         pl.col("reason").is_not_null()
     )
-    if definition.on_bad_value == "error" and bad["rejects"].any():
-        first = bad.filter("rejects").row(0, named=True)
+    if definition.on_bad_value == "error" and found["rejects"].any():
+        first = found.filter("rejects").row(0, named=True)
         raise ValueRefused(row=first["row"], column=name, reason=first["reason"])
-    value = raw.gather(bad["row"] - 1)
+    value = raw.gather(found["row"] - 1)
     shown = value.list.join(", ") if isinstance(value.dtype, pl.List) else value.cast(pl.String())
-    return bad.select("row", pl.lit(name).alias("column"), "reason", shown.alias("value"), "rejects")
+    return found.select("row", pl.lit(name).alias("column"), "reason", shown.alias("value"), "rejects")
 
 
-def _column(raw: pl.Series, definition: ColumnDefinition) -> pl.DataFrame:
-    """Columns value, reason (null where the value is taken as it is) and rejects (whether it rejects its line)."""
+def _column(raw: pl.Series, definition: ColumnDefinition) -> _Column:
     if not definition.many:
         return _read(raw, definition)
     if raw.dtype == definition.column_type and definition.type != "text":
-        return _undisputed(raw)
-    elements = (
-        pl.DataFrame({"list": raw}).with_row_index("row").filter(pl.col("list").list.len() > 0).explode("list")
-    )
-    lists = (
-        pl.concat([elements.select("row"), _read(elements["list"], definition)], how="horizontal")
+        return _Column(raw)
+    lists = pl.DataFrame({"list": raw}).with_row_index("row")
+    elements = lists.filter(pl.col("list").list.len() > 0).explode("list")
+    read = _read(elements["list"], definition)
+    if read.faults is None:
+        faults = [pl.lit(None, pl.String()).alias("reason"), pl.lit(value=False).alias("rejects")]
+    else:
+        faults = read.faults.get_columns()
+    regrouped = (
+        elements.select("row", read.values.alias("value"), *faults)
         .group_by("row", maintain_order=True)
         .agg("value", pl.col("reason").drop_nulls().first(), pl.col("rejects").any())
     )
-    return (
-        pl.DataFrame({"list": raw})
-        .with_row_index("row")
-        .join(lists, on="row", how="left", maintain_order="left")
-        .select(
-            pl.when(pl.col("list").list.len() == 0)
-            .then(pl.lit([], definition.column_type))
-            .otherwise("value")
-            .alias("value"),
+    none = pl.lit([], definition.column_type)
+    return _column_of(
+        lists.join(regrouped, on="row", how="left", maintain_order="left").select(
+            pl.when(pl.col("list").list.len() == 0).then(none).otherwise("value").alias("value"),
             "reason",
             pl.col("rejects").fill_null(value=False),
         )
     )
 
 
-def _undisputed(values: pl.Series) -> pl.DataFrame:
-    return pl.DataFrame({"value": values}).with_columns(
-        pl.lit(None, pl.String()).alias("reason"), pl.lit(value=False).alias("rejects")
-    )
+def _column_of(table: pl.DataFrame) -> _Column:
+    return _Column(table["value"], table.select("reason", "rejects"))
 
 
-def _read(raw: pl.Series, definition: ColumnDefinition) -> pl.DataFrame:
+def _read(raw: pl.Series, definition: ColumnDefinition) -> _Column:
     native = raw.dtype == definition.value_type and definition.type != "text"
+    if native and definition.on_empty in {"by_type", "null"}:
+        return _Column(raw)
     texts = raw.cast(pl.String()) if native else _altered(raw, definition)
     values = raw if native else _parsed(texts, definition)
     if _all_taken(texts, values, definition):
-        return _undisputed(values)
+        return _Column(values)
     blank = pl.lit(value=False) if native else pl.col("text") == ""
     table = pl.DataFrame({"raw": raw, "text": texts, "value": values}).with_columns(
         _fault(definition, blank).alias("fault"),
         _cut(definition).alias("cut"),
     )
-    return table.select(
-        _taken_value(definition, blank).alias("value"),
-        pl.coalesce("fault", "cut").alias("reason"),
-        (pl.col("fault").is_not_null() & ~_defaulted(definition) & pl.lit(definition.on_bad_value != "null")).alias(
-            "rejects"
-        ),
+    rejects = pl.col("fault").is_not_null() & ~_defaulted(definition) & pl.lit(definition.on_bad_value != "null")
+    return _column_of(
+        table.select(
+            _taken_value(definition, blank).alias("value"),
+            pl.coalesce("fault", "cut").alias("reason"),
+            rejects.alias("rejects"),
+        )
     )
 
 
 def _all_taken(texts: pl.Series, values: pl.Series, definition: ColumnDefinition) -> bool:
-    if values.null_count():
+    """Whether a quick look finds no empty value that matters, no bad one and none that is too long."""
+    if definition.on_empty != "by_type" and (texts.null_count() or (texts == "").any()):
         return False
     if definition.type != "text":
-        return True
-    longest = definition.max_length
+        return values.null_count() == texts.null_count()
     # Counted in bytes, of which a character has at least one: quick, and at worst looked at closer.
-    short = longest is None or not (texts.str.len_bytes() > longest).any()
-    return short and (definition.on_empty == "by_type" or not (texts == "").any())
+    longest = definition.max_length
+    return longest is None or not (texts.str.len_bytes() > longest).any()
 
 
 def _fault(definition: ColumnDefinition, blank: pl.Expr) -> pl.Expr:
@@ -367,6 +382,8 @@ def _default(definition: ColumnDefinition) -> pl.Expr:
 
 
 def _altered(raw: pl.Series, definition: ColumnDefinition) -> pl.Series:
+    if raw.dtype == pl.String() and definition.type == "text" and not definition.alters_text:
+        return raw
     text = _spaced(pl.col("raw"), definition)
     if definition.remap:
         text = text.replace(definition.remap)
@@ -450,8 +467,10 @@ def _times(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
 def _dates(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
     if definition.format:
         return texts.str.to_date(definition.format, strict=False)
-    form = pl.when(pl.col("text").str.contains(ISO_DATE)).then(pl.col("text"))
-    return pl.DataFrame({"text": texts}).select(form.str.to_date("%Y-%m-%d", strict=False)).to_series()
+    if not texts.str.contains(ISO_DATE).all():
+        form = pl.when(pl.col("text").str.contains(ISO_DATE)).then(pl.col("text"))
+        texts = pl.DataFrame({"text": texts}).select(form).to_series()
+    return texts.str.to_date("%Y-%m-%d", strict=False)
 
 
 def _moments(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
@@ -481,5 +500,7 @@ def _without_zone(moments: pl.Series) -> pl.Series:
 
 def _in_calendar(days: pl.Series) -> pl.Series:
     """Only what Python's calendar knows too: the years 1 to 9999."""
-    known = pl.col("day").dt.year().is_between(1, 9999)
+    if not ((days < FIRST_MOMENT) | (days > LAST_MOMENT)).any():
+        return days
+    known = pl.col("day").is_between(FIRST_MOMENT, LAST_MOMENT)
     return pl.DataFrame({"day": days}).select(pl.when(known).then("day")).to_series()
