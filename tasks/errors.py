@@ -12,6 +12,7 @@ CampaignError
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
+├── ValueRefused              CMP-150      a value is bad in a column that allows none
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
@@ -148,6 +149,14 @@ class OutboxUnwritable(CampaignError):
     remedy = (
         "Free or open it, or set CAMPAIGN_OUTBOX__FOLDER to another folder, and run again: nothing is sent twice."
     )
+
+
+class ValueRefused(CampaignError):
+    """A value is bad in a column that allows none. The row, not the value: it may be somebody's."""
+
+    code = "CMP-150"
+    sentence = "Row {row} of the column '{column}' {reason}."
+    remedy = "Correct the source, or choose another on_bad_value in the column's definition."
 
 
 class ApiError(CampaignError):

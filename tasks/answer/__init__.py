@@ -1,0 +1,6 @@
+"""The answer reader: from the bytes of a partner's JSON answer to typed tables. Pure: no I/O, no clock, no chance.
+
+guards: what an answer may be. shape: where things are in it. column, mapping: what is read, as options. sample:
+the mapping that a pasted sample implies. contract: what has changed since. reader: the one entry point,
+`read_answer`. definitions: column definitions as a table or YAML to look at and paste back.
+"""

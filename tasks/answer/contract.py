@@ -1,0 +1,83 @@
+"""What has changed between the answer that a mapping was written for and the one that came."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from tasks.answer.column import OutboundColumn
+from tasks.answer.mapping import Contract
+from tasks.errors import ResponseShapeInvalid
+from tasks.tables import nearest, quoted
+
+Kind = Literal["missing", "new", "changed", "unreadable"]
+
+FINDINGS = {"kind": pl.String(), "column": pl.String(), "action": pl.String(), "detail": pl.String()}
+"""Columns of a table of findings; `action` is the contract's, error left out: that one is raised."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference: its kind, the column (or the property, where there is no column), and what was found."""
+
+    kind: Kind
+    column: str
+    detail: str
+
+
+def missing_column(name: str, column: OutboundColumn, where: str, present: Iterable[str]) -> Finding:
+    """No element has the property of a column."""
+    present = list(present)
+    hint = nearest([column.key], present)
+    detail = f"no object at '{where}' has '{column.key}', only {quoted(present)}. {hint}".rstrip(". ")
+    return Finding("missing", name, detail)
+
+
+def new_properties(present: Iterable[str], known: set[str]) -> list[Finding]:
+    """Properties that are there and not known."""
+    return [Finding("new", name, f"'{name}' is new") for name in present if name not in known]
+
+
+def changed_type(name: str, column: OutboundColumn, found: Mapping[str, int]) -> Finding | None:
+    """Values of another JSON type than the column's, `found` as {type: first row that has it}."""
+    for json_type, row in found.items():
+        if json_type in {"list", "object", "plain"}:
+            expected = "a list" if json_type == "plain" else f"of type {column.type}"
+        elif column.json_type is not None and json_type != column.json_type:
+            expected = f"{ARTICLE[column.json_type]} as in the sample"
+        else:
+            continue
+        detail = f"'{column.key}' is {ARTICLE[json_type]}, not {expected} (element {row + 1})"
+        return Finding("changed", name, detail)
+    return None
+
+
+ARTICLE = {
+    "text": "a text",
+    "number": "a number",
+    "boolean": "a boolean",
+    "list": "a list",
+    "object": "an object",
+    "plain": "a plain value",
+}
+
+
+def unreadable_column(name: str, column: OutboundColumn, reason: str, count: int) -> Finding:
+    """Not one of a column's values could be read."""
+    return Finding("unreadable", name, f"none of the {count} values of '{column.key}' could be read: {reason}")
+
+
+def judged(findings: Iterable[Finding], contract: Contract) -> pl.DataFrame:
+    """The findings that the contract does not accept, as a table of `FINDINGS`.
+
+    Errors: `ResponseShapeInvalid`, saying all findings that are errors.
+    """
+    acted = [(finding, getattr(contract, finding.kind)) for finding in findings]
+    errors = [finding.detail for finding, action in acted if action == "error"]
+    if errors:
+        raise ResponseShapeInvalid(reason="; ".join(errors))
+    rows = [
+        (finding.kind, finding.column, action, finding.detail) for finding, action in acted if action != "accept"
+    ]
+    return pl.DataFrame(rows, schema=FINDINGS, orient="row")

@@ -1,0 +1,298 @@
+"""The one entry point of the answer reader: the bytes of an answer, page by page, become typed tables."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from tasks.answer.column import OutboundColumn, json_type_of
+from tasks.answer.contract import (
+    Finding,
+    changed_type,
+    judged,
+    missing_column,
+    new_properties,
+    unreadable_column,
+)
+from tasks.answer.guards import Number, ReaderLimits, exact_document, quick_document
+from tasks.answer.mapping import OutboundMapping
+from tasks.answer.shape import (
+    WHOLE_ANSWER,
+    Level,
+    Property,
+    expression,
+    is_anywhere,
+    key_steps,
+    leaves_of,
+    levels_of,
+    objects_at,
+    path_of,
+    rows_at,
+    searched,
+    side_by_side,
+    steps_of,
+    values_at,
+)
+from tasks.columns import TypedTable, typed_table
+from tasks.errors import ResponseShapeInvalid, ValueRefused
+from tasks.tables import Transitions
+
+
+@dataclass(frozen=True)
+class Answer(Transitions):
+    """A partner's answer, read through an outbound mapping."""
+
+    standard: pl.DataFrame
+    """Rows: the columns of the mapping, typed."""
+    rejects: pl.DataFrame
+    """Rejected lines: row (from 1, counted through all pages), column, reason, value."""
+    replaced: pl.DataFrame
+    """Bad values that were ignored, cut or replaced by the default; columns as in `rejects`."""
+    findings: pl.DataFrame
+    """What differs from the sample and is neither accepted nor an error: kind, column, action, detail."""
+
+
+class DigitsNeeded(Exception):
+    """A float must be read as it was written, and the quick parse does not know how it was."""
+
+
+def read_answer(pages: Sequence[bytes], mapping: OutboundMapping, *, url: str) -> Answer:
+    """Read the bodies of an answer, one per page, into one table.
+
+    Numbers in text columns are read as they were written, integers in their shortest form. A property that some
+    rows lack is null there; of one that an object names twice, the last counts. An answer without content (204)
+    is no page: no page at all gives no rows. Errors: `ResponseMalformed` and `ResponseShapeInvalid`, for the
+    guards of `exact_document`, for a shape that is not the mapping's, and for what its contract calls an error.
+    """
+    limits = mapping.limits
+    if _only_goes_down(mapping):
+        try:
+            return _answer([quick_document(page, limits, url=url) for page in pages], mapping)
+        except DigitsNeeded:
+            pass
+    return _answer([exact_document(page, limits, url=url) for page in pages], mapping)
+
+
+def value_in(body: bytes, path: str, limits: ReaderLimits, *, url: str) -> Any:  # noqa: ANN401
+    """What a JMESPath finds in an answer's body: a cursor, say. Errors: those of `exact_document`."""
+    return searched(expression(path), exact_document(body, limits, url=url), path)
+
+
+def _only_goes_down(mapping: OutboundMapping) -> bool:
+    """Whether no JMESPath compares or computes, for which every number must be exact."""
+    keys = [column.key for column in mapping.columns.values()]
+    return steps_of(mapping.path) is not None and all(key_steps(key) is not None for key in keys)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    levels: list[Level]
+    places: list[str]
+    properties: list[str]
+    """Names of the rows' properties; flattened: keys of the answer's values."""
+
+    def level_of(self, column: OutboundColumn) -> int:
+        return len(self.levels) - 1 if column.at is None else self.places.index(column.at)
+
+    def to_rows(self, values: pl.Series, level: int) -> pl.Series:
+        """Values of a level's elements, repeated for each row within them."""
+        for below in self.levels[level + 1 :]:
+            counts = pl.Series(below.counts, dtype=pl.UInt32())
+            positions = pl.int_range(0, len(counts), dtype=pl.UInt32, eager=True)
+            values = values.gather(positions.repeat_by(counts).explode(empty_as_null=False))
+        return values
+
+
+def _answer(documents: list[Any], mapping: OutboundMapping) -> Answer:
+    rows = _rows(documents, mapping)
+    columns = {name: column for name, column in mapping.columns.items() if not column.ignore}
+    raw = _raw_columns(columns, rows)
+    differences = [*_new(rows, mapping), *chain.from_iterable(column.findings for column in raw.values())]
+    judged(differences, mapping.contract)
+    table = _typed(raw, columns)
+    unreadable = _unreadable(raw, columns, table)
+    return Answer(
+        standard=table.standard,
+        rejects=table.rejects,
+        replaced=table.replaced,
+        findings=judged([*differences, *unreadable], mapping.contract),
+    )
+
+
+def _rows(documents: list[Any], mapping: OutboundMapping) -> _Rows:
+    if mapping.flatten:
+        leaves = dict.fromkeys(path_of(steps) for document in documents for steps, _ in leaves_of(document))
+        return _Rows([Level((), documents, [len(documents)])], [WHOLE_ANSWER], list(leaves))
+    keys = [column.key for column in mapping.columns.values() if column.at is None and not column.ignore]
+    places = levels_of(mapping.path)
+    if mapping.parallel:
+        levels = objects_at(documents, mapping.path)
+        properties = _names_in(levels[-1].elements, mapping)
+        levels.append(side_by_side(levels[-1], _names_read(keys, properties)))
+        return _Rows(levels, places, properties)
+    levels = rows_at(documents, mapping.path)
+    # Rows that are read as they are (`@`) may be plain values.
+    plain = set(keys) == {WHOLE_ANSWER} and not mapping.properties
+    return _Rows(levels, places, [] if plain else _names_in(levels[-1].elements, mapping))
+
+
+def _names_in(elements: list[Any], mapping: OutboundMapping) -> list[str]:
+    if not set(map(type, elements)) <= {dict}:
+        raise ResponseShapeInvalid(reason=f"the array at '{mapping.path}' holds values that are not objects")
+    names = set().union(*elements)
+    longest = max(map(len, names), default=0)
+    if longest > mapping.limits.max_key_length:
+        reason = f"a property name has {longest} characters, more than {mapping.limits.max_key_length}"
+        raise ResponseShapeInvalid(reason=reason)
+    return sorted(names)
+
+
+def _names_read(keys: list[str], present: list[str]) -> set[str]:
+    """First properties of the keys; all that are present where a key does more than going down."""
+    ways = [key_steps(key) for key in keys]
+    if any(way is None for way in ways):
+        return set(present)
+    return {way[0].name for way in ways if way and isinstance(way[0], Property)}
+
+
+def _new(rows: _Rows, mapping: OutboundMapping) -> list[Finding]:
+    if not mapping.properties:
+        return []
+    keys = [column.key for column in mapping.columns.values() if column.at is None]
+    read = set(keys) if mapping.flatten else _names_read(keys, [])
+    return new_properties(rows.properties, {*mapping.properties, *read})
+
+
+@dataclass(frozen=True)
+class _Raw:
+    values: pl.Series
+    findings: list[Finding]
+
+
+def _raw_columns(columns: dict[str, OutboundColumn], rows: _Rows) -> dict[str, _Raw]:
+    keys: dict[int, set[str]] = {}
+    for column in columns.values():
+        keys.setdefault(rows.level_of(column), set()).add(column.key)
+    values = {level: values_at(rows.levels[level].elements, keys[level]) for level in keys}
+    return {
+        name: _raw_column(name, column, rows, values[rows.level_of(column)][column.key])
+        for name, column in columns.items()
+    }
+
+
+def _raw_column(name: str, column: OutboundColumn, rows: _Rows, values: list[Any]) -> _Raw:
+    level = rows.level_of(column)
+    elements = rows.levels[level].elements
+    series, json_types = _lists(values, column) if column.many else _plain(values, column)
+    findings = [changed_type(name, column, json_types)]
+    if (
+        elements
+        and series.null_count() == len(series)
+        and not (column.optional or is_anywhere(elements, column.key))
+    ):
+        present = rows.properties if level == len(rows.levels) - 1 else sorted({*_names_of(elements)})
+        findings.append(missing_column(name, column, path_of(rows.levels[level].path), present))
+    return _Raw(rows.to_rows(series, level), [finding for finding in findings if finding is not None])
+
+
+def _is_missing(column: OutboundColumn, elements: list[Any], values: pl.Series) -> bool:
+    if column.optional or not elements or values.null_count() < len(values):
+        return False
+    return not is_anywhere(elements, column.key)
+
+
+def _names_of(elements: list[Any]) -> Iterator[str]:
+    return chain.from_iterable(element for element in elements if type(element) is dict)
+
+
+JsonTypes = dict[str, int]
+"""JSON types of some values, each with the position of the first value that has it."""
+
+
+def _plain(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
+    """The values as a series of texts, or of the column's type where they are so in JSON already."""
+    try:
+        return _native(values, column)
+    except (TypeError, ValueError, OverflowError, PolarsError):
+        texts = pl.Series([_text_of(value, column) for value in values], dtype=pl.String())
+        return texts, _json_types(values)
+
+
+def _native(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
+    match column.type:
+        case "integer" | "number" if not column.remap:
+            return _numbers(values, column), {"number": 0}
+        case "boolean" if not column.remap:
+            return pl.Series(values, dtype=pl.Boolean(), strict=True), {"boolean": 0}
+        case _:
+            return pl.Series(values, dtype=pl.String(), strict=True), {"text": 0}
+
+
+def _numbers(values: list[Any], column: OutboundColumn) -> pl.Series:
+    types = set(map(type, values)) - {type(None)}
+    if types <= {int}:
+        return pl.Series(values, dtype=pl.Int64(), strict=True).cast(column.value_type)
+    if column.type == "number" and types <= {float, int, Number}:
+        if int in types:
+            values = [None if value is None else float(value) for value in values]
+        return pl.Series(values, dtype=pl.Float64(), strict=True)
+    raise TypeError("not all values are numbers of the column's type")
+
+
+def _json_types(values: Sequence[Any]) -> JsonTypes:
+    found: JsonTypes = {}
+    for kind in set(map(type, values)) - {type(None)}:
+        position = next(at for at, value in enumerate(values) if type(value) is kind)
+        json_type = json_type_of(values[position])
+        found[json_type] = min(position, found.get(json_type, position))
+    return found
+
+
+def _lists(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
+    """The values as a series of lists of texts; a plain value is a list of one."""
+    positions = [at for json_type, at in _json_types(values).items() if json_type != "list"]
+    json_types = {"plain": min(positions)} if positions else {}
+    lists = [value if type(value) is list or value is None else [value] for value in values]
+    for at, value in enumerate(lists):
+        for json_type in _json_types(value or ()):
+            json_types.setdefault(json_type, at)
+    texts = [None if value is None else [_text_of(each, column) for each in value] for value in lists]
+    return pl.Series(texts, dtype=pl.List(pl.String())), json_types
+
+
+def _text_of(value: Any, column: OutboundColumn) -> str | None:  # noqa: ANN401
+    match value:
+        case None | str():
+            return value
+        case bool() | int():
+            return json.dumps(value)
+        case Number():
+            return value.written.replace(".", column.decimal_separator)
+        case float():
+            raise DigitsNeeded
+        case _:
+            return json.dumps(value, ensure_ascii=False)
+
+
+def _typed(raw: dict[str, _Raw], columns: dict[str, OutboundColumn]) -> TypedTable:
+    # A key may stand for other things at other places of the answer; a column's name does not.
+    named = {name: column.model_copy(update={"key": name}) for name, column in columns.items()}
+    table = pl.DataFrame({name: column.values for name, column in raw.items()})
+    try:
+        return typed_table(table, named, activity="External API", where="the answer")
+    except ValueRefused as refused:
+        reason = "row {row}: '{column}' {reason}".format(**refused.facts)
+        raise ResponseShapeInvalid(reason=reason) from None
+
+
+def _unreadable(raw: dict[str, _Raw], columns: dict[str, OutboundColumn], table: TypedTable) -> list[Finding]:
+    findings = []
+    for (name,), bad in pl.concat([table.rejects, table.replaced]).group_by("column", maintain_order=True):
+        values = raw[name].values
+        if bad.height == len(values) - values.null_count():
+            findings.append(unreadable_column(name, columns[name], bad.item(0, "reason"), bad.height))
+    return findings
