@@ -38,7 +38,9 @@ def birthday_coupons(business_date: date | None = None) -> CampaignReport:
     audience = query(QueryOptions(source=settings.profiles, where=" AND ".join(who)))
     zip_codes = deduplication(audience, DeduplicationOptions(columns=["zip_code"]))
     coupons = external_api(zip_codes.standard, settings.coupons)
-    enriched = enrichment(audience, coupons, EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"}))
+    enriched = enrichment(
+        audience, coupons.standard, EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"})
+    )
     messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
     sent = outbox(messages.standard, messages.rejects, settings.outbox, send)
 

@@ -14,9 +14,12 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, Field, field_validator
 from pydantic.fields import FieldInfo
 
+from tasks.answer.column import OutboundColumn
+from tasks.answer.mapping import OutboundMapping
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder
-from tasks.data_management.external_api import Endpoint, InboundMapping, OutboundColumn, OutboundMapping
+from tasks.endpoint import Endpoint
+from tasks.inbound import InboundMapping
 from tasks.settings import DELIMITER, PREFIX, Settings
 from tasks.targeting.query import ProfileFile
 

@@ -16,6 +16,7 @@ CampaignError
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
+    ├── TooManyPages          WKF-560239
     ├── UrlUnparsable         WKF-560245
     ├── UrlNotSecure          WKF-560238
     ├── HostNotAllowed        WKF-560244
@@ -25,6 +26,15 @@ CampaignError
     ├── HeaderValueInvalid    WKF-560247
     ├── ResponseShapeInvalid  WKF-560240
     ├── ResponseMalformed     WKF-560241
+    ├── ProfileLevelCall      CMP-150      the mapping would send one row per profile
+    ├── LimitNotFree          CMP-151      a concurrency or rate limit of Prefect gave no place in time
+    ├── AccountMissing        WKF-560280
+    ├── AccountDisabled       WKF-560281
+    ├── AccountOfWrongKind    WKF-560282
+    ├── OAuthSetupInvalid     WKF-560278
+    ├── TokenNotFetched       WKF-560283
+    ├── CredentialsRefused    CRL-290200
+    ├── AuthorizationServerUnreachable  CRL-290199
     └── RequestFailed         WKF-560246
         ├── StatusRefused             the partner answered with a status other than 2xx
         ├── ContentTypeRefused        the answer is not application/json
@@ -168,6 +178,11 @@ class ApiError(CampaignError):
         return bool(self.facts.get("retryable", False))
 
     @property
+    def of_partner(self) -> bool:
+        """Whether the partner or the way to it failed, not what was asked of it."""
+        return isinstance(self, OF_PARTNER)
+
+    @property
     def retry_after(self) -> float | None:
         """Seconds that the partner asked to wait before the next attempt, if it did."""
         seconds = self.facts.get("retry_after")
@@ -188,6 +203,14 @@ class ResponseTooLarge(ApiError):
     code = "WKF-560239"
     sentence = "API response exceeded limit: '{url}' answered with more than {limit} bytes."
     remedy = "Ask the partner for less, or raise the endpoint's max_response_bytes."
+
+
+class TooManyPages(ApiError):
+    """The answer has more pages than the endpoint's limit."""
+
+    code = "WKF-560239"
+    sentence = "API response exceeded limit: '{url}' has more than {limit} pages."
+    remedy = "Ask the partner for larger pages, or raise pagination.max_pages."
 
 
 class UrlUnparsable(ApiError):
@@ -265,6 +288,84 @@ class ResponseMalformed(ApiError):
     remedy = "Ask the partner for a JSON answer (RFC 8259, UTF-8)."
 
 
+class ProfileLevelCall(ApiError):
+    """The mapping would send one row per profile: that is not what a campaign-wide call is for."""
+
+    code = "CMP-150"
+    sentence = "'{url}' would be sent data about single profiles: {reason}."
+    remedy = (
+        "Deduplicate first, or use Transfer file and Load file for such data; inbound.allow_profile_level sends it"
+        " all the same."
+    )
+
+
+class LimitNotFree(ApiError):
+    """A concurrency or rate limit of Prefect gave no place in time, or does not exist."""
+
+    code = "CMP-151"
+    sentence = "'{url}' was not called: the Prefect limit '{limit}' {reason}."
+    remedy = "See it with `prefect gcl inspect {limit}`; `prefect gcl create` makes one."
+
+
+class AccountMissing(ApiError):
+    """The external account that the endpoint names is not there."""
+
+    code = "WKF-560280"
+    sentence = "The external account '{account}' cannot be found."
+    remedy = (
+        "Make it in the Prefect UI under Blocks (`prefect block register -m tasks.accounts` adds its kinds), and"
+        " name it as <kind>/<name>."
+    )
+
+
+class AccountDisabled(ApiError):
+    """The external account is disabled."""
+
+    code = "WKF-560281"
+    sentence = "The external account '{account}' is disabled."
+    remedy = "Enable it in the Prefect UI under Blocks."
+
+
+class AccountOfWrongKind(ApiError):
+    """The block is not an external account."""
+
+    code = "WKF-560282"
+    sentence = "Protocol not supported: '{account}' is a {kind}, not an external account."
+    remedy = "Name a basic-account, a header-account or an oauth2-account."
+
+
+class OAuthSetupInvalid(ApiError):
+    """The external account lacks something, or has it wrong."""
+
+    code = "WKF-560278"
+    sentence = "Error initializing the OAuth helper: the external account '{provider}' cannot be used: {reason}."
+    remedy = "Complete it in the Prefect UI under Blocks."
+
+
+class TokenNotFetched(ApiError):
+    """The authorization server gave no token."""
+
+    code = "WKF-560283"
+    sentence = "Failed to fetch the OAuth access token using the external account '{provider}' ({reason})."
+    remedy = "Check the account's token URL and scope."
+
+
+class CredentialsRefused(ApiError):
+    """The authorization server does not take the client's ID and secret."""
+
+    code = "CRL-290200"
+    sentence = "Incomplete or incorrect credentials: the authorization server refuses those of '{provider}'."
+    remedy = "Correct client ID, client secret and scope of the external account."
+
+
+class AuthorizationServerUnreachable(ApiError):
+    """No connection to the authorization server, or it broke."""
+
+    code = "CRL-290199"
+    sentence = "Cannot reach the authorization server's page '{url}' of '{provider}' ({reason})."
+    remedy = "Check the account's token URL and that the server is up."
+
+
 class RequestFailed(ApiError):
     """The exchange with the partner failed."""
 
@@ -279,9 +380,9 @@ class StatusRefused(RequestFailed):
 
     @property
     def retryable(self) -> bool:
-        """5xx, 408, 425 and 429 may pass; other statuses will not."""
+        """5xx, 408, 425 and 429 may pass, and a 401 for a token that was just fetched; other statuses will not."""
         status = int(self.facts["status"])
-        return status >= 500 or status in RETRYABLE_STATUSES
+        return status >= 500 or status in RETRYABLE_STATUSES or bool(self.facts.get("after_refresh", False))
 
 
 class ContentTypeRefused(RequestFailed):
@@ -310,3 +411,16 @@ class DeadlineExceeded(RequestFailed):
 
     sentence = "The API '{url}' failed (reason: no complete answer within {seconds:g} seconds)."
     remedy = "Ask the partner, or raise the endpoint's timeout_seconds."
+
+
+OF_PARTNER = (
+    RequestFailed,
+    ResponseTooLarge,
+    TooManyPages,
+    ResponseMalformed,
+    ResponseShapeInvalid,
+    TokenNotFetched,
+    AuthorizationServerUnreachable,
+    LimitNotFree,
+)
+"""Failures for which a last good answer may stand in."""

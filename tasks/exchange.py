@@ -9,7 +9,7 @@ import socket
 import ssl
 import string
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -146,6 +146,14 @@ def retry_after_seconds(header: str | None, now: datetime, limit: float) -> floa
     return min(max(seconds, 0.0), limit)
 
 
+def check_header_name(name: str, also_reserved: Set[str] = frozenset()) -> None:
+    """Check a header's name. Errors: `HeaderNameInvalid`, `HeaderNameReserved`."""
+    if not name or not HEADER_NAME_CHARACTERS.issuperset(name):
+        raise HeaderNameInvalid(name=name)
+    if name.lower() in RESERVED_HEADERS | also_reserved:
+        raise HeaderNameReserved(name=name)
+
+
 def request_headers(request: "PartnerRequest") -> dict[str, str]:
     """Headers to send, custom ones checked against the HTTP grammar.
 
@@ -155,10 +163,7 @@ def request_headers(request: "PartnerRequest") -> dict[str, str]:
     if request.body is not None:
         checked["Content-Type"] = request.content_type
     for name, secret in request.headers.items():
-        if not name or not HEADER_NAME_CHARACTERS.issuperset(name):
-            raise HeaderNameInvalid(name=name)
-        if name.lower() in RESERVED_HEADERS:
-            raise HeaderNameReserved(name=name)
+        check_header_name(name)
         value = secret.get_secret_value()
         if not HEADER_VALUE_CHARACTERS.issuperset(value):
             raise HeaderValueInvalid(name=name)
@@ -209,8 +214,8 @@ class Session:
     """Requests to a partner under one clock and one limit of bytes; a context manager.
 
     The clock starts when the block is entered and bounds resolving, connecting, TLS, sending and every byte of all
-    answers. Redirects are not followed; proxies of the environment are not used; the address that was checked is the
-    one connected to.
+    answers. Redirects are not followed; proxies of the environment are not used; the address that was checked is
+    the one connected to.
     """
 
     def __init__(self, connection: Connection, allowed_hosts: frozenset[str]) -> None:

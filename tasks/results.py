@@ -120,6 +120,27 @@ def _unreadable(store: ResultStore, key: str) -> bool:
     return False
 
 
+def last_result(store: ResultStore, key: str) -> Any:  # noqa: ANN401
+    """The newest result under a key or its followers, expired or not; None where there is none that can be read."""
+    while True:
+        try:
+            return store.read(key).result
+        except Exception:  # noqa: BLE001  # absent or unreadable: a chain of keys ends with what was never written
+            if not _was_written(store, key):
+                return None
+        key = stable_hash(key)
+
+
+def _was_written(store: ResultStore, key: str) -> bool:
+    if store.metadata_storage is None:
+        return False
+    try:
+        store.metadata_storage.read_path(key)
+    except Exception:  # noqa: BLE001
+        return False
+    return True
+
+
 PER_RUN = ReadableResults()
 """Results are reused within one flow run: a run that is retried or resumed does only what is missing."""
 

@@ -21,7 +21,10 @@ from prefect.testing.utilities import prefect_test_harness
 
 from deployments.sandbox.partner import Behaviour, Partner, running_partner
 from deployments.sandbox.server import Respond, Server, running_server
-from tasks.data_management.external_api import Endpoint, InboundMapping, OutboundColumn, OutboundMapping
+from tasks.answer.column import OutboundColumn
+from tasks.answer.mapping import OutboundMapping
+from tasks.endpoint import Endpoint
+from tasks.inbound import InboundMapping
 
 StartPartner = Callable[..., Partner]
 StartServer = Callable[[Respond], Server]

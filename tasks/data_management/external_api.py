@@ -1,252 +1,103 @@
 """External API: calls a partner's REST endpoint once for the whole campaign and makes a table of its answer."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from hashlib import sha256
-from typing import Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, ParamSpec, cast
+from uuid import NAMESPACE_URL, uuid5
 
-import jmespath
 import polars as pl
-from jmespath.exceptions import JMESPathError
 from prefect import State, Task, get_run_logger
 from prefect.cache_policies import CachePolicy
 from prefect.client.schemas import TaskRun
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.concurrency.sync import concurrency, rate_limit
 from prefect.context import TaskRunContext
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from prefect.results import ResultStore, get_result_store
+from prefect.transactions import IsolationLevel
 
+from tasks.accounts import credentials_of
+from tasks.answer.reader import Answer, read_answer
+from tasks.credentials import Logger
+from tasks.endpoint import Endpoint, fetch, request_key
 from tasks.errors import (
     ApiError,
+    AuthorizationServerUnreachable,
     CampaignError,
+    ColumnTaken,
     ConfigurationError,
-    RequestBodyInvalid,
-    ResponseMalformed,
-    ResponseShapeInvalid,
+    LimitNotFree,
+    TokenNotFetched,
 )
-from tasks.exchange import Connection, backoff_delays, post
+from tasks.locks import SystemLocks
 from tasks.network import public_url
-from tasks.results import ARROW, ReadableResults
+from tasks.results import ARROW, ReadableResults, last_result
 from tasks.settings import Settings
-from tasks.tables import nearest, quoted, require_columns
+from tasks.tables import Transitions
 
 P = ParamSpec("P")
-R = TypeVar("R")
 
-CACHE_FORMAT = "1"
-"""Part of every cache key; another number makes earlier results unknown."""
-
-ColumnType = Literal["text", "integer", "number", "boolean", "date", "datetime"]
-
-TYPES: Mapping[ColumnType, pl.DataType] = {
-    "text": pl.String(),
-    "integer": pl.Int64(),
-    "number": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "date": pl.Date(),
-    "datetime": pl.Datetime("us"),
-}
-
-
-class InboundMapping(BaseModel):
-    """What is sent: `{"params": {...}, "data": [{...}, ...]}`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    columns: dict[str, str] = Field(
-        default_factory=dict,
-        title="Inbound columns",
-        description="Columns to send, each with the key it has in the body: {column: key}.",
-    )
-    add_count: bool = Field(
-        default=False, title="Add count parameter", description="Add the number of rows to params as 'count'."
-    )
-    params: dict[str, JsonValue] = Field(
-        default_factory=dict,
-        title="Customize parameter",
-        description="JSON object that is merged into params.",
-    )
-
-
-class OutboundColumn(BaseModel):
-    """A column read from each object of the answer's array."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    key: str = Field(title="Key", description="First-level property of the object.")
-    type: ColumnType = Field(default="text", title="Type", description="Type of the column's values.")
-
-
-def _column_of_key(value: object) -> object:
-    return {"key": value} if isinstance(value, str) else value
-
-
-class OutboundMapping(BaseModel):
-    """What is read: the array at a path, one row per object."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: str = Field(
-        default="@",
-        title="Path",
-        description="JMESPath of the array of objects, for example codeData.codes; @ is the whole answer.",
-    )
-    columns: dict[str, Annotated[OutboundColumn, BeforeValidator(_column_of_key)]] = Field(
-        default_factory=dict,
-        title="Outbound columns",
-        description="Columns to read: {column: key}, or {column: {key: ..., type: ...}}.",
-    )
-
-
-class Endpoint(Connection):
-    """Options of the External API activity: how the partner is reached, what is sent and what is read."""
-
-    name: str = Field(title="Name", description="Name of the content, as templates and logs use it.")
-    cache_expiry: timedelta = Field(
-        default=timedelta(hours=1),
-        title="Cache expiry",
-        description="How long an answer is used again for the same request, as ISO 8601 (PT1H) or in seconds.",
-    )
-    inbound: InboundMapping = Field(default=InboundMapping(), title="Inbound mapping", description="What is sent.")
-    outbound: OutboundMapping = Field(
-        default=OutboundMapping(), title="Outbound mapping", description="What is read."
-    )
-
-    def execution_options(self) -> dict[str, Any]:
-        """The endpoint's retries, their delays and its cache expiry as options of a Prefect task."""
-        return {
-            "retries": self.retries,
-            "retry_delay_seconds": backoff_delays(self),
-            "cache_expiration": self.cache_expiry,
-        }
-
-
-def request_body(inbound: pl.DataFrame | None, endpoint: Endpoint) -> bytes:
-    """JSON body of the request, in UTF-8.
-
-    In: the rows to send (None sends no `data`). Dates and times are written as ISO 8601, decimals as text,
-    nulls as null. Errors: `ColumnsMissing`, `RequestBodyInvalid`.
-    """
-    mapping = endpoint.inbound
-    params: dict[str, Any] = dict(mapping.params)
-    body: dict[str, Any] = {"params": params}
-    if inbound is not None:
-        require_columns(
-            inbound,
-            mapping.columns,
-            activity=f"External API '{endpoint.name}'",
-            where="the inbound transition",
-        )
-        if mapping.add_count:
-            params["count"] = inbound.height
-        body["data"] = inbound.select(list(mapping.columns)).rename(mapping.columns).to_dicts()
-    try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False, default=_json_form).encode()
-    except (TypeError, ValueError) as error:
-        raise RequestBodyInvalid(part="'data' or 'params'", reason=str(error)) from None
-
-
-def _json_form(value: object) -> str:
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return str(value)
-    raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
-
-
-def response_table(body: bytes, endpoint: Endpoint) -> pl.DataFrame:
-    """Rows of the array at the outbound path, with the mapping's columns and types.
-
-    A property that an object lacks is null. Of a property named twice the last counts. Errors:
-    `ResponseMalformed` (not JSON), `ResponseShapeInvalid` (no array of objects at the path, a property that no
-    object has, or a value not of its column's type).
-    """
-    mapping = endpoint.outbound
-    rows = _rows_at(mapping.path, _parsed(body, endpoint))
-    columns = {
-        name: _column(name, column, [row.get(column.key) for row in rows])
-        for name, column in mapping.columns.items()
+FETCHED_AT = "fetched_at"
+FAILURE = pl.Schema(
+    {
+        "endpoint": pl.String(),
+        "url": pl.String(),
+        "code": pl.String(),
+        "error": pl.String(),
+        "reason": pl.String(),
+        "attempts": pl.Int64(),
+        "failed_at": pl.Datetime("us", "UTC"),
     }
-    present = dict.fromkeys(key for row in rows for key in row)
-    absent = [column.key for column in mapping.columns.values() if column.key not in present]
-    if rows and absent:
-        raise ResponseShapeInvalid(
-            reason=f"no object at '{mapping.path}' has {quoted(absent)}, only {quoted(present)}."
-            f" {nearest(absent, present)}".rstrip(". ")
-        )
-    return pl.DataFrame(columns)
+)
 
 
-def _parsed(body: bytes, endpoint: Endpoint) -> Any:  # noqa: ANN401
-    def refuse(reason: str) -> NoReturn:
-        raise ResponseMalformed(url=public_url(endpoint.url), reason=reason) from None
+@dataclass(frozen=True)
+class Content(Transitions):
+    """Outbound transitions of External API."""
 
-    if not body.strip():
-        refuse("sent an empty body")
-    try:
-        return json.loads(body.decode("utf-8"), parse_constant=lambda name: refuse(f"sent {name}"))
-    except UnicodeDecodeError:
-        refuse("sent bytes that are not UTF-8")
-    except RecursionError:
-        refuse("sent JSON that is nested too deeply")
-    except ValueError as error:
-        refuse(f"sent no JSON ({error})")
-
-
-def _rows_at(path: str, document: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    try:
-        found = jmespath.search(path, document)
-    except JMESPathError as error:
-        raise ConfigurationError(setting="outbound path", reason=f"'{path}' is not a JMESPath ({error})") from None
-    if not isinstance(found, list):
-        top = f"an object with {quoted(document)}" if isinstance(document, dict) else "no object"
-        raise ResponseShapeInvalid(reason=f"there is no array at '{path}'; the answer is {top}")
-    if not all(isinstance(row, dict) for row in found):
-        raise ResponseShapeInvalid(reason=f"the array at '{path}' holds values that are not objects")
-    return found
+    standard: pl.DataFrame
+    """The answer's rows, with the columns and types of the outbound mapping; and `fetched_at` (UTC) where the
+    endpoint allows stale answers."""
+    rejects: pl.DataFrame
+    """Rejected lines: row, column, reason, value (as it came)."""
+    replaced: pl.DataFrame
+    """Bad values that were ignored, cut or replaced; columns as in `rejects`."""
+    findings: pl.DataFrame
+    """What differs from the sample that the mapping was made from: kind, column, action, detail."""
+    failure: pl.DataFrame
+    """One row where the call failed and the run goes on: endpoint, url, code, error, reason, attempts, failed_at
+    (UTC)."""
 
 
-def _column(name: str, column: OutboundColumn, values: list[Any]) -> pl.Series:
-    texts = pl.Series(name, [_text_of(value, column) for value in values], dtype=pl.String())
-    match column.type:
-        case "text":
-            return texts
-        case "boolean":
-            typed = texts.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean())
-        case "date":
-            typed = texts.str.to_date("%Y-%m-%d", strict=False)
-        case "datetime":
-            typed = texts.str.to_datetime(time_unit="us", time_zone="UTC", strict=False).dt.replace_time_zone(None)
-        case _:
-            typed = texts.cast(TYPES[column.type], strict=False)
-    bad = (typed.is_null() & texts.is_not_null()).arg_true()
-    if len(bad):
-        raise ResponseShapeInvalid(
-            reason=f"'{column.key}' of row {bad[0] + 1} is {texts[bad[0]]!r}, not of type {column.type}"
-        )
-    return typed
+def content_of(answer: Answer, fetched_at: datetime | None = None) -> Content:
+    """The transitions of a call that succeeded. Errors: `ColumnTaken` where `fetched_at` is a column already."""
+    standard = answer.standard
+    if fetched_at is not None:
+        if FETCHED_AT in standard.columns:
+            raise ColumnTaken(activity="External API", name=FETCHED_AT)
+        standard = standard.with_columns(pl.lit(fetched_at, pl.Datetime("us", "UTC")).alias(FETCHED_AT))
+    tables = {field.name: getattr(answer, field.name) for field in fields(answer)}
+    return Content(**{**tables, "standard": standard, "failure": pl.DataFrame(schema=FAILURE)})
 
 
-def _text_of(value: Any, column: OutboundColumn) -> str | None:  # noqa: ANN401
-    if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise ResponseShapeInvalid(reason=f"'{column.key}' holds a lone surrogate, which is no character")
-        return value
-    if value is None:
-        return None
-    if isinstance(value, dict | list):
-        kind = "an object" if isinstance(value, dict) else "a list"
-        raise ResponseShapeInvalid(reason=f"'{column.key}' is {kind}, not of type {column.type}")
-    return json.dumps(value)
+def failure_of(error: ApiError, endpoint: Endpoint, failed_at: datetime) -> pl.DataFrame:
+    """The row of the transition `failure`: what failed, and why."""
+    row = {
+        "endpoint": endpoint.name,
+        "url": public_url(endpoint.url),
+        "code": error.code,
+        "error": type(error).__name__,
+        "reason": str(error),
+        "attempts": error.facts.get("attempts", 1),
+        "failed_at": failed_at,
+    }
+    return pl.DataFrame([row], schema=FAILURE)
 
 
-def external_api_request_key(inbound: pl.DataFrame | None, endpoint: Endpoint) -> str:
-    """Cache key of a call: the endpoint, the mapping and the rows as they are sent; no secret is part of it."""
-    parts = (CACHE_FORMAT, endpoint.name, endpoint.url, endpoint.outbound.model_dump_json())
-    digest = sha256("\x1f".join(parts).encode())
-    digest.update(request_body(inbound, endpoint))
-    return f"external-api-{digest.hexdigest()}"
+def without_content(endpoint: Endpoint, fetched_at: datetime | None) -> Content:
+    """The transitions of a call that brought nothing: the columns and types of the mapping, and no rows."""
+    nothing = read_answer([], endpoint.outbound, url=public_url(endpoint.url))
+    return content_of(nothing, fetched_at)
 
 
 @dataclass
@@ -262,9 +113,17 @@ class SameRequest(CachePolicy):
     ) -> str | None:
         """Key of the call, or None when the request cannot be built: the task itself then says why."""
         try:
-            return external_api_request_key(inputs["inbound"], inputs["endpoint"])
+            return request_key(inputs["inbound"], inputs["endpoint"])
         except CampaignError:
             return None
+
+
+def one_call_at_a_time() -> CachePolicy:
+    """The cache of calls, in which runs that need the same answer at one moment wait for the one that calls."""
+    policy: CachePolicy = ReadableResults(policy=SameRequest())
+    policy.lock_manager = SystemLocks()
+    policy.isolation_level = IsolationLevel.SERIALIZABLE
+    return policy
 
 
 def a_retry_can_mend(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
@@ -279,44 +138,102 @@ def a_retry_can_mend(task: Task[Any, Any], task_run: TaskRun, state: State[Any])
     following = min(attempt, len(delays)) - 1
     # The task is a copy made for this one call (ExternalApiTask), so its delays are the call's own.
     delays[following] = max(delays[following], error.retry_after or 0.0)
-    get_run_logger().warning(
-        "Retrying API URL '%s' due to %s in %d ms, attempt %d.",
-        error.facts["url"],
-        error,
-        round(delays[following] * 1000),
-        attempt + 1,
-    )
+    _log_retry(get_run_logger(), error, round(delays[following] * 1000), attempt)
     return True
 
 
-class ExternalApiTask(Task[P, R]):
+def _log_retry(logger: Logger, error: ApiError, milliseconds: int, attempt: int) -> None:
+    if isinstance(error, TokenNotFetched | AuthorizationServerUnreachable):
+        logger.warning(
+            "Failed to fetch the OAuth access token using the specified external account on attempt %d,"
+            " retrying in %d ms.",
+            attempt,
+            milliseconds,
+        )
+    else:
+        logger.warning(
+            "Retrying API URL '%s' due to %s in %d ms, attempt %d.",
+            error.facts.get("url"),
+            error,
+            milliseconds,
+            attempt + 1,
+        )
+
+
+class ExternalApiTask(Task[P, Content]):
     """A Prefect task that takes its retries, their delays and its cache expiry from the endpoint of each call.
 
+    A call that failed for good gives the last good answer or the transition `failure`, as its endpoint says: the
+    task run is a failed one then, and the flow goes on. `submit` gives a future, and `settled` what it came to.
     Options set by `with_options` come first: what it returns is a plain task.
     """
 
-    def _for_endpoint(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[P, R]:
-        endpoint: Endpoint = kwargs["endpoint"] if "endpoint" in kwargs else args[1]
+    def _for_endpoint(self, endpoint: Endpoint) -> Task[P, Content]:
         return self.with_options(**endpoint.execution_options())
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
+    def __call__(self, inbound: pl.DataFrame | None, endpoint: Endpoint, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
         """Run the task with the endpoint's execution options."""
-        return self._for_endpoint(args, kwargs)(*args, **kwargs)
+        if options.get("return_state"):
+            return self._for_endpoint(endpoint)(inbound, endpoint, **options)
+        state = self._for_endpoint(endpoint)(inbound, endpoint, **{**options, "return_state": True})
+        return self.settled(state, inbound, endpoint)
 
-    def submit(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def submit(self, inbound: Any, endpoint: Endpoint, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
         """Submit the task to the flow's task runner with the endpoint's execution options."""
-        return self._for_endpoint(args, kwargs).submit(*args, **kwargs)
+        return self._for_endpoint(endpoint).submit(inbound, endpoint, **options)
+
+    def settled(self, state: State[Content], inbound: pl.DataFrame | None, endpoint: Endpoint) -> Content:
+        """What a call came to: its tables, else its last good answer, else its failure as a transition.
+
+        Errors: what the call failed with, where the endpoint allows neither.
+        """
+        error = None if state.is_completed() else state.result(raise_on_failure=False)
+        if not isinstance(error, ApiError):
+            return state.result()
+        now = datetime.now(UTC)
+        stale = self._last_good(inbound, endpoint, now) if error.of_partner else None
+        failure = failure_of(error, endpoint, now)
+        if stale is not None:
+            return _loudly(stale, failure, error, now)
+        if endpoint.on_failure == "transition":
+            get_run_logger().warning("The call of '%s' failed; the run goes on: %s", endpoint.name, error)
+            nothing = without_content(endpoint, now if endpoint.stale_if_error else None)
+            return Content(**{**nothing.tables(), "failure": failure})
+        raise error
+
+    def _last_good(self, inbound: pl.DataFrame | None, endpoint: Endpoint, now: datetime) -> Content | None:
+        if not endpoint.stale_if_error:
+            return None
+        store = cast("ResultStore", get_result_store().update_for_task(self, _sync=True))  # type: ignore[call-arg]
+        kept = last_result(store, request_key(inbound, endpoint))
+        if not isinstance(kept, Content) or FETCHED_AT not in kept.standard.columns:
+            return None
+        oldest = kept.standard[FETCHED_AT].min()
+        if not isinstance(oldest, datetime) or now - oldest > endpoint.stale_if_error:
+            return None
+        return kept
 
 
-def _external_api(inbound: pl.DataFrame | None, endpoint: Endpoint) -> pl.DataFrame:
+def _loudly(stale: Content, failure: pl.DataFrame, error: ApiError, now: datetime) -> Content:
+    fetched_at = stale.standard[FETCHED_AT].min()
+    age = str(now - fetched_at).partition(".")[0] if isinstance(fetched_at, datetime) else "unknown"
+    detail = f"the last good answer is used, {age} old: {error}"
+    get_run_logger().warning("STALE CONTENT: the call of '%s' failed; %s", failure.item(0, "endpoint"), detail)
+    finding = pl.DataFrame(
+        {"kind": ["stale"], "column": [None], "action": ["warn"], "detail": [detail]}, schema=stale.findings.schema
+    )
+    return Content(**{**stale.tables(), "findings": pl.concat([stale.findings, finding]), "failure": failure})
+
+
+def _external_api(inbound: pl.DataFrame | None, endpoint: Endpoint) -> Content:
     """Send the inbound rows to a partner's REST endpoint and read the table it answers with.
 
     In: the inbound transition, or None to send parameters only; the endpoint with its limits and mappings.
     Rows of an empty inbound transition need no content: the partner is then not called.
-    Out: one row per object of the answer's array; the columns and types of the outbound mapping.
-    Cached across runs by endpoint, mapping and inbound rows, until the endpoint's `cache_expiry`.
-    Errors: `ApiError` and its kinds; those that can pass (no connection, timeouts, 408, 425, 429, 5xx) are
-    retried first. Source: Adobe Campaign Standard, External API activity.
+    Out: `standard`, one row per element of the answer's array; `rejects`, `replaced`, `findings`, `failure`.
+    Cached across runs by endpoint, mappings and inbound rows, until the endpoint's `cache_expiry`.
+    Errors: `ApiError` and its kinds; those that can pass (no connection, timeouts, 408, 425, 429, 5xx, a 401 for a
+    fresh token) are retried first. Source: Adobe Campaign Standard, External API activity.
     """
     logger = get_run_logger()
     if not endpoint.url:
@@ -324,27 +241,79 @@ def _external_api(inbound: pl.DataFrame | None, endpoint: Endpoint) -> pl.DataFr
             setting=f"CAMPAIGN_{endpoint.name.upper()}__URL",
             reason="the endpoint has no address; give the partner's, or run `make demo` for the sandbox's",
         )
+    fetched_at = datetime.now(UTC) if endpoint.stale_if_error else None
     if inbound is not None and inbound.is_empty():
         logger.info("No inbound rows: '%s' is not called.", endpoint.name)
-        return response_table(b"[]", endpoint.model_copy(update={"outbound": _whole_answer(endpoint)}))
-    body = request_body(inbound, endpoint)
-    logger.info("Invoking API URL '%s'.", public_url(endpoint.url))
-    answer = post(body, endpoint, Settings.load().network.allowed_hosts)
-    table = response_table(answer, endpoint)
-    sent = 0 if inbound is None else inbound.height
-    logger.info("%d rows sent, %d rows of '%s' received.", sent, table.height, endpoint.name)
-    return table
+        return without_content(endpoint, fetched_at)
+    try:
+        return content_of(_called(inbound, endpoint, logger), fetched_at)
+    except ApiError as error:
+        error.facts["attempts"] = _this_run().run_count
+        raise
 
 
-def _whole_answer(endpoint: Endpoint) -> OutboundMapping:
-    return endpoint.outbound.model_copy(update={"path": "@"})
+def _called(inbound: pl.DataFrame | None, endpoint: Endpoint, logger: Logger) -> Answer:
+    url = public_url(endpoint.url)
+    for name, (own, documented) in endpoint.raised_limits().items():
+        logger.warning("Endpoint '%s' raises its own limit: %s %s, not %s.", endpoint.name, name, own, documented)
+    allowed_hosts = Settings.load().network.allowed_hosts
+    with ExitStack() as held:
+        _take_places(endpoint, held)
+        credentials = credentials_of(endpoint.account, allowed_hosts, logger)
+        logger.info("Invoking API URL '%s'.", url)
+        fetched = fetch(inbound, endpoint, allowed_hosts, credentials, _call_id(inbound, endpoint))
+    answer = fetched.answer
+    logger.info("Transferring content from '%s' (%s / %s).", url, fetched.bytes, endpoint.max_response_bytes)
+    logger.info(
+        "%d rows sent, %d rows of '%s' received, %d rejected.",
+        0 if inbound is None else inbound.height,
+        answer.standard.height,
+        endpoint.name,
+        answer.rejects.height,
+    )
+    for finding in answer.findings.iter_rows(named=True):
+        logger.warning("The answer of '%s' has changed: %s", endpoint.name, finding["detail"])
+    return answer
+
+
+def _this_run() -> TaskRun:
+    context = TaskRunContext.get()
+    if context is None:
+        raise RuntimeError("There is no task run.")
+    return context.task_run
+
+
+def _call_id(inbound: pl.DataFrame | None, endpoint: Endpoint) -> str:
+    """One identifier for all attempts at this call, those of a flow run that is retried included."""
+    run = _this_run()
+    return str(uuid5(NAMESPACE_URL, f"{run.flow_run_id or run.id}/{request_key(inbound, endpoint)}"))
+
+
+def _take_places(endpoint: Endpoint, held: ExitStack) -> None:
+    """Take a place of the endpoint's rate limit, and one of its concurrency limit until `held` ends.
+
+    Errors: `LimitNotFree`.
+    """
+    url, wait = public_url(endpoint.url), endpoint.limit_wait_seconds
+    limit = endpoint.rate_limit
+    try:
+        if limit:
+            rate_limit(limit, timeout_seconds=wait, strict=True)
+        limit = endpoint.concurrency_limit
+        if limit:
+            held.enter_context(concurrency(limit, timeout_seconds=wait, strict=True))
+    except TimeoutError:
+        reason = f"had no place for {wait:g} seconds"
+        raise LimitNotFree(url=url, limit=limit, reason=reason, retryable=True) from None
+    except ConcurrencySlotAcquisitionError:
+        raise LimitNotFree(url=url, limit=limit, reason="does not exist, or is no such limit") from None
 
 
 external_api = ExternalApiTask(
     _external_api,
     name="External API",
     task_run_name="External API {endpoint.name}",
-    cache_policy=ReadableResults(policy=SameRequest()),
+    cache_policy=one_call_at_a_time(),
     result_serializer=ARROW,
     retry_condition_fn=a_retry_can_mend,
 )

@@ -1,8 +1,10 @@
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -10,210 +12,47 @@ import pytest
 from polars.testing import assert_frame_equal
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.objects import TaskRun
+from prefect.concurrency.sync import concurrency
 from pydantic import SecretStr
 
 from deployments.sandbox.partner import Behaviour, Partner, coupon_of
-from tasks.data_management.external_api import (
-    Endpoint,
-    InboundMapping,
-    OutboundColumn,
-    OutboundMapping,
-    external_api,
-    external_api_request_key,
-    request_body,
-    response_table,
-)
+from deployments.sandbox.server import Call, Reply, Server
+from tasks.accounts import BasicAccount, HeaderAccount, OAuth2Account
+from tasks.answer.mapping import OutboundMapping
+from tasks.data_management.external_api import Content, external_api
+from tasks.endpoint import Endpoint
 from tasks.errors import (
+    AccountDisabled,
+    AccountMissing,
+    AccountOfWrongKind,
     CampaignError,
-    ColumnsMissing,
     ConfigurationError,
     ContentTypeRefused,
+    CredentialsRefused,
     HostNotAllowed,
-    RequestBodyInvalid,
+    LimitNotFree,
+    ProfileLevelCall,
     ResponseMalformed,
-    ResponseShapeInvalid,
     StatusRefused,
 )
+from tasks.results import ArrowSerializer
 
-SAMPLES = Path(__file__).parents[4] / "shared" / "samples"
-ROWS = pl.DataFrame({"zip_code": ["95124", None], "since": [date(2026, 11, 24), None], "city": ["San José", "x"]})
-
-
-def endpoint(**options: object) -> Endpoint:
-    return Endpoint(**{"name": "coupons", "url": "https://partner.example/api", **options})
-
-
-def outbound(path: str, **columns: OutboundColumn | str) -> Endpoint:
-    return endpoint(outbound=OutboundMapping(path=path, columns=columns))
-
-
-@pytest.mark.parametrize(
-    ("inbound", "mapping", "body"),
-    [
-        (None, {"params": {"state": "CA"}}, {"params": {"state": "CA"}}),
-        (None, {"add_count": True}, {"params": {}}),
-        (
-            ROWS,
-            {"columns": {"zip_code": "zipCode"}, "add_count": True, "params": {"state": "CA"}},
-            {"params": {"state": "CA", "count": 2}, "data": [{"zipCode": "95124"}, {"zipCode": None}]},
-        ),
-        (
-            ROWS,
-            {"columns": {"since": "since", "city": "town"}},
-            {"params": {}, "data": [{"since": "2026-11-24", "town": "San José"}, {"since": None, "town": "x"}]},
-        ),
-        (
-            pl.DataFrame(
-                {"at": [datetime(2026, 11, 24, 7, 30)], "price": [Decimal("1.10")], "n": [3], "ok": [True]}
-            ),
-            {"columns": {name: name for name in ("at", "price", "n", "ok")}},
-            {"params": {}, "data": [{"at": "2026-11-24T07:30:00", "price": "1.10", "n": 3, "ok": True}]},
-        ),
-        (ROWS.clear(), {"columns": {"city": "c"}, "add_count": True}, {"params": {"count": 0}, "data": []}),
-    ],
-)
-def test_the_body_is_params_and_data(
-    inbound: pl.DataFrame | None, mapping: dict[str, object], body: dict[str, object]
-) -> None:
-    assert json.loads(request_body(inbound, endpoint(inbound=InboundMapping(**mapping)))) == body
-
-
-def test_a_column_that_is_not_inbound_is_named() -> None:
-    with pytest.raises(ColumnsMissing, match="Did you mean 'zip_code'"):
-        request_body(ROWS, endpoint(inbound=InboundMapping(columns={"zipcode": "zipCode"})))
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes"])
-def test_a_value_without_json_form_is_refused(value: object) -> None:
-    inbound = pl.DataFrame({"v": [value]})
-    with pytest.raises(RequestBodyInvalid, match="WKF-560249"):
-        request_body(inbound, endpoint(inbound=InboundMapping(columns={"v": "v"})))
-
-
-def test_rows_are_read_at_the_recorded_path_with_their_types() -> None:
-    answer = b"""{"a": {"rows": [
-        {"t": "x", "i": 7, "n": 1, "b": true, "d": "2026-11-24", "at": "2026-11-24T07:30:00Z", "extra": 1},
-        {"t": 5, "i": "8", "n": 2.5, "b": false, "d": null, "at": "2026-11-24T07:30:00+01:00"},
-        {"t": null, "i": null, "b": "true"}]}}"""
-    table = response_table(
-        answer,
-        outbound(
-            "a.rows",
-            text=OutboundColumn(key="t"),
-            whole=OutboundColumn(key="i", type="integer"),
-            number=OutboundColumn(key="n", type="number"),
-            flag=OutboundColumn(key="b", type="boolean"),
-            day=OutboundColumn(key="d", type="date"),
-            moment=OutboundColumn(key="at", type="datetime"),
-        ),
-    )
-    half_past = datetime(2026, 11, 24, 7, 30)
-    assert table.rows() == [
-        ("x", 7, 1.0, True, date(2026, 11, 24), half_past),
-        ("5", 8, 2.5, False, None, half_past - timedelta(hours=1)),
-        (None, None, None, True, None, None),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("path", "answer", "codes"),
-    [
-        ("codeData.codes", b'{"codeData": {"codes": [{"code": "1"}]}}', ["1"]),
-        ("@", b'[{"code": "1"}, {"code": "2"}]', ["1", "2"]),
-        ('"a-b".c', b'{"a-b": {"c": [{"code": "1"}]}}', ["1"]),
-        ("rows", b'{"rows": []}', []),
-        ("rows", b'{"rows": [{"code": "1", "code": "2"}]}', ["2"]),
-        ("rows", b'\xef\xbb\xbf {"rows": []}'[3:], []),
-        ("rows", b'{"rows": [{"code": 123456789012345678901234567890}]}', ["123456789012345678901234567890"]),
-        ("rows", '{"rows": [{"code": "\\u00e9 é"}]}'.encode(), ["é é"]),
-    ],
-)
-def test_an_array_is_found_wherever_the_path_leads(path: str, answer: bytes, codes: list[str]) -> None:
-    table = response_table(answer, outbound(path, code="code"))
-    assert table.schema == {"code": pl.String()}
-    assert table["code"].to_list() == codes
-
-
-@pytest.mark.parametrize(
-    ("answer", "error", "says"),
-    [
-        (b"", ResponseMalformed, "empty body"),
-        (b" \n", ResponseMalformed, "empty body"),
-        (b"<html>", ResponseMalformed, "no JSON"),
-        (b'{"rows": [', ResponseMalformed, "no JSON"),
-        (b'{"rows": [{"code": NaN}]}', ResponseMalformed, "NaN"),
-        (b'{"rows": [{"code": -Infinity}]}', ResponseMalformed, "Infinity"),
-        (b'{"rows": [{"code": "\xff"}]}', ResponseMalformed, "not UTF-8"),
-        (b"[" * 200_000, ResponseMalformed, "nested too deeply"),
-        (b'{"other": []}', ResponseShapeInvalid, "no array at 'rows'; the answer is an object with 'other'"),
-        (b'{"rows": {"code": 1}}', ResponseShapeInvalid, "no array at 'rows'"),
-        (b'{"rows": null}', ResponseShapeInvalid, "no array at 'rows'"),
-        (b"7", ResponseShapeInvalid, "no array at 'rows'"),
-        (b'{"rows": [1, 2]}', ResponseShapeInvalid, "not objects"),
-        (b'{"rows": [{"code": "1"}, null]}', ResponseShapeInvalid, "not objects"),
-        (b'{"rows": [{"Code": "1"}]}', ResponseShapeInvalid, "has 'code', only 'Code'. Did you mean 'Code'"),
-        (b'{"rows": [{"code": {"a": 1}}]}', ResponseShapeInvalid, "'code' is an object"),
-        (b'{"rows": [{"code": [1]}]}', ResponseShapeInvalid, "'code' is a list"),
-        (b'{"rows": [{"code": "\\ud800"}]}', ResponseShapeInvalid, "lone surrogate"),
-    ],
-)
-def test_an_answer_that_is_not_of_the_shape_is_refused(
-    answer: bytes, error: type[CampaignError], says: str
-) -> None:
-    with pytest.raises(error, match=says):
-        response_table(answer, outbound("rows", code="code"))
-
-
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [
-        ("integer", "1.5"),
-        ("integer", "99999999999999999999"),
-        ("number", "x"),
-        ("boolean", "yes"),
-        ("date", "1.5.2020"),
-    ],
-)
-def test_a_value_not_of_its_type_is_named_with_its_row(kind: str, value: str) -> None:
-    answer = json.dumps([{"v": None}, {"v": value}]).encode()
-    with pytest.raises(ResponseShapeInvalid, match=f"'v' of row 2 is '{value}', not of type {kind}"):
-        response_table(answer, outbound("@", v=OutboundColumn(key="v", type=kind)))
-
-
-def test_a_path_that_is_no_path_is_a_wrong_setting() -> None:
-    with pytest.raises(ConfigurationError, match="JMESPath"):
-        response_table(b"{}", outbound("a..b", code="code"))
-
-
-def test_the_sample_of_the_documentation_gives_its_columns() -> None:
-    answer = (SAMPLES / "coupons-sample-response.json").read_bytes()
-    names = ("code", "internalId", "state", "zipCode")
-    table = response_table(answer, outbound("codeData.codes", **{name: name for name in names}))
-    assert table.rows() == [("0798208", "54gewk-g3ig3q-3gk3gv-0798208", "CA", "95124")]
-
-
-def test_the_cache_key_is_of_endpoint_mapping_and_rows_and_holds_no_secret() -> None:
-    mapping = InboundMapping(columns={"zip_code": "zipCode"})
-    base = endpoint(inbound=mapping, outbound=OutboundMapping(path="a", columns={"code": "code"}))
-    key = external_api_request_key(ROWS, base)
-
-    def changed(**options: object) -> str:
-        return external_api_request_key(ROWS, base.model_copy(update=options))
-
-    assert key == external_api_request_key(ROWS.with_columns(city=pl.lit("unsent")), base)
-    assert key == changed(headers={"X-Key": SecretStr("secret")}, retries=9)
-    different = [
-        changed(url="https://partner.example/other"),
-        changed(outbound=OutboundMapping(path="b", columns={"code": "code"})),
-        changed(inbound=InboundMapping(columns={"zip_code": "zip"})),
-        external_api_request_key(ROWS.head(1), base),
-    ]
-    assert len({key, *different}) == 5
+ROOT = Path(__file__).parents[3]
+Respond = Callable[[Call], Reply]
+StartServer = Callable[[Respond], Server]
+CODES = OutboundMapping(path="codes", columns={"code": "code"})
+ANSWER = Reply(b'{"codes": [{"code": "A1"}]}')
 
 
 @flow
-def fetch(rows: pl.DataFrame, partner: Endpoint) -> pl.DataFrame:
+def fetch(rows: pl.DataFrame | None, partner: Endpoint) -> pl.DataFrame:
+    return external_api(rows, partner).standard
+
+
+@flow
+def content(rows: pl.DataFrame | None, partner: Endpoint) -> Content:
     return external_api(rows, partner)
 
 
@@ -241,11 +80,11 @@ def test_the_task_runs_alone_and_gives_a_table(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     partner = start_partner()
-    table = external_api(zip_codes, endpoint_of(partner))
+    table = external_api(zip_codes, endpoint_of(partner)).standard
     wanted = [{"code": coupon_of(zip_code)["code"], "zip_code": zip_code} for zip_code in zip_codes["zip_code"]]
     assert_frame_equal(table, pl.DataFrame(wanted))
     assert f"Invoking API URL '{partner.url}'." in caplog.text
-    assert "2 rows sent, 2 rows of 'coupons' received." in caplog.text
+    assert "2 rows sent, 2 rows of 'coupons' received, 0 rejected." in caplog.text
 
 
 def test_equal_calls_are_one_request_until_the_expiry_of_the_endpoint(
@@ -376,7 +215,7 @@ def test_calls_can_be_submitted_side_by_side(
             external_api.submit(zip_codes.slice(start, 1), endpoint_of(partner, retry_after_limit_seconds=0.1))
             for start in range(2)
         ]
-        return [call.result().height for call in calls]
+        return [call.result().standard.height for call in calls]
 
     assert fork() == [1, 1]
     assert len(partner.requests) == 4
@@ -405,3 +244,375 @@ def test_a_secret_header_reaches_the_partner_and_nothing_else(
     for shown in (caplog.text, repr(failed.value), repr(endpoint.headers), run.model_dump_json(), repr(stored)):
         assert canary not in shown
     assert datetime.now(UTC) > run.created
+
+
+def endpoint_at(server: Server, **options: object) -> Endpoint:
+    return Endpoint(
+        **{
+            "name": "codes",
+            "url": f"{server.address}/codes",
+            "ca_file": server.ca_file,
+            "outbound": CODES,
+            "backoff_seconds": 0,
+            **options,
+        }
+    )
+
+
+def in_turn(*replies: Reply) -> Respond:
+    """The replies one after the other, the last again and again."""
+    left = list(replies)
+    return lambda call: left.pop(0) if len(left) > 1 else left[0]
+
+
+def failing(status: int, **headers: str) -> Reply:
+    return Reply(b"{}", status, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+@pytest.mark.parametrize(
+    ("failure", "mended"),
+    [
+        (failing(400), False),
+        (failing(401), False),
+        (failing(403), False),
+        (failing(404), False),
+        (failing(408), True),
+        (failing(409), False),
+        (failing(422), False),
+        (failing(425), True),
+        (failing(429), True),
+        (failing(500), True),
+        (failing(502), True),
+        (failing(503, Retry_After="0"), True),
+        (failing(503, Retry_After="Tue, 24 Nov 2026 00:00:00 GMT"), True),
+        (failing(301, Location="/"), False),
+        (Reply(b'{"codes": [', sends_all=False), True),
+        (Reply(b"{}", wait_seconds=5), True),
+        (Reply(b'{"codes": ['), False),
+        (Reply(b"<html>", headers={"Content-Type": "text/html"}), False),
+        (Reply(b'{"other": []}'), False),
+    ],
+)
+def test_what_a_retry_can_mend_is_tried_again_and_nothing_else(
+    start_server: StartServer, result_folder: Path, failure: Reply, mended: bool
+) -> None:
+    server = start_server(in_turn(failure, ANSWER))
+    endpoint = endpoint_at(server, timeout_seconds=0.5)
+    if mended:
+        assert fetch(None, endpoint)["code"].to_list() == ["A1"]
+        assert len(server.calls) == 2
+    else:
+        with pytest.raises(CampaignError):
+            fetch(None, endpoint)
+        assert len(server.calls) == 1
+
+
+def test_every_attempt_of_a_call_carries_the_same_idempotency_key_and_another_call_another(
+    start_server: StartServer, result_folder: Path
+) -> None:
+    server = start_server(in_turn(failing(503), failing(503), ANSWER))
+    fetch(None, endpoint_at(server))
+    fetch(None, endpoint_at(server, name="other"))
+    keys = [call.headers["idempotency-key"] for call in server.calls]
+    assert len(keys) == 4
+    assert len(set(keys[:3])) == 1
+    assert keys[3] != keys[0]
+    fetch(None, endpoint_at(server, name="without", idempotency_key=False))
+    fetch(None, endpoint_at(server, name="get", method="GET"))
+    fetch(None, endpoint_at(server, name="own", headers={"idempotency-key": SecretStr("mine")}))
+    assert [call.headers.get("idempotency-key") for call in server.calls[4:]] == [None, None, "mine"]
+
+
+def test_a_failure_can_leave_through_its_own_transition(
+    start_server: StartServer, result_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_server(lambda call: failing(503))
+    outbound = content(None, endpoint_at(server, on_failure="transition", retries=1, retry_after_limit_seconds=0))
+    assert outbound.standard.is_empty()
+    assert outbound.standard.schema == {"code": pl.String()}
+    (row,) = outbound.failure.to_dicts()
+    assert (row["endpoint"], row["code"], row["error"], row["attempts"]) == (
+        "codes",
+        "WKF-560246",
+        "StatusRefused",
+        2,
+    )
+    assert row["url"] == f"{server.address}/codes"
+    assert "HTTP - 503" in row["reason"]
+    assert row["failed_at"] <= datetime.now(UTC)
+    assert "the run goes on" in caplog.text
+    assert task_run_named("External API codes").state.is_failed(), "the failure stays to be seen"
+
+
+def test_a_failing_bug_never_leaves_through_the_transition(result_folder: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        content(None, Endpoint(name="codes", on_failure="transition"))
+
+
+def test_a_failed_call_may_be_served_by_the_last_good_answer_and_says_so_loudly(
+    start_server: StartServer, result_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_server(in_turn(ANSWER, failing(503)))
+    endpoint = endpoint_at(
+        server, stale_if_error=timedelta(hours=1), cache_expiry=timedelta(milliseconds=1), retries=0
+    )
+    fresh = content(None, endpoint)
+    begun = fresh.standard["fetched_at"].item()
+    assert datetime.now(UTC) - begun < timedelta(minutes=1)
+    time.sleep(0.01)
+    stale = content(None, endpoint)
+    assert_frame_equal(stale.standard, fresh.standard)
+    assert stale.failure.height == 1
+    assert stale.findings.select("kind", "action").rows() == [("stale", "warn")]
+    assert "STALE CONTENT: the call of 'codes' failed; the last good answer is used, 0:00:0" in caplog.text
+    content(None, endpoint)
+    assert len(server.calls) == 3, "a stale answer is no fresh one: the partner is asked again"
+    with pytest.raises(StatusRefused):
+        content(None, endpoint.model_copy(update={"stale_if_error": timedelta(milliseconds=1)}))
+    assert content(
+        None, endpoint.model_copy(update={"url": "http://x.example/", "on_failure": "transition"})
+    ).failure["code"].to_list() == ["WKF-560238"], "a wrong setting is not the partner's failure"
+
+
+def test_two_processes_that_need_one_answer_at_one_moment_make_one_call(
+    start_server: StartServer, result_folder: Path, prefect_backend: str, tmp_path: Path
+) -> None:
+    server = start_server(lambda call: Reply(ANSWER.body, wait_seconds=1.5))
+    endpoint = endpoint_at(server)
+    program = (
+        "import sys\n"
+        "from prefect import flow\n"
+        "from tasks.data_management.external_api import external_api\n"
+        "from tasks.endpoint import Endpoint\n"
+        "@flow\n"
+        "def fetch():\n"
+        "    return external_api(None, Endpoint.model_validate_json(sys.argv[1])).standard.height\n"
+        "print(fetch())\n"
+    )
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": prefect_backend,
+        "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(result_folder),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-c", program, endpoint.model_dump_json()]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=90)[0].split()[-1] for process in running] == ["1", "1", "1"]
+    assert len(server.calls) == 1
+
+
+def test_calls_of_a_host_take_places_of_prefect_s_own_limits(
+    start_server: StartServer, result_folder: Path, prefect_backend: str
+) -> None:
+    server = start_server(lambda call: ANSWER)
+    with get_client(sync_client=True) as client:
+        for name in ("one-place", "taken"):
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1, active=True))
+        client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name="per-second", limit=1, active=True, slot_decay_per_second=10)
+        )
+    limits = {"concurrency_limit": "one-place", "rate_limit": "per-second", "limit_wait_seconds": 30}
+    assert fetch(None, endpoint_at(server, **limits)).height == 1
+    full = endpoint_at(server, concurrency_limit="taken", limit_wait_seconds=0.5, retries=0, name="b")
+    with concurrency("taken"), pytest.raises(LimitNotFree, match=r"'taken' had no place for 0\.5 seconds.*CMP-151"):
+        fetch(None, full)
+    with pytest.raises(LimitNotFree, match="'none' does not exist"):
+        fetch(None, endpoint_at(server, concurrency_limit="none", name="c"))
+    assert len(server.calls) == 1
+
+
+def test_an_endpoint_that_raises_its_own_limits_says_so(
+    start_server: StartServer, result_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = start_server(lambda call: ANSWER)
+    fetch(None, endpoint_at(server, max_response_bytes=6_000_000, timeout_seconds=30))
+    assert "Endpoint 'codes' raises its own limit: max_response_bytes 6000000, not 5242880." in caplog.text
+    assert "timeout_seconds" not in caplog.text
+    assert f"Transferring content from '{server.address}/codes' (27 / 6000000)." in caplog.text
+
+
+def test_rows_about_single_profiles_are_not_sent(start_server: StartServer, result_folder: Path) -> None:
+    server = start_server(lambda call: ANSWER)
+    audience = pl.DataFrame({"profile_id": ["1", "2"]})
+    with pytest.raises(ProfileLevelCall, match="Transfer file and Load file"):
+        fetch(audience, endpoint_at(server, inbound={"columns": {"profile_id": "id"}}))
+    assert server.calls == []
+
+
+def test_rejected_lines_and_a_changed_answer_can_be_seen(
+    start_server: StartServer, result_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mapping = OutboundMapping(sample={"rows": [{"n": 1, "day": "2026-11-24"}]})
+    server = start_server(
+        lambda call: Reply(b'{"rows": [{"n": 1, "day": "soon", "new": 1}, {"n": 2, "day": null}]}')
+    )
+    outbound = content(None, endpoint_at(server, outbound=mapping))
+    assert outbound.standard["n"].to_list() == [2]
+    assert outbound.rejects.select("row", "column", "value").rows() == [(1, "day", "soon")]
+    assert "1 rejected" in caplog.text
+    assert "The answer of 'codes' has changed: " in caplog.text
+    assert outbound.findings.height >= 1
+
+
+TOKEN = Reply(b'{"access_token": "canary-token", "token_type": "Bearer", "expires_in": 3600}')
+
+
+def test_basic_and_header_accounts_let_a_call_in(
+    start_server: StartServer, result_folder: Path, prefect_backend: str
+) -> None:
+    BasicAccount(user="us", password=SecretStr("pw")).save("basic", overwrite=True)
+    HeaderAccount(secret=SecretStr("t")).save("bearer", overwrite=True)
+    HeaderAccount(header="X-Api-Key", prefix="", secret=SecretStr("k")).save("key", overwrite=True)
+    server = start_server(lambda call: ANSWER)
+    for account in ("basic-account/basic", "header-account/bearer", "header-account/key"):
+        fetch(None, endpoint_at(server, account=account))
+    assert server.calls[0].headers["authorization"] == "Basic dXM6cHc="
+    assert server.calls[1].headers["authorization"] == "Bearer t"
+    assert server.calls[2].headers["x-api-key"] == "k"
+
+
+def protected(tokens: list[str]) -> Respond:
+    """An API that takes only the newest of the tokens that its authorization server gave."""
+
+    def respond(call: Call) -> Reply:
+        if call.path == "/token":
+            tokens.append(f"canary-{len(tokens) + 1}")
+            return Reply(
+                json.dumps({"access_token": tokens[-1], "token_type": "Bearer", "expires_in": 3600}).encode()
+            )
+        fresh = bool(tokens) and call.headers.get("authorization") == f"Bearer {tokens[-1]}"
+        return ANSWER if fresh else failing(401)
+
+    return respond
+
+
+def oauth_account(server: Server, name: str, **options: object) -> str:
+    account = OAuth2Account(
+        token_url=f"{server.address}/token",
+        client_id="us",
+        client_secret=SecretStr("canary-secret"),
+        ca_file=server.ca_file,
+        **options,
+    )
+    account.save(name, overwrite=True)
+    return f"oauth2-account/{name}"
+
+
+def test_a_token_is_fetched_once_for_many_runs_and_fetched_anew_after_a_401(
+    start_server: StartServer, result_folder: Path, prefect_backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens: list[str] = []
+    server = start_server(protected(tokens))
+    account = oauth_account(server, "renewed")
+    for name in ("a", "b"):
+        fetch(None, endpoint_at(server, account=account, name=name))
+    assert tokens == ["canary-1"]
+    assert "Using cached access token for provider ID 'oauth2-account/renewed'." in caplog.text
+    tokens.append("revoked-by-the-partner")
+    fetch(None, endpoint_at(server, account=account, name="c"))
+    assert tokens == ["canary-1", "revoked-by-the-partner", "canary-3"]
+    assert [call.path for call in server.calls].count("/token") == 2
+    assert "Refreshing OAuth access token due to error (HTTP: '401')." in caplog.text
+    assert "canary" not in caplog.text
+
+
+def test_a_401_for_a_fresh_token_is_retried_and_a_401_without_account_is_not(
+    start_server: StartServer, result_folder: Path, prefect_backend: str
+) -> None:
+    turns = in_turn(failing(401), failing(401), ANSWER)
+    server = start_server(lambda call: TOKEN if call.path == "/token" else turns(call))
+    assert fetch(None, endpoint_at(server, account=oauth_account(server, "stubborn"))).height == 1
+    assert [call.path for call in server.calls].count("/codes") == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "calls", "logged"),
+    [
+        (Reply(b'{"error": "invalid_client"}', 401), CredentialsRefused, 1, ""),
+        (
+            failing(503),
+            CampaignError,
+            3,
+            "Failed to fetch the OAuth access token using the specified external account",
+        ),
+    ],
+)
+def test_a_token_that_cannot_be_fetched_is_retried_where_that_can_mend_it(
+    start_server: StartServer,
+    result_folder: Path,
+    prefect_backend: str,
+    caplog: pytest.LogCaptureFixture,
+    reply: Reply,
+    error: type[CampaignError],
+    calls: int,
+    logged: str,
+) -> None:
+    server = start_server(lambda call: reply)
+    with pytest.raises(error):
+        fetch(None, endpoint_at(server, account=oauth_account(server, "refused"), retries=2))
+    assert [call.path for call in server.calls] == ["/token"] * calls
+    assert logged in caplog.text
+
+
+def test_an_account_that_cannot_be_used_is_told_with_its_code(
+    start_server: StartServer, result_folder: Path, prefect_backend: str
+) -> None:
+    from prefect.blocks.system import Secret
+
+    server = start_server(lambda call: ANSWER)
+    Secret(value="x").save("no-account", overwrite=True)
+    BasicAccount(user="us", enabled=False).save("off", overwrite=True)
+    for account, error, code in (
+        ("basic-account/none", AccountMissing, "WKF-560280"),
+        ("nothing/none", AccountMissing, "WKF-560280"),
+        ("only-a-name", AccountMissing, "WKF-560280"),
+        ("basic-account/off", AccountDisabled, "WKF-560281"),
+        ("secret/no-account", AccountOfWrongKind, "WKF-560282"),
+    ):
+        with pytest.raises(error, match=code):
+            fetch(None, endpoint_at(server, account=account))
+    assert server.calls == []
+
+
+def test_no_secret_is_anywhere_but_in_the_request(
+    start_server: StartServer, result_folder: Path, prefect_backend: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Logs at every level, task and flow runs with their parameters, artifacts, stored results, keys, errors."""
+    caplog.set_level("DEBUG")
+    tokens: list[str] = []
+    server = start_server(protected(tokens))
+    account = oauth_account(server, "quiet")
+    options = {
+        "headers": {"X-Key": SecretStr("canary-header")},
+        "url": f"{server.address}/codes?key=query-of-the-address",
+    }
+    endpoint = endpoint_at(server, account=account, name="quiet", **options)
+    outbound = content(None, endpoint)
+    assert server.calls[-1].headers["x-key"] == "canary-header"
+    tokens[:] = ["another"]
+    failed = content(
+        None, endpoint.model_copy(update={"account": "", "on_failure": "transition", "retries": 0})
+    ).failure
+    with get_client(sync_client=True) as client:
+        shown = [
+            caplog.text,
+            "".join(run.model_dump_json() for run in client.read_flow_runs()),
+            "".join(run.model_dump_json() for run in client.read_task_runs()),
+            "".join(artifact.model_dump_json() for artifact in client.read_artifacts()),
+            "".join(log.model_dump_json() for log in client.read_logs()),
+            "".join(str(document.data) for document in client.read_block_documents(include_secrets=False)),
+        ]
+    stored = [repr(path.read_bytes()) + path.name for path in result_folder.rglob("*") if path.is_file()]
+    tables = [
+        repr(ArrowSerializer().dumps(outbound)),
+        str(failed.to_dicts()),
+        repr(endpoint),
+        endpoint.model_dump_json(),
+    ]
+    assert len(stored) >= 2
+    # The query is no secret's field, but partners have their keys there all the same: logs and errors leave it out.
+    assert "query-of-the-address" not in caplog.text + str(failed.to_dicts())
+    for text in (*shown, *stored, *tables[:2]):
+        assert "canary-" not in text
+    for text in tables:
+        assert "canary-header" not in text

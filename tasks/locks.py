@@ -1,0 +1,89 @@
+"""Locks between the runs of one machine, for activities that must not do the same thing twice at the same moment.
+
+Prefect's own lock files outlive a process that was killed, and its next run would wait for ever; the locks of the
+`filelock` library are the system's, and end with the process that holds them.
+"""
+
+from hashlib import sha256
+from pathlib import Path
+
+import anyio.to_thread
+from filelock import FileLock, Timeout
+from prefect.locking.protocol import LockManager
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+
+
+class SystemLocks(LockManager):
+    """Prefect lock manager over the system's file locks, beside the local results.
+
+    A lock is exclusive among the processes and threads of one machine, and of all machines whose result folder is
+    on a file system that shares locks.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[str, FileLock]] = {}
+
+    def __reduce__(self) -> tuple[type["SystemLocks"], tuple[()]]:
+        # A copy that goes to another process holds nothing.
+        return (SystemLocks, ())
+
+    @staticmethod
+    def _lock(key: str) -> FileLock:
+        folder = Path(PREFECT_LOCAL_STORAGE_PATH.value()) / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{sha256(key.encode()).hexdigest()[:40]}.lock", thread_local=False)
+
+    def acquire_lock(
+        self,
+        key: str,
+        holder: str,
+        acquire_timeout: float | None = None,
+        hold_timeout: float | None = None,  # noqa: ARG002  # the lock ends with its process
+    ) -> bool:
+        """Take the lock, waiting for it; False after `acquire_timeout` seconds."""
+        if self.is_lock_holder(key, holder):
+            return True
+        lock = self._lock(key)
+        try:
+            lock.acquire(timeout=-1 if acquire_timeout is None else acquire_timeout)
+        except Timeout:
+            return False
+        self._held[key] = (holder, lock)
+        return True
+
+    async def aacquire_lock(
+        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
+    ) -> bool:
+        """Take the lock, as `acquire_lock` does."""
+        return await anyio.to_thread.run_sync(self.acquire_lock, key, holder, acquire_timeout, hold_timeout)
+
+    def release_lock(self, key: str, holder: str) -> None:
+        """Give the lock back. Errors: `ValueError` where `holder` does not hold it."""
+        if not self.is_lock_holder(key, holder):
+            raise ValueError(f"{holder} holds no lock for {key}")
+        _, lock = self._held.pop(key)
+        lock.release()
+
+    def is_locked(self, key: str) -> bool:
+        """Whether anybody holds the lock."""
+        if key in self._held:
+            return True
+        return not self.wait_for_lock(key, timeout=0)
+
+    def is_lock_holder(self, key: str, holder: str) -> bool:
+        """Whether `holder`, in this process, holds the lock."""
+        return self._held.get(key, (None,))[0] == holder
+
+    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """Wait until nobody holds the lock; False after `timeout` seconds."""
+        lock = self._lock(key)
+        try:
+            lock.acquire(timeout=-1 if timeout is None else timeout)
+        except Timeout:
+            return False
+        lock.release()
+        return True
+
+    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """Wait as `wait_for_lock` does."""
+        return await anyio.to_thread.run_sync(self.wait_for_lock, key, timeout)
