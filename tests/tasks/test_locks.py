@@ -51,7 +51,7 @@ def test_a_copy_in_another_process_holds_nothing(result_folder: Path) -> None:
 def test_the_lock_of_a_process_that_was_killed_is_free(result_folder: Path) -> None:
     program = (
         "import time\nfrom tasks.locks import SystemLocks\n"
-        "SystemLocks().acquire_lock('k', 'a')\nprint('held', flush=True)\ntime.sleep(60)\n"
+        "locks = SystemLocks()\nlocks.acquire_lock('k', 'a')\nprint('held', flush=True)\ntime.sleep(60)\n"
     )
     environment = {"PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(result_folder), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin"}
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as holding:
