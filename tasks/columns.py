@@ -254,12 +254,10 @@ def _column(raw: pl.Series, definition: ColumnDefinition) -> _Column:
     lists = pl.DataFrame({"list": raw}).with_row_index("row")
     elements = lists.filter(pl.col("list").list.len() > 0).explode("list")
     read = _read(elements["list"], definition)
-    if read.faults is None:
-        faults = [pl.lit(None, pl.String()).alias("reason"), pl.lit(value=False).alias("rejects")]
-    else:
-        faults = read.faults.get_columns()
+    none_found = (pl.lit(None, pl.String()).alias("reason"), pl.lit(value=False).alias("rejects"))
     regrouped = (
-        elements.select("row", read.values.alias("value"), *faults)
+        elements.select("row", read.values.alias("value"))
+        .with_columns(none_found if read.faults is None else read.faults)
         .group_by("row", maintain_order=True)
         .agg("value", pl.col("reason").drop_nulls().first(), pl.col("rejects").any())
     )

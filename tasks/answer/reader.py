@@ -275,6 +275,8 @@ def _text_of(value: Any, column: OutboundColumn) -> str | None:  # noqa: ANN401
         case float():
             raise DigitsNeeded
         case _:
+            if any(type(inner) is float for _, inner in leaves_of(value)):
+                raise DigitsNeeded
             return json.dumps(value, ensure_ascii=False)
 
 

@@ -80,10 +80,7 @@ def recorded(sample: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: 
         found = _place_of_rows(answer, given)
         levels = _sample_levels(answer, found["path"], parallel=found["parallel"])
         rows = levels[-1]
-        leaves = list(_leaves(rows, None))
-        for level in levels[1:-1]:
-            if isinstance(level.path[-1], Each):
-                leaves += _leaves(level, path_of(level.path))
+        leaves = [*_leaves(rows, None), *chain.from_iterable(map(_outer_leaves, levels[1:], levels[2:]))]
         found["properties"] = tuple(dict.fromkeys(chain.from_iterable(rows.elements)))
     if "columns" not in given:
         found["columns"] = _columns(leaves, limits, flat=bool(given.get("flatten")))
@@ -170,7 +167,7 @@ def _sample_levels(answer: Any, path: str, *, parallel: bool) -> list[Level]:  #
 
 
 def _leaves(level: Level, at: str | None) -> list[Leaf]:
-    """The columns that the elements of a level imply; of outer elements (`at`) no lists."""
+    """The columns that the elements of a level imply."""
     found: dict[Steps, list[Any]] = {}
     for element in level.elements:
         for steps, value in _plain_values(element, ()):
@@ -181,7 +178,18 @@ def _leaves(level: Level, at: str | None) -> list[Leaf]:
         Leaf(at, steps, values)
         for steps, values in found.items()
         if not (steps in inner and all(value is None for value in values))
-        and not (at is not None and any(isinstance(value, list) for value in values))
+    ]
+
+
+def _outer_leaves(level: Level, below: Level) -> list[Leaf]:
+    """The columns that elements around the rows imply: no lists, and nothing that lies on the way to the rows."""
+    if not level.path or not isinstance(level.path[-1], Each):
+        return []
+    way = tuple(step for step in below.path[len(level.path) :] if not isinstance(step, Each))
+    return [
+        leaf
+        for leaf in _leaves(level, path_of(level.path))
+        if not (way and leaf.steps[: len(way)] == way) and not any(isinstance(value, list) for value in leaf.values)
     ]
 
 

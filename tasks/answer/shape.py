@@ -146,6 +146,7 @@ def rows_at(answers: list[Any], path: str) -> list[Level]:
     if steps and isinstance(steps[-1], Each):
         return levels
     if len(levels) > 1 and not any(type(value) is list for value in values):
+        _require_way(levels[-1], steps[len(levels[-1].path) :])
         return [*levels, _found(values, steps)]
     return [*levels, _elements(levels[-1], values, (*steps, Each()), answers)]
 
@@ -161,7 +162,7 @@ def objects_at(answers: list[Any], path: str) -> list[Level]:
         raise ConfigurationError(setting="outbound path", reason=reason)
     levels, values = _walked(answers, steps)
     found = _found(values, steps)
-    for value in found.elements or values or [None]:
+    for value in found.elements or values:
         if type(value) is not dict:
             raise ResponseShapeInvalid(reason=f"there is no object at '{path}'; {_met(value, answers)}")
     return [*levels, found]
@@ -188,7 +189,7 @@ def searched(path: ParsedResult, value: Any, shown: str) -> Any:  # noqa: ANN401
     """What a JMESPath finds in a value. Errors: `ResponseShapeInvalid` where it does not fit the value."""
     try:
         return path.search(value)
-    except JMESPathError as error:
+    except (JMESPathError, ArithmeticError, AttributeError, TypeError, ValueError) as error:
         reason = f"'{shown}' does not fit the answer ({' '.join(str(error).split())})"
         raise ResponseShapeInvalid(reason=reason) from None
 
@@ -206,17 +207,16 @@ def _stepped(value: Any, step: Step) -> Any:  # noqa: ANN401
 def _elements(above: Level, values: list[Any], path: Steps, answers: list[Any]) -> Level:
     shown = path_of(path).removesuffix("[]") or WHOLE_ANSWER
     if len(above.path):
-        values = _arrays_within(above, values, path)
+        _require_way(above, path[len(above.path) : -1])
+        values = [[] if value is None else value for value in values]
     return _elements_of(values, path, shown, answers)
 
 
-def _arrays_within(above: Level, values: list[Any], path: Steps) -> list[Any]:
-    """The arrays of the level above's elements, where an element may have none, but not all may lack it."""
-    way = path[len(above.path) : -1]
-    if way and above.elements and not any(_has(element, way) for element in above.elements):
-        reason = f"no object at '{path_of(above.path)}' has '{path_of(way)}'"
+def _require_way(level: Level, way: Steps) -> None:
+    """Check that any of a level's elements has the property that a way leads to, be it null."""
+    if way and level.elements and not any(_has(element, way) for element in level.elements):
+        reason = f"no object at '{path_of(level.path)}' has '{path_of(way)}'"
         raise ResponseShapeInvalid(reason=reason)
-    return [[] if value is None else value for value in values]
 
 
 def _has(value: Any, way: Steps) -> bool:  # noqa: ANN401

@@ -53,7 +53,7 @@ def test_the_lock_of_a_process_that_was_killed_is_free(result_folder: Path) -> N
         "import time\nfrom tasks.locks import SystemLocks\n"
         "locks = SystemLocks()\nlocks.acquire_lock('k', 'a')\nprint('held', flush=True)\ntime.sleep(60)\n"
     )
-    environment = {"PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(result_folder), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin"}
+    environment = {"PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(result_folder), "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment) as holding:
         assert holding.stdout.readline() == b"held\n"
         locks = SystemLocks()
