@@ -81,6 +81,7 @@ def documented_environment() -> str:
 
 def _leaves(model: type[BaseModel], values: BaseModel, prefix: str) -> Iterator[tuple[str, FieldInfo, str]]:
     as_json = values.model_dump(mode="json")
+    as_json |= values.model_dump(mode="json", exclude_defaults=True)
     for name, field in model.model_fields.items():
         value = getattr(values, name)
         if isinstance(value, BaseModel):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from prefect.blocks.core import Block
+from prefect.blocks.fields import SecretDict
 from pydantic import Field, SecretStr
 
 from tasks.credentials import (
@@ -91,8 +92,8 @@ class OAuth2Account(ExternalAccount):
         title="Client authentication",
         description="Whether client ID and secret go in a basic header or in the body.",
     )
-    headers: dict[str, SecretStr] = Field(
-        default_factory=dict, title="Headers", description="More headers of the request for a token."
+    headers: SecretDict = Field(
+        default=SecretDict({}), title="Headers", description="More headers of the request for a token."
     )
     ca_file: Path | None = Field(
         default=None,
@@ -110,7 +111,7 @@ class OAuth2Account(ExternalAccount):
             scope=self.scope,
             audience=self.audience,
             client_authentication=self.client_authentication,
-            headers=self.headers,
+            headers={name: SecretStr(str(value)) for name, value in self.headers.get_secret_value().items()},
         )
         store = KeptTokens(f"{name.rpartition('/')[2]}-token")
         return OAuthCredentials(setup, store, Connection(ca_file=self.ca_file), allowed_hosts, logger)

@@ -61,8 +61,8 @@ class InboundMapping(BaseModel):
         title="Row limit",
         description="More rows than this are data about single profiles, not about the campaign, and are refused.",
     )
-    profile_keys: frozenset[str] = Field(
-        default=frozenset({"profile_id", "email"}),
+    profile_keys: tuple[str, ...] = Field(
+        default=("profile_id", "email"),
         title="Profile keys",
         description="Columns that tell profiles apart: to send one would be one row per profile, and is refused.",
     )
