@@ -18,7 +18,7 @@ from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder
 from tasks.data_management.external_api import Endpoint, InboundMapping, OutboundColumn, OutboundMapping
 from tasks.settings import DELIMITER, PREFIX, Settings
-from tasks.targeting.query import ProfileFile
+from tasks.sources.files import ProfileFile
 
 COUPONS = Endpoint(
     name="coupons",
