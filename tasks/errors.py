@@ -2,17 +2,24 @@
 
 CampaignError
 ├── ConfigurationError        CMP-100      a setting is missing or wrong
+├── ExtraMissing              CMP-101      packages of an extra are needed and not installed
 ├── SourceMissing             CMP-110      a file that should be read is not there
 ├── SourceUnreadable          CMP-111      a file is there but cannot be read as what it should be
 ├── ColumnsMissing            CMP-112      a table lacks columns that an activity needs
 ├── FilterInvalid             CMP-113      a filter is not an SQL condition over the table's columns
 ├── ColumnTaken               CMP-114      a column that an activity would add is there already
+├── ExpressionInvalid         CMP-115      an expression is not SQL over the table's columns
+├── PopulationUnknown         CMP-116      an option names an inbound population that is not there
+├── AudienceMissing           CMP-117      no audience is stored under a name
+├── AudienceTaken             CMP-118      an audience that should be created is stored already
 ├── CardinalityViolated       CMP-120      a relation has more, or fewer, rows for a key than it allows
 ├── KeyTypesDiffer            CMP-121      the columns of a relation are of different types
+├── ColumnTypesDiffer         CMP-122      a column has different types in the populations to be brought together
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
 ├── ValueRefused              CMP-150      a value is bad in a column that allows none
+├── DatabaseFailed            CMP-150      a database cannot be reached, or refuses what it was asked
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
@@ -79,6 +86,14 @@ class ConfigurationError(CampaignError):
     remedy = "Set it in the environment or in .env; .env.example describes every setting."
 
 
+class ExtraMissing(CampaignError):
+    """Packages of an extra are needed and not installed."""
+
+    code = "CMP-101"
+    sentence = "{purpose} needs packages that are not installed."
+    remedy = "Install campaign-flows[{extra}]."
+
+
 class SourceMissing(CampaignError):
     """A file that should be read is not there."""
 
@@ -119,6 +134,38 @@ class ColumnTaken(CampaignError):
     remedy = "Choose another name."
 
 
+class ExpressionInvalid(CampaignError):
+    """An expression is not SQL over the table's columns."""
+
+    code = "CMP-115"
+    sentence = "{activity} cannot use the expression {expression!r}: {reason}."
+    remedy = "Write it over the columns {present}."
+
+
+class PopulationUnknown(CampaignError):
+    """An option names an inbound population that is not there."""
+
+    code = "CMP-116"
+    sentence = "{activity} has no inbound population {name}, only {present}."
+    remedy = "Give it one, or correct the option."
+
+
+class AudienceMissing(CampaignError):
+    """No audience is stored under a name."""
+
+    code = "CMP-117"
+    sentence = "There is no audience '{name}' in '{folder}'."
+    remedy = "{cure}"
+
+
+class AudienceTaken(CampaignError):
+    """An audience that should be created is stored already."""
+
+    code = "CMP-118"
+    sentence = "The audience '{name}' cannot be created in '{folder}': there is one of that name."
+    remedy = "Choose another name, or save with the mode replace or complete."
+
+
 class CardinalityViolated(CampaignError):
     """A relation has more, or fewer, rows for a key than it allows."""
 
@@ -133,6 +180,14 @@ class KeyTypesDiffer(CampaignError):
     code = "CMP-121"
     sentence = "'{name}' cannot be linked: '{here}' is {here_type} and '{there}' is {there_type}."
     remedy = "Give both the same type."
+
+
+class ColumnTypesDiffer(CampaignError):
+    """A column has different types in the populations that are brought together."""
+
+    code = "CMP-122"
+    sentence = "{activity} cannot bring '{column}' together: it is {types}."
+    remedy = "Give it one type, or leave it out."
 
 
 class TemplatesUnreadable(CampaignError):
@@ -167,6 +222,14 @@ class ValueRefused(CampaignError):
     code = "CMP-150"
     sentence = "Row {row} of the column '{column}' {reason}."
     remedy = "Correct the source, or choose another on_bad_value in the column's definition."
+
+
+class DatabaseFailed(CampaignError):
+    """A database cannot be reached, or refuses what it was asked."""
+
+    code = "CMP-150"
+    sentence = "The database '{database}' cannot do this: {reason}."
+    remedy = "Check its address and rights; nothing of this step was written."
 
 
 class ApiError(CampaignError):

@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +16,7 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
@@ -23,7 +25,9 @@ from deployments.sandbox.partner import Behaviour, Partner, running_partner
 from deployments.sandbox.server import Respond, Server, running_server
 from tasks.answer.column import OutboundColumn
 from tasks.answer.mapping import OutboundMapping
+from tasks.database import Database, transaction
 from tasks.endpoint import Endpoint
+from tasks.errors import CampaignError
 from tasks.inbound import InboundMapping
 
 StartPartner = Callable[..., Partner]
@@ -115,3 +119,40 @@ def endpoint_of() -> Callable[..., Endpoint]:
 def zip_codes() -> pl.DataFrame:
     """Zip codes for which the partner has a coupon."""
     return pl.DataFrame({"zip_code": ["95124", "02134"], "city": ["San Jose", "Boston"]})
+
+
+POSTGRESQL = "postgresql://postgres@127.0.0.1:5432/postgres"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of each kind: a file, and a schema of the PostgreSQL server on this machine."""
+    if request.param == "sqlite":
+        yield Database(url=f"sqlite:///{tmp_path / 'campaigns.db'}")
+        return
+    schema = f"campaign_test_{uuid.uuid4().hex[:12]}"
+    database = Database(url=POSTGRESQL, schema_name=schema)
+    try:
+        with transaction(database) as connection:
+            connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
+    except CampaignError as error:
+        pytest.skip(f"no PostgreSQL server here: {error}")
+    yield database
+    with transaction(database) as connection:
+        connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
+
+
+@pytest.fixture
+def make_table(database: Database) -> Callable[..., None]:
+    """Makes a table of the database: its name, its columns in SQL, its rows."""
+
+    def make(name: str, columns: str, rows: Sequence[tuple[object, ...]] = ()) -> None:
+        qualified = name if database.schema_name is None else f"{database.schema_name}.{name}"
+        with transaction(database) as connection:
+            connection.execute(sa.text(f"CREATE TABLE {qualified} ({columns})"))
+            for row in rows:
+                values = {f"v{place}": value for place, value in enumerate(row)}
+                marks = ", ".join(f":{mark}" for mark in values)
+                connection.execute(sa.text(f"INSERT INTO {qualified} VALUES ({marks})"), values)
+
+    return make
