@@ -22,9 +22,12 @@ from tasks.sources.files import ProfileFile
 SAMPLES = ProfileFile().path.parent
 
 
-def run_from_terminal(campaign: Flow[..., CampaignReport], arguments: list[str] | None = None) -> NoReturn:
-    """Run `campaign` as the command line says, and leave with its exit status.
+def run_from_terminal(
+    campaign: Flow[..., CampaignReport], *, calls: str, arguments: list[str] | None = None
+) -> NoReturn:
+    """Run `campaign`, as the command line says, and leave with its exit status.
 
+    `calls` is the endpoint of the settings that the campaign calls: the sandbox is, where it has no address.
     Status 0: the run completed. 1: an expected failure, told in one sentence on standard error. 2: the command
     line is wrong. 130: interrupted. A bug ends with its stack trace.
     """
@@ -34,7 +37,7 @@ def run_from_terminal(campaign: Flow[..., CampaignReport], arguments: list[str] 
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     try:
         settings = CampaignSettings.load()
-        with _sandbox(settings, options.sandbox):
+        with _sandbox(settings, calls, options.sandbox):
             report = campaign(business_date=options.date)
     except CampaignError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -66,17 +69,17 @@ def _command_line(campaign: Flow[..., Any]) -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _sandbox(settings: CampaignSettings, behaviour: Behaviour) -> Iterator[Partner | None]:
+def _sandbox(settings: CampaignSettings, calls: str, behaviour: Behaviour) -> Iterator[Partner | None]:
     """Made-up profiles and the sandbox partner, each only where the settings name nothing else."""
     if settings.profiles == ProfileFile() and not settings.profiles.path.exists():
         write_sample_profiles(settings.profiles.path)
-    if settings.coupons.url:
+    if getattr(settings, calls).url:
         yield None
         return
-    print(f"No coupon system is set (CAMPAIGN_COUPONS__URL): the sandbox partner answers, {behaviour}.")
+    print(f"No address is set (CAMPAIGN_{calls.upper()}__URL): the sandbox partner answers, {behaviour}.")
     with (
         running_partner(SAMPLES, behaviour, _usual_port_or_any()) as partner,
-        _environment(partner.settings),
+        _environment(partner.settings_of(calls)),
     ):
         yield partner
 
@@ -112,7 +115,7 @@ def closing_lines(report: CampaignReport, settings: CampaignSettings) -> list[st
     return [
         f"{report.send.label}, {report.send.business_date}",
         f"  queried       {report.queried:>8,}  profiles",
-        f"  enriched      {report.enriched:>8,}  with a coupon",
+        f"  enriched      {report.enriched:>8,}  with content",
         f"  personalized  {report.personalized:>8,}  messages",
         f"  rejected      {report.rejected:>8,}  see {folder / 'rejects.csv'}",
         f"  delivered     {report.delivered:>8,}  to {folder / 'maildir'}",
