@@ -26,13 +26,14 @@ def closed(
     audience: pl.DataFrame,
     enriched: pl.DataFrame,
     messages: Personalized,
-    sent: Delivered,
+    sent: Delivered | None,
 ) -> CampaignReport:
     """Report a run that is done, as artifacts and as numbers.
 
-    In: what the activities gave; `before` are those between the query and the enrichment, by name.
+    In: what the activities gave; `before` are those between the query and the enrichment, by name; `sent` is
+    None where nothing was to be delivered.
     """
-    rejects = pl.concat([messages.rejects, sent.rejects])
+    rejects = pl.concat([messages.rejects, sent.rejects]) if sent else messages.rejects
     report(
         send,
         {
@@ -40,7 +41,7 @@ def closed(
             **before,
             "Enrichment": enriched,
             "Personalization": messages,
-            "Outbox": sent,
+            **({"Outbox": sent} if sent else {}),
         },
         messages.standard,
         rejects,
@@ -51,6 +52,6 @@ def closed(
         enriched=rows_with_content(enriched, [name for name in enriched.columns if name not in audience.columns]),
         personalized=messages.standard.height,
         rejected=rejects.height,
-        delivered=sent.standard.height,
-        delivered_before=sent.complement.height,
+        delivered=sent.standard.height if sent else 0,
+        delivered_before=sent.complement.height if sent else 0,
     )

@@ -7,14 +7,25 @@ in the working directory is read too, and the environment wins. `.env.example` l
 import json
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from textwrap import wrap
+from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, Field, field_validator
 from pydantic.fields import FieldInfo
 
-from flows.endpoints import COUPONS, OFFERS, SCHEDULE, WEATHER, Place
+from flows.endpoints import (
+    COUPONS,
+    OFFERS,
+    SCHEDULE,
+    WEATHER,
+    Place,
+    days_before,
+    forecast_of,
+    schedule_between,
+)
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder
 from tasks.endpoint import Endpoint
@@ -32,6 +43,10 @@ REGIONS = {
 def templates_of(campaign: str) -> TemplateFolder:
     """The templates that come with a campaign here."""
     return TemplateFolder(folder=ROOT / "flows" / "templates" / campaign)
+
+
+EndpointName = Literal["coupons", "schedule", "offers", "weather"]
+"""The endpoints of the settings."""
 
 
 class CampaignSettings(Settings):
@@ -62,6 +77,18 @@ class CampaignSettings(Settings):
         title="Time zone",
         description="Time zone in which 'today' is decided when a run names no business date.",
     )
+
+    def endpoint_on(self, name: EndpointName, day: date) -> Endpoint:
+        """One of these endpoints, as it is asked on a day."""
+        match name:
+            case "schedule":
+                return schedule_between(self.schedule, days_before(day, 7), day)
+            case "weather":
+                return forecast_of(self.weather, self.regions, day)
+            case "coupons":
+                return self.coupons
+            case "offers":
+                return self.offers
 
     @field_validator("time_zone")
     @classmethod
