@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,14 +11,11 @@ from typing import Any, NoReturn
 
 from prefect import Flow
 
-from deployments.sandbox.partner import PORT, Behaviour, Partner, running_partner
-from deployments.sandbox.profiles import write_sample_profiles
+from deployments.sandbox.partner import Behaviour
+from deployments.sandbox.substitute import substitute
 from flows.settings import CampaignSettings
 from tasks.errors import CampaignError
 from tasks.execution.report import CampaignReport
-from tasks.sources.files import ProfileFile
-
-SAMPLES = ProfileFile().path.parent
 
 
 def run_from_terminal(
@@ -69,30 +65,11 @@ def _command_line(campaign: Flow[..., Any]) -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _sandbox(settings: CampaignSettings, calls: str, behaviour: Behaviour) -> Iterator[Partner | None]:
-    """Made-up profiles and the sandbox partner, each only where the settings name nothing else."""
-    if settings.profiles == ProfileFile() and not settings.profiles.path.exists():
-        write_sample_profiles(settings.profiles.path)
-    if getattr(settings, calls).url:
-        yield None
-        return
-    print(f"No address is set (CAMPAIGN_{calls.upper()}__URL): the sandbox partner answers, {behaviour}.")
-    with (
-        running_partner(SAMPLES, behaviour, _usual_port_or_any()) as partner,
-        _environment(partner.settings_of(calls)),
-    ):
-        yield partner
-
-
-def _usual_port_or_any() -> int:
-    """The partner's usual port, or 0 (any) where another process has that."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", PORT))
-        except OSError:
-            return 0
-    return PORT
+def _sandbox(settings: CampaignSettings, calls: str, behaviour: Behaviour) -> Iterator[None]:
+    if not getattr(settings, calls).url:
+        print(f"No address is set (CAMPAIGN_{calls.upper()}__URL): the sandbox partner answers, {behaviour}.")
+    with substitute(settings, [calls], behaviour) as variables, _environment(variables):
+        yield
 
 
 @contextmanager
