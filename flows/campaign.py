@@ -54,8 +54,8 @@ def campaign(
             business date never deliver a profile twice.
         label: Name of the campaign as people read it.
         audience: Who may get a message.
-        contents: Content from partners' endpoints, each joined to the audience. Templates have it as
-            content.<name>.<column>, or, where a profile has many rows, in a loop over content.<name>.
+        contents: Content from partners' endpoints, each joined to the audience. Templates have one that is named
+            coupons as content.coupons.code, or, where a profile has many rows, in a loop over coupons.
         templates: What a message says, written here or in the files of a folder.
         channel: How messages are delivered.
         business_date: The day to run for. Left out, it is the day that the run was scheduled for.

@@ -87,7 +87,7 @@ class Content(Relation):
 
     model_config = ConfigDict(title="Content")
 
-    endpoint: EndpointName | OwnEndpoint = Field(
+    endpoint: Annotated[EndpointName, Field(title="Endpoint of the settings")] | OwnEndpoint = Field(
         title="Endpoint",
         description=(
             "Where the content comes from: an endpoint of the settings by its name, or one that is described here."
