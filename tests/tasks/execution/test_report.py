@@ -5,7 +5,7 @@ import polars as pl
 from prefect import flow
 from prefect.artifacts import Artifact
 
-from tasks.execution.report import message_preview, reject_reasons, report, transition_counts
+from tasks.execution.report import message_preview, reject_reasons, report, rows_with_content, transition_counts
 from tasks.send import Send
 from tasks.tables import Transitions
 
@@ -22,7 +22,14 @@ class Sides(Transitions):
     complement: pl.DataFrame
 
 
-ENRICHED = pl.DataFrame({"n": [1, 2], "coupons": [{"code": "1"}, None]})
+ENRICHED = pl.DataFrame(
+    {
+        "n": [1, 2, 3],
+        "tags": [["x"], [], None],
+        "coupons": [{"code": "1"}, {"code": "2"}, None],
+        "offers": [[{"title": "a"}, {"title": "b"}], [], None],
+    }
+)
 
 
 def test_every_transition_is_counted_and_content_that_was_found() -> None:
@@ -31,9 +38,12 @@ def test_every_transition_is_counted_and_content_that_was_found() -> None:
         ("Query", "standard", 2),
         ("Split", "standard", 4),
         ("Split", "complement", 0),
-        ("Enrichment", "standard", 2),
-        ("Enrichment", "standard, with coupons", 1),
+        ("Enrichment", "standard", 3),
+        ("Enrichment", "standard, with coupons", 2),
+        ("Enrichment", "standard, with offers", 1),
     ]
+    assert rows_with_content(ENRICHED, ["coupons", "offers"]) == 1
+    assert rows_with_content(ENRICHED, []) == 3
 
 
 def test_rejects_are_told_by_reason_the_most_frequent_first() -> None:
