@@ -249,8 +249,8 @@ def test_a_mapping_made_from_a_sample_is_recorded_once() -> None:
             "coupons-sample-response.json",
             {"flatten": True},
             "@",
-            ["codeFormat", "code", "internalId", "state", "zipCode", "geography", "id", "offerId", "offerTagline"]
-            + ["offerTitle", "redemptionDeadline"],
+            "codeFormat code internalId state zipCode geography id offerId offerTagline offerTitle"
+            " redemptionDeadline".split(),
         ),
         ("offers-dummyjson-products.json", {}, "products", None),
         ("schedule-espn-team.json", {"limits": {"max_depth": 11}}, "events", None),
