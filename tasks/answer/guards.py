@@ -146,28 +146,32 @@ def _too_deep(limits: ReaderLimits) -> ResponseShapeInvalid:
 
 
 def _check_depth(document: Any, body: bytes, limits: ReaderLimits) -> None:  # noqa: ANN401
-    if _most_levels(document, body) > limits.max_depth and depth_of(document) > limits.max_depth:
+    if not _is_shallow(document, body, limits.max_depth) and depth_of(document) > limits.max_depth:
         raise _too_deep(limits)
 
 
-def _most_levels(document: Any, body: bytes) -> int:  # noqa: ANN401
-    """A number of levels that the document does not exceed, without a walk through it.
+def _is_shallow(document: Any, body: bytes, most: int) -> bool:  # noqa: ANN401
+    """Whether a count of brackets alone tells that there are at most so many levels: no walk is needed then.
 
-    Every level needs a bracket; those that open the elements of one array are beside each other, so that at most
-    one of them counts. Brackets within texts only raise the number.
+    Every level needs a bracket of its own. Those of the objects of one array are beside each other, so that at
+    most one of them is a level's. Brackets within texts only raise the count.
     """
-    return body.count(b"{") + body.count(b"[") - max(_containers_beside_each_other(document) - 1, 0)
+    arrays = 0
+    at = body.find(b"[")
+    while at >= 0 and arrays <= most:
+        arrays += 1
+        at = body.find(b"[", at + 1)
+    return arrays + body.count(b"{") - max(_objects_beside_each_other(document) - 1, 0) <= most
 
 
-def _containers_beside_each_other(value: Any) -> int:  # noqa: ANN401
-    """How many elements of one array of the document are objects or arrays; the array is found by a few looks."""
+def _objects_beside_each_other(value: Any) -> int:  # noqa: ANN401
+    """How many objects one array of the document holds; the array is found by a few looks."""
     widest: list[Any] = []
     level = [value]
     for _ in range(3):
         widest = max([widest, *(each for each in level if type(each) is list)], key=len)
         level = [inner for each in level if type(each) is dict for inner in each.values()]
-    types = list(map(type, widest))
-    return types.count(dict) + types.count(list)
+    return list(map(type, widest)).count(dict)
 
 
 def depth_of(document: Any) -> int:  # noqa: ANN401
