@@ -18,6 +18,12 @@ from tasks.errors import ResponseMalformed, ResponseShapeInvalid
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+ESCAPE = re.compile(
+    rb"""\\(?: u[dD][89abAB]..\\u[dD][c-fC-F]..   # a surrogate pair
+            | (?P<lone> u[dD][89a-fA-F])         # a surrogate by itself
+            | . )""",
+    re.VERBOSE | re.DOTALL,
+)
 CONTAINERS = (dict, list)
 
 
@@ -105,7 +111,7 @@ def exact_document(body: bytes, limits: ReaderLimits, *, url: str) -> Any:  # no
     except ValueError as error:
         refuse(f"sent no JSON ({error})")
     _check_depth(document, body, limits)
-    if ESCAPED_SURROGATE.search(body) and _has_lone_surrogate(document):
+    if ESCAPED_SURROGATE.search(body) and _has_lone_surrogate(body):
         refuse("sent a lone surrogate, which is no character")
     return document
 
@@ -128,12 +134,9 @@ def _short(written: str) -> str:
     return written if len(written) <= 40 else f"{written[:20]}… ({len(written)} characters)"
 
 
-def _has_lone_surrogate(document: Any) -> bool:  # noqa: ANN401
-    try:
-        json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+def _has_lone_surrogate(body: bytes) -> bool:
+    """Whether a text of a JSON body has one, also where the text is a property's that is named again."""
+    return any(escape["lone"] for escape in ESCAPE.finditer(body))
 
 
 def _too_deep(limits: ReaderLimits) -> ResponseShapeInvalid:
@@ -143,28 +146,32 @@ def _too_deep(limits: ReaderLimits) -> ResponseShapeInvalid:
 
 
 def _check_depth(document: Any, body: bytes, limits: ReaderLimits) -> None:  # noqa: ANN401
-    if _most_levels(document, body) > limits.max_depth and depth_of(document) > limits.max_depth:
+    if not _is_shallow(document, body, limits.max_depth) and depth_of(document) > limits.max_depth:
         raise _too_deep(limits)
 
 
-def _most_levels(document: Any, body: bytes) -> int:  # noqa: ANN401
-    """A number of levels that the document does not exceed, without a walk through it.
+def _is_shallow(document: Any, body: bytes, most: int) -> bool:  # noqa: ANN401
+    """Whether a count of brackets alone tells that there are at most so many levels: no walk is needed then.
 
-    Every level needs a bracket; those that open the elements of one array are beside each other, so that at most
-    one of them counts. Brackets within texts only raise the number.
+    Every level needs a bracket of its own. Those of the objects of one array are beside each other, so that at
+    most one of them is a level's. Brackets within texts only raise the count.
     """
-    return body.count(b"{") + body.count(b"[") - max(_containers_beside_each_other(document) - 1, 0)
+    arrays = 0
+    at = body.find(b"[")
+    while at >= 0 and arrays <= most:
+        arrays += 1
+        at = body.find(b"[", at + 1)
+    return arrays + body.count(b"{") - max(_objects_beside_each_other(document) - 1, 0) <= most
 
 
-def _containers_beside_each_other(value: Any) -> int:  # noqa: ANN401
-    """How many elements of one array of the document are objects or arrays; the array is found by a few looks."""
+def _objects_beside_each_other(value: Any) -> int:  # noqa: ANN401
+    """How many objects one array of the document holds; the array is found by a few looks."""
     widest: list[Any] = []
     level = [value]
     for _ in range(3):
         widest = max([widest, *(each for each in level if type(each) is list)], key=len)
         level = [inner for each in level if type(each) is dict for inner in each.values()]
-    types = list(map(type, widest))
-    return types.count(dict) + types.count(list)
+    return list(map(type, widest)).count(dict)
 
 
 def depth_of(document: Any) -> int:  # noqa: ANN401
