@@ -39,8 +39,9 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed
-	$(BIN)/python tests/benchmarks/bench_run.py
+# Ratios and medians of one run; nothing else should run beside it. BENCH=answer runs one of tests/benchmarks.
+bench: .venv/installed-bench
+	@for file in tests/benchmarks/bench_$(or $(BENCH),*).py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 samples: .venv/installed
 	$(BIN)/python -m deployments.sandbox.profiles
@@ -50,6 +51,10 @@ sandbox: .venv/installed
 
 clean:
 	rm -rf .venv .prefect samples outbox .mypy_cache .pytest_cache .ruff_cache
+
+.venv/installed-bench: .venv/installed
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
 
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv is needed: install one, or name it with PYTHON=..."; exit 1; }

@@ -2,7 +2,8 @@
 
 targeting: query, deduplication, enrichment. data_management: external_api. content: personalization.
 channels: outbox. execution: report. An activity takes tables and gives tables; the modules of this folder
-itself (errors, settings, tables, results, network, send, privacy, run_log) are the floor they all stand on.
+itself are the floor they all stand on: errors, settings, tables, columns, results, locks, send, privacy, run_log;
+and for External API endpoint, inbound, answer, pagination, exchange, network, credentials, accounts.
 """
 
 from tasks.run_log import install_filters
