@@ -73,7 +73,7 @@ def _sandbox(settings: CampaignSettings, behaviour: Behaviour) -> Iterator[Partn
     if settings.coupons.url:
         yield None
         return
-    print(f"No coupon system is set (CAMPAIGN_COUPONS__URL): the sandbox partner answers, {behaviour}.")
+    print(f"No coupon system is set (CAMPAIGN_COUPONS__URL): the sandbox partner answers, {behaviour}.", flush=True)
     with (
         running_partner(SAMPLES, behaviour, _usual_port_or_any()) as partner,
         _environment(partner.settings),
