@@ -8,13 +8,17 @@ import polars as pl
 
 from tasks.answer.column import OutboundColumn
 from tasks.answer.mapping import Contract
+from tasks.answer.shape import some_of
 from tasks.errors import ResponseShapeInvalid
-from tasks.tables import nearest, quoted
+from tasks.tables import nearest
 
 Kind = Literal["missing", "new", "changed", "unreadable"]
 
 FINDINGS = {"kind": pl.String(), "column": pl.String(), "action": pl.String(), "detail": pl.String()}
 """Columns of a table of findings; `action` is the contract's, error left out: that one is raised."""
+
+MOST_NEW = 20
+"""How many new properties are named one by one: an object may have a property for each day, or each profile."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,17 @@ def missing_column(name: str, column: OutboundColumn, where: str, present: Itera
     """No element has the property of a column."""
     present = list(present)
     hint = nearest([column.key], present)
-    detail = f"no object at '{where}' has '{column.key}', only {quoted(present)}. {hint}".rstrip(". ")
+    detail = f"no object at '{where}' has '{column.key}', only {some_of(present)}. {hint}".rstrip(". ")
     return Finding("missing", name, detail)
 
 
 def new_properties(present: Iterable[str], known: set[str]) -> list[Finding]:
     """Properties that are there and not known."""
-    return [Finding("new", name, f"'{name}' is new") for name in present if name not in known]
+    new = [name for name in present if name not in known]
+    findings = [Finding("new", name, f"'{name}' is new") for name in new[:MOST_NEW]]
+    if len(new) > MOST_NEW:
+        findings.append(Finding("new", "", f"{len(new) - MOST_NEW} more properties are new"))
+    return findings
 
 
 def changed_type(name: str, column: OutboundColumn, found: Mapping[str, int]) -> Finding | None:

@@ -125,7 +125,7 @@ def _answer(documents: list[Any], mapping: OutboundMapping) -> Answer:
 
 def _rows(documents: list[Any], mapping: OutboundMapping) -> _Rows:
     if mapping.flatten:
-        leaves = dict.fromkeys(path_of(steps) for document in documents for steps, _ in leaves_of(document))
+        leaves = {path_of(steps): None for document in documents for steps, _ in leaves_of(document)}
         return _Rows([Level((), documents, [len(documents)])], [WHOLE_ANSWER], list(leaves))
     keys = [column.key for column in mapping.columns.values() if column.at is None and not column.ignore]
     places = levels_of(mapping.path)

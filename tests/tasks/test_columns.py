@@ -138,6 +138,7 @@ def test_a_bad_value_rejects_its_line_with_the_reason_and_the_raw_value(
         ({"on_bad_value": "default", "default": "7"}, [1, 7, 3, 7], [], [2, 4]),
         ({"on_bad_value": "default"}, [1, None, 3, None], [], [2, 4]),
         ({"on_bad_value": "default_unless_remapped", "default": "7", "remap": {"y": "yy"}}, [1, 7, 3], [4], [2]),
+        ({"on_bad_value": "default_unless_remapped", "default": "7"}, [1, 7, 3, 7], [], [2, 4]),
         ({"on_bad_value": "default_unless_remapped", "default": "7", "remap": {"y": "5"}}, [1, 7, 3, 5], [], [2]),
     ],
 )
@@ -197,6 +198,14 @@ def test_values_of_the_type_already_are_taken_as_they_are(
         assert table.rejects.rows() == [(2, "c", "is not a boolean", "2")]
     else:
         assert table.standard["c"].to_list() == read_as
+
+
+def test_a_missing_list_is_empty() -> None:
+    values = [["1"], None, []]
+    assert read(values, TEXTS, many=True, on_empty="bad_value").rejects.rows() == [(2, "c", "is empty", None)]
+    ignored = read(values, TEXTS, many=True, on_empty="bad_value", on_bad_value="null")
+    assert ignored.standard["c"].to_list() == values
+    assert ignored.replaced["row"].to_list() == [2]
 
 
 def test_rejected_lines_are_reported_once_and_are_in_no_other_table() -> None:

@@ -287,6 +287,16 @@ def test_properties_are_new_only_to_a_mapping_that_knows_its_sample() -> None:
     assert flat.findings["column"].to_list() == ["b[1]"]
 
 
+def test_a_thousand_new_or_long_names_make_no_endless_sentence() -> None:
+    days = {f"day{number:04}": 1 for number in range(1000)}
+    findings = read([{"v": 1, **days}], sample=[{"v": 1}]).findings
+    assert findings["detail"].to_list()[-2:] == ["'day0019' is new", "980 more properties are new"]
+    for answer in ([days], {"x" * 1000: 1, **days}):
+        with pytest.raises(ResponseShapeInvalid, match="and 98[01] more") as refused:
+            read(answer, columns={"v": "v"})
+        assert len(str(refused.value)) < 700
+
+
 def test_a_column_of_which_nothing_can_be_read_is_said() -> None:
     columns = {"v": column("v", type="date"), "w": column("w", type="date")}
     answer = read([{"v": "24.11.26", "w": "x"}, {"v": "25.11.26", "w": "2026-11-24"}], columns=columns)
