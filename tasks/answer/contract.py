@@ -48,22 +48,32 @@ def new_properties(present: Iterable[str], known: set[str]) -> list[Finding]:
 
 
 def changed_type(name: str, column: OutboundColumn, found: Mapping[str, int]) -> Finding | None:
-    """Values of another JSON type than the column's, `found` as {type: first row that has it}."""
-    for json_type, row in found.items():
-        if json_type in {"list", "object", "plain"}:
-            expected = "a list" if json_type == "plain" else f"of type {column.type}"
-        elif column.json_type is not None and json_type != column.json_type:
-            expected = f"{ARTICLE[column.json_type]} as in the sample"
-        else:
-            continue
-        detail = f"'{column.key}' is {ARTICLE[json_type]}, not {expected} (element {row + 1})"
-        return Finding("changed", name, detail)
+    """The first value of another JSON type than the column's; `found` is {type: first element that has it}."""
+    for json_type, position in found.items():
+        expected = _expected_instead(json_type, column)
+        if expected:
+            detail = f"'{column.key}' is {ARTICLE[json_type]}, not {expected} (element {position + 1})"
+            return Finding("changed", name, detail)
     return None
+
+
+def _expected_instead(json_type: str, column: OutboundColumn) -> str:
+    """What a column holds instead of values of a type; nothing where it may hold them."""
+    if json_type == "plain":
+        return "a list"
+    if json_type in {"list", "object"}:
+        return f"of type {column.type}"
+    if column.json_type is None:
+        return ""
+    if json_type == "fraction" and column.json_type == "number":
+        return "a whole number as in the sample" if column.type == "integer" else ""
+    return "" if json_type == column.json_type else f"{ARTICLE[column.json_type]} as in the sample"
 
 
 ARTICLE = {
     "text": "a text",
     "number": "a number",
+    "fraction": "a number with a fraction",
     "boolean": "a boolean",
     "list": "a list",
     "object": "an object",

@@ -1,7 +1,7 @@
 """The one entry point of the answer reader: the bytes of an answer, page by page, become typed tables."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -189,11 +189,7 @@ def _raw_column(name: str, column: OutboundColumn, rows: _Rows, values: list[Any
     elements = rows.levels[level].elements
     series, json_types = _lists(values, column) if column.many else _plain(values, column)
     findings = [changed_type(name, column, json_types)]
-    if (
-        elements
-        and series.null_count() == len(series)
-        and not (column.optional or is_anywhere(elements, column.key))
-    ):
+    if _is_missing(column, elements, series):
         present = rows.properties if level == len(rows.levels) - 1 else sorted({*_names_of(elements)})
         findings.append(missing_column(name, column, path_of(rows.levels[level].path), present))
     return _Raw(rows.to_rows(series, level), [finding for finding in findings if finding is not None])
@@ -210,7 +206,7 @@ def _names_of(elements: list[Any]) -> Iterator[str]:
 
 
 JsonTypes = dict[str, int]
-"""JSON types of some values, each with the position of the first value that has it."""
+"""JSON types of some values, each with the position of the first element that has it."""
 
 
 def _plain(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
@@ -218,8 +214,29 @@ def _plain(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTy
     try:
         return _native(values, column)
     except (TypeError, ValueError, OverflowError, PolarsError):
-        texts = pl.Series([_text_of(value, column) for value in values], dtype=pl.String())
-        return texts, _json_types(values)
+        texts = [_text_of(value, column) for value in values]
+        return pl.Series(texts, dtype=pl.String()), _json_types([value] for value in values)
+
+
+def _lists(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
+    """The values as a series of lists of texts; a plain value is a list of one."""
+    lists = [value if type(value) is list else [] if value is None else [value] for value in values]
+    plain = [at for at, value in enumerate(values) if type(value) is not list and value is not None]
+    json_types = {**_json_types(lists), **({"plain": plain[0]} if plain else {})}
+    texts = [
+        None if value is None else [_text_of(each, column) for each in each_list]
+        for value, each_list in zip(values, lists, strict=True)
+    ]
+    return pl.Series(texts, dtype=pl.List(pl.String())), json_types
+
+
+def _json_types(elements: Iterable[list[Any]]) -> JsonTypes:
+    """The types of the values that each element has; null is of any type."""
+    found: JsonTypes = {}
+    for position, values in enumerate(elements):
+        for value in values:
+            found.setdefault(json_type_of(value), position)
+    return {json_type: position for json_type, position in found.items() if json_type != "null"}
 
 
 def _native(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
@@ -241,27 +258,6 @@ def _numbers(values: list[Any], column: OutboundColumn) -> pl.Series:
             values = [None if value is None else float(value) for value in values]
         return pl.Series(values, dtype=pl.Float64(), strict=True)
     raise TypeError("not all values are numbers of the column's type")
-
-
-def _json_types(values: Sequence[Any]) -> JsonTypes:
-    found: JsonTypes = {}
-    for kind in set(map(type, values)) - {type(None)}:
-        position = next(at for at, value in enumerate(values) if type(value) is kind)
-        json_type = json_type_of(values[position])
-        found[json_type] = min(position, found.get(json_type, position))
-    return found
-
-
-def _lists(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
-    """The values as a series of lists of texts; a plain value is a list of one."""
-    positions = [at for json_type, at in _json_types(values).items() if json_type != "list"]
-    json_types = {"plain": min(positions)} if positions else {}
-    lists = [value if type(value) is list or value is None else [value] for value in values]
-    for at, value in enumerate(lists):
-        for json_type in _json_types(value or ()):
-            json_types.setdefault(json_type, at)
-    texts = [None if value is None else [_text_of(each, column) for each in value] for value in lists]
-    return pl.Series(texts, dtype=pl.List(pl.String())), json_types
 
 
 def _text_of(value: Any, column: OutboundColumn) -> str | None:  # noqa: ANN401
@@ -292,9 +288,11 @@ def _typed(raw: dict[str, _Raw], columns: dict[str, OutboundColumn]) -> TypedTab
 
 
 def _unreadable(raw: dict[str, _Raw], columns: dict[str, OutboundColumn], table: TypedTable) -> list[Finding]:
+    """Columns of which every value is bad; a text is never wholly bad, and a missing value is none."""
     findings = []
-    for (name,), bad in pl.concat([table.rejects, table.replaced]).group_by("column", maintain_order=True):
+    bad_values = pl.concat([table.rejects, table.replaced]).filter(pl.col("value").is_not_null())
+    for (name,), bad in bad_values.group_by("column", maintain_order=True):
         values = raw[name].values
-        if bad.height == len(values) - values.null_count():
+        if columns[name].type != "text" and bad.height == len(values) - values.null_count():
             findings.append(unreadable_column(name, columns[name], bad.item(0, "reason"), bad.height))
     return findings
