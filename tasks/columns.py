@@ -50,7 +50,7 @@ OFFSET = r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])"
 ISO_DATE = f"^{DATE}$"
 ISO_TIME = f"^{TIME}(?:{SECONDS})?$"
 ISO_DATETIME = f"^{DATE}[Tt ]{TIME}(?:{SECONDS})? ?{OFFSET}?$"
-ISO_MOMENT = f"^{DATE}T{TIME}{SECONDS}(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})$"
+ISO_MOMENT = f"^{DATE}T{TIME}{SECONDS}(?:Z|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])$"
 """The commonest of `ISO_DATETIME`'s forms, which needs no completion."""
 
 REPORT = {"row": pl.Int64(), "column": pl.String(), "reason": pl.String(), "value": pl.String()}

@@ -12,6 +12,7 @@ from tasks.answer.column import OutboundColumn, json_type_of
 from tasks.answer.guards import ReaderLimits, exact_document
 from tasks.answer.shape import (
     Each,
+    Index,
     Level,
     Property,
     Steps,
@@ -102,10 +103,17 @@ def parallel_candidates(answer: Any) -> list[str]:  # noqa: ANN401
 
 
 def _outermost(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:  # noqa: ANN401
+    """A value and all that lies in it, but nothing of what lies in an array of objects."""
     yield steps, value
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _outermost(inner, (*steps, Property(name)))
+    match value:
+        case dict():
+            for name, inner in value.items():
+                yield from _outermost(inner, (*steps, Property(name)))
+        case list() if value and all(map(_is_array_of_objects, value)):
+            yield (*steps, Each(merged=True)), list(chain.from_iterable(value))
+        case list() if not _is_array_of_objects(value):
+            for position, inner in enumerate(value):
+                yield from _outermost(inner, (*steps, Index(position)))
 
 
 def _is_array_of_objects(value: Any) -> bool:  # noqa: ANN401
