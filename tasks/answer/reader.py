@@ -37,6 +37,7 @@ from tasks.answer.shape import (
     steps_of,
     values_at,
 )
+from tasks.answer.uniform import uniform_values
 from tasks.columns import TypedTable, typed_table
 from tasks.errors import ResponseShapeInvalid, ValueRefused
 from tasks.tables import Transitions
@@ -69,12 +70,15 @@ def read_answer(pages: Sequence[bytes], mapping: OutboundMapping, *, url: str) -
     guards of `exact_document`, for a shape that is not the mapping's, and for what its contract calls an error.
     """
     limits = mapping.limits
+    answer = _read_uniform(pages, mapping)
+    if answer is not None:
+        return answer
     if _only_goes_down(mapping):
         try:
-            return _answer([quick_document(page, limits, url=url) for page in pages], mapping)
+            return _read_documents([quick_document(page, limits, url=url) for page in pages], mapping)
         except DigitsNeeded:
             pass
-    return _answer([exact_document(page, limits, url=url) for page in pages], mapping)
+    return _read_documents([exact_document(page, limits, url=url) for page in pages], mapping)
 
 
 def value_in(body: bytes, path: str, limits: ReaderLimits, *, url: str) -> Any:  # noqa: ANN401
@@ -86,6 +90,12 @@ def _only_goes_down(mapping: OutboundMapping) -> bool:
     """Whether no JMESPath compares or computes, for which every number must be exact."""
     keys = [column.key for column in mapping.columns.values()]
     return steps_of(mapping.path) is not None and all(key_steps(key) is not None for key in keys)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    values: pl.Series
+    findings: list[Finding]
 
 
 @dataclass(frozen=True)
@@ -107,12 +117,27 @@ class _Rows:
         return values
 
 
-def _answer(documents: list[Any], mapping: OutboundMapping) -> Answer:
+def _read_uniform(pages: Sequence[bytes], mapping: OutboundMapping) -> Answer | None:
+    """The answer, if its rows hold nothing but the columns; None where only its document can tell."""
+    values = uniform_values(pages, mapping)
+    if values is None:
+        return None
+    raw = {name: _raw(name, mapping.columns[name], column) for name, column in values.items()}
+    if any(column.values.null_count() == len(column.values) for column in raw.values()):
+        return None  # null in all rows, or missing in all of them
+    return _answer(raw, [], mapping)
+
+
+def _read_documents(documents: list[Any], mapping: OutboundMapping) -> Answer:
     rows = _rows(documents, mapping)
     columns = {name: column for name, column in mapping.columns.items() if not column.ignore}
-    raw = _raw_columns(columns, rows)
-    differences = [*_new(rows, mapping), *chain.from_iterable(column.findings for column in raw.values())]
+    return _answer(_raw_columns(columns, rows), _new(rows, mapping), mapping)
+
+
+def _answer(raw: dict[str, _Raw], findings: list[Finding], mapping: OutboundMapping) -> Answer:
+    differences = [*findings, *chain.from_iterable(column.findings for column in raw.values())]
     judged(differences, mapping.contract)
+    columns = {name: mapping.columns[name] for name in raw}
     table = _typed(raw, columns)
     unreadable = _unreadable(raw, columns, table)
     return Answer(
@@ -167,12 +192,6 @@ def _new(rows: _Rows, mapping: OutboundMapping) -> list[Finding]:
     return new_properties(rows.properties, {*mapping.properties, *read})
 
 
-@dataclass(frozen=True)
-class _Raw:
-    values: pl.Series
-    findings: list[Finding]
-
-
 def _raw_columns(columns: dict[str, OutboundColumn], rows: _Rows) -> dict[str, _Raw]:
     keys: dict[int, set[str]] = {}
     for column in columns.values():
@@ -187,12 +206,18 @@ def _raw_columns(columns: dict[str, OutboundColumn], rows: _Rows) -> dict[str, _
 def _raw_column(name: str, column: OutboundColumn, rows: _Rows, values: list[Any]) -> _Raw:
     level = rows.level_of(column)
     elements = rows.levels[level].elements
-    series, json_types = _lists(values, column) if column.many else _plain(values, column)
-    findings = [changed_type(name, column, json_types)]
-    if _is_missing(column, elements, series):
+    raw = _raw(name, column, values)
+    missing = []
+    if _is_missing(column, elements, raw.values):
         present = rows.properties if level == len(rows.levels) - 1 else sorted({*_names_of(elements)})
-        findings.append(missing_column(name, column, path_of(rows.levels[level].path), present))
-    return _Raw(rows.to_rows(series, level), [finding for finding in findings if finding is not None])
+        missing = [missing_column(name, column, path_of(rows.levels[level].path), present)]
+    return _Raw(rows.to_rows(raw.values, level), [*raw.findings, *missing])
+
+
+def _raw(name: str, column: OutboundColumn, values: list[Any]) -> _Raw:
+    series, json_types = _lists(values, column) if column.many else _plain(values, column)
+    changed = changed_type(name, column, json_types)
+    return _Raw(series, [changed] if changed else [])
 
 
 def _is_missing(column: OutboundColumn, elements: list[Any], values: pl.Series) -> bool:
