@@ -8,6 +8,7 @@ what is read there.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -48,14 +49,13 @@ def uniform_values(pages: Sequence[bytes], mapping: OutboundMapping) -> dict[str
     if path is None or fields is None or len(path) + 2 > mapping.limits.max_depth:
         return None
     try:
-        rows = [row for page in pages for row in _rows_in(page, path, fields, mapping.limits.max_depth)]
+        rows = [_rows_in(page, path, fields, mapping.limits.max_depth) for page in pages]
     except (msgspec.MsgspecError, ValueError, RecursionError, _OtherKind):
         return None
-    return {
-        name: list(map(attrgetter(f"f{number}"), rows))
-        for number, (name, column) in enumerate(mapping.columns.items())
-        if not column.ignore
-    }
+    # All values in one list, row after row: one pass through the rows, which do not fit a cache.
+    values = list(chain.from_iterable(map(attrgetter(*_names(fields)), chain.from_iterable(rows))))
+    columns = enumerate(mapping.columns.items())
+    return {name: values[number :: len(fields)] for number, (name, column) in columns if not column.ignore}
 
 
 class _OtherKind(Exception):
@@ -81,7 +81,11 @@ def _fields_of(mapping: OutboundMapping) -> Fields | None:
                 return None
         if column.at is not None or column.many or column.remap:
             return None
-    return tuple(fields.items())
+    return tuple(fields.items()) if len(fields) > 1 else None
+
+
+def _names(fields: Fields) -> list[str]:
+    return [f"f{number}" for number in range(len(fields))]
 
 
 def _rows_in(body: bytes, path: tuple[str, ...], fields: Fields, max_depth: int) -> list[Any]:
@@ -125,8 +129,11 @@ def _around(path: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
 def _decoder(fields: Fields) -> msgspec.json.Decoder[list[Any]]:
     row = msgspec.defstruct(
         "Row",
-        [(f"f{number}", JSON_VALUES[kind] if kind else Plain, None) for number, (_, kind) in enumerate(fields)],
-        rename={f"f{number}": name for number, (name, _) in enumerate(fields)},
+        [
+            (name, JSON_VALUES[kind] if kind else Plain, None)
+            for name, (_, kind) in zip(_names(fields), fields, strict=True)
+        ],
+        rename=dict(zip(_names(fields), (name for name, _ in fields), strict=True)),
         forbid_unknown_fields=True,
         gc=False,
     )
