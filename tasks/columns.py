@@ -50,7 +50,7 @@ OFFSET = r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])"
 ISO_DATE = f"^{DATE}$"
 ISO_TIME = f"^{TIME}(?:{SECONDS})?$"
 ISO_DATETIME = f"^{DATE}[Tt ]{TIME}(?:{SECONDS})? ?{OFFSET}?$"
-ISO_MOMENT = f"^{DATE}T{TIME}{SECONDS}(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})$"
+ISO_MOMENT = f"^{DATE}T{TIME}{SECONDS}(?:Z|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])$"
 """The commonest of `ISO_DATETIME`'s forms, which needs no completion."""
 
 REPORT = {"row": pl.Int64(), "column": pl.String(), "reason": pl.String(), "value": pl.String()}
@@ -66,7 +66,9 @@ class ColumnDefinition(BaseModel):
     label: str = Field(default="", title="Label", description="Name of the column as people read it.")
     type: ColumnType = Field(default="text", title="Type", description="Type of the values.")
     many: bool = Field(
-        default=False, title="List", description="The property is a list of values; the column holds lists."
+        default=False,
+        title="List",
+        description="The property is a list; the column holds lists, whose values are each read by themselves.",
     )
     ignore: bool = Field(default=False, title="Ignore", description="Leave the column out of the table.")
     max_length: int | None = Field(
@@ -261,12 +263,13 @@ def _column(raw: pl.Series, definition: ColumnDefinition) -> _Column:
         .group_by("row", maintain_order=True)
         .agg("value", pl.col("reason").drop_nulls().first(), pl.col("rejects").any())
     )
-    none = pl.lit([], definition.column_type)
+    no_values = pl.lit([], definition.column_type)
+    missing = pl.col("list").is_null() & pl.lit(definition.on_empty == "bad_value")
     return _column_of(
         lists.join(regrouped, on="row", how="left", maintain_order="left").select(
-            pl.when(pl.col("list").list.len() == 0).then(none).otherwise("value").alias("value"),
-            "reason",
-            pl.col("rejects").fill_null(value=False),
+            pl.when(pl.col("list").list.len() == 0).then(no_values).otherwise("value").alias("value"),
+            pl.when(missing).then(pl.lit("is empty")).otherwise("reason").alias("reason"),
+            pl.col("rejects").fill_null(missing & pl.lit(definition.on_bad_value not in {"null", "default"})),
         )
     )
 

@@ -1,8 +1,9 @@
 """What an answer may be at all: JSON of RFC 8259 in UTF-8, within limits. Every breach has its documented code.
 
-An answer is parsed twice at most. orjson is quick, and strict where we are: UTF-8, one document, no NaN, no lone
+A document is parsed twice at most. orjson is quick, and strict where we are: UTF-8, one document, no NaN, no lone
 surrogate, no number beyond floats. What it refuses is parsed again by the standard library, which tells why, or
-finds that it was none of that. Of a property that is named twice in one object the last counts in both.
+finds that it was none of that; so is an answer of whose numbers every digit is needed. Of a property that is named
+twice in one object the last counts, in both and in `uniform`.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The one entry point of the answer reader: the bytes of an answer, page by page, become typed tables."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -37,6 +37,7 @@ from tasks.answer.shape import (
     steps_of,
     values_at,
 )
+from tasks.answer.uniform import uniform_values
 from tasks.columns import TypedTable, typed_table
 from tasks.errors import ResponseShapeInvalid, ValueRefused
 from tasks.tables import Transitions
@@ -69,12 +70,15 @@ def read_answer(pages: Sequence[bytes], mapping: OutboundMapping, *, url: str) -
     guards of `exact_document`, for a shape that is not the mapping's, and for what its contract calls an error.
     """
     limits = mapping.limits
+    answer = _read_uniform(pages, mapping)
+    if answer is not None:
+        return answer
     if _only_goes_down(mapping):
         try:
-            return _answer([quick_document(page, limits, url=url) for page in pages], mapping)
+            return _read_documents([quick_document(page, limits, url=url) for page in pages], mapping)
         except DigitsNeeded:
             pass
-    return _answer([exact_document(page, limits, url=url) for page in pages], mapping)
+    return _read_documents([exact_document(page, limits, url=url) for page in pages], mapping)
 
 
 def value_in(body: bytes, path: str, limits: ReaderLimits, *, url: str) -> Any:  # noqa: ANN401
@@ -86,6 +90,12 @@ def _only_goes_down(mapping: OutboundMapping) -> bool:
     """Whether no JMESPath compares or computes, for which every number must be exact."""
     keys = [column.key for column in mapping.columns.values()]
     return steps_of(mapping.path) is not None and all(key_steps(key) is not None for key in keys)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    values: pl.Series
+    findings: list[Finding]
 
 
 @dataclass(frozen=True)
@@ -107,12 +117,27 @@ class _Rows:
         return values
 
 
-def _answer(documents: list[Any], mapping: OutboundMapping) -> Answer:
+def _read_uniform(pages: Sequence[bytes], mapping: OutboundMapping) -> Answer | None:
+    """The answer, if its rows hold nothing but the columns; None where only its document can tell."""
+    values = uniform_values(pages, mapping)
+    if values is None:
+        return None
+    raw = {name: _raw(name, mapping.columns[name], column) for name, column in values.items()}
+    if any(column.values.null_count() == len(column.values) for column in raw.values()):
+        return None  # null in all rows, or missing in all of them
+    return _answer(raw, [], mapping)
+
+
+def _read_documents(documents: list[Any], mapping: OutboundMapping) -> Answer:
     rows = _rows(documents, mapping)
     columns = {name: column for name, column in mapping.columns.items() if not column.ignore}
-    raw = _raw_columns(columns, rows)
-    differences = [*_new(rows, mapping), *chain.from_iterable(column.findings for column in raw.values())]
+    return _answer(_raw_columns(columns, rows), _new(rows, mapping), mapping)
+
+
+def _answer(raw: dict[str, _Raw], findings: list[Finding], mapping: OutboundMapping) -> Answer:
+    differences = [*findings, *chain.from_iterable(column.findings for column in raw.values())]
     judged(differences, mapping.contract)
+    columns = {name: mapping.columns[name] for name in raw}
     table = _typed(raw, columns)
     unreadable = _unreadable(raw, columns, table)
     return Answer(
@@ -125,7 +150,7 @@ def _answer(documents: list[Any], mapping: OutboundMapping) -> Answer:
 
 def _rows(documents: list[Any], mapping: OutboundMapping) -> _Rows:
     if mapping.flatten:
-        leaves = dict.fromkeys(path_of(steps) for document in documents for steps, _ in leaves_of(document))
+        leaves = {path_of(steps): None for document in documents for steps, _ in leaves_of(document)}
         return _Rows([Level((), documents, [len(documents)])], [WHOLE_ANSWER], list(leaves))
     keys = [column.key for column in mapping.columns.values() if column.at is None and not column.ignore]
     places = levels_of(mapping.path)
@@ -167,12 +192,6 @@ def _new(rows: _Rows, mapping: OutboundMapping) -> list[Finding]:
     return new_properties(rows.properties, {*mapping.properties, *read})
 
 
-@dataclass(frozen=True)
-class _Raw:
-    values: pl.Series
-    findings: list[Finding]
-
-
 def _raw_columns(columns: dict[str, OutboundColumn], rows: _Rows) -> dict[str, _Raw]:
     keys: dict[int, set[str]] = {}
     for column in columns.values():
@@ -187,16 +206,18 @@ def _raw_columns(columns: dict[str, OutboundColumn], rows: _Rows) -> dict[str, _
 def _raw_column(name: str, column: OutboundColumn, rows: _Rows, values: list[Any]) -> _Raw:
     level = rows.level_of(column)
     elements = rows.levels[level].elements
-    series, json_types = _lists(values, column) if column.many else _plain(values, column)
-    findings = [changed_type(name, column, json_types)]
-    if (
-        elements
-        and series.null_count() == len(series)
-        and not (column.optional or is_anywhere(elements, column.key))
-    ):
+    raw = _raw(name, column, values)
+    missing = []
+    if _is_missing(column, elements, raw.values):
         present = rows.properties if level == len(rows.levels) - 1 else sorted({*_names_of(elements)})
-        findings.append(missing_column(name, column, path_of(rows.levels[level].path), present))
-    return _Raw(rows.to_rows(series, level), [finding for finding in findings if finding is not None])
+        missing = [missing_column(name, column, path_of(rows.levels[level].path), present)]
+    return _Raw(rows.to_rows(raw.values, level), [*raw.findings, *missing])
+
+
+def _raw(name: str, column: OutboundColumn, values: list[Any]) -> _Raw:
+    series, json_types = _lists(values, column) if column.many else _plain(values, column)
+    changed = changed_type(name, column, json_types)
+    return _Raw(series, [changed] if changed else [])
 
 
 def _is_missing(column: OutboundColumn, elements: list[Any], values: pl.Series) -> bool:
@@ -210,7 +231,7 @@ def _names_of(elements: list[Any]) -> Iterator[str]:
 
 
 JsonTypes = dict[str, int]
-"""JSON types of some values, each with the position of the first value that has it."""
+"""JSON types of some values, each with the position of the first element that has it."""
 
 
 def _plain(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
@@ -218,8 +239,29 @@ def _plain(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTy
     try:
         return _native(values, column)
     except (TypeError, ValueError, OverflowError, PolarsError):
-        texts = pl.Series([_text_of(value, column) for value in values], dtype=pl.String())
-        return texts, _json_types(values)
+        texts = [_text_of(value, column) for value in values]
+        return pl.Series(texts, dtype=pl.String()), _json_types([value] for value in values)
+
+
+def _lists(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
+    """The values as a series of lists of texts; a plain value is a list of one."""
+    lists = [value if type(value) is list else [] if value is None else [value] for value in values]
+    plain = [at for at, value in enumerate(values) if type(value) is not list and value is not None]
+    json_types = {**_json_types(lists), **({"plain": plain[0]} if plain else {})}
+    texts = [
+        None if value is None else [_text_of(each, column) for each in each_list]
+        for value, each_list in zip(values, lists, strict=True)
+    ]
+    return pl.Series(texts, dtype=pl.List(pl.String())), json_types
+
+
+def _json_types(elements: Iterable[list[Any]]) -> JsonTypes:
+    """The types of the values that each element has; null is of any type."""
+    found: JsonTypes = {}
+    for position, values in enumerate(elements):
+        for value in values:
+            found.setdefault(json_type_of(value), position)
+    return {json_type: position for json_type, position in found.items() if json_type != "null"}
 
 
 def _native(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
@@ -241,27 +283,6 @@ def _numbers(values: list[Any], column: OutboundColumn) -> pl.Series:
             values = [None if value is None else float(value) for value in values]
         return pl.Series(values, dtype=pl.Float64(), strict=True)
     raise TypeError("not all values are numbers of the column's type")
-
-
-def _json_types(values: Sequence[Any]) -> JsonTypes:
-    found: JsonTypes = {}
-    for kind in set(map(type, values)) - {type(None)}:
-        position = next(at for at, value in enumerate(values) if type(value) is kind)
-        json_type = json_type_of(values[position])
-        found[json_type] = min(position, found.get(json_type, position))
-    return found
-
-
-def _lists(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
-    """The values as a series of lists of texts; a plain value is a list of one."""
-    positions = [at for json_type, at in _json_types(values).items() if json_type != "list"]
-    json_types = {"plain": min(positions)} if positions else {}
-    lists = [value if type(value) is list or value is None else [value] for value in values]
-    for at, value in enumerate(lists):
-        for json_type in _json_types(value or ()):
-            json_types.setdefault(json_type, at)
-    texts = [None if value is None else [_text_of(each, column) for each in value] for value in lists]
-    return pl.Series(texts, dtype=pl.List(pl.String())), json_types
 
 
 def _text_of(value: Any, column: OutboundColumn) -> str | None:  # noqa: ANN401
@@ -292,9 +313,11 @@ def _typed(raw: dict[str, _Raw], columns: dict[str, OutboundColumn]) -> TypedTab
 
 
 def _unreadable(raw: dict[str, _Raw], columns: dict[str, OutboundColumn], table: TypedTable) -> list[Finding]:
+    """Columns of which every value is bad; a text is never wholly bad, and a missing value is none."""
     findings = []
-    for (name,), bad in pl.concat([table.rejects, table.replaced]).group_by("column", maintain_order=True):
+    bad_values = pl.concat([table.rejects, table.replaced]).filter(pl.col("value").is_not_null())
+    for (name,), bad in bad_values.group_by("column", maintain_order=True):
         values = raw[name].values
-        if bad.height == len(values) - values.null_count():
+        if columns[name].type != "text" and bad.height == len(values) - values.null_count():
             findings.append(unreadable_column(name, columns[name], bad.item(0, "reason"), bad.height))
     return findings

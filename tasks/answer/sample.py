@@ -12,6 +12,7 @@ from tasks.answer.column import OutboundColumn, json_type_of
 from tasks.answer.guards import ReaderLimits, exact_document
 from tasks.answer.shape import (
     Each,
+    Index,
     Level,
     Property,
     Steps,
@@ -79,9 +80,8 @@ def recorded(sample: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: 
     else:
         found = _place_of_rows(answer, given)
         levels = _sample_levels(answer, found["path"], parallel=found["parallel"])
-        rows = levels[-1]
-        leaves = [*_leaves(rows, None), *chain.from_iterable(map(_outer_leaves, levels[1:], levels[2:]))]
-        found["properties"] = tuple(dict.fromkeys(chain.from_iterable(rows.elements)))
+        leaves = [*_leaves(levels[-1], None), *chain.from_iterable(map(_outer_leaves, levels[1:], levels[2:]))]
+        found["properties"] = tuple(dict.fromkeys(chain.from_iterable(levels[-1].elements)))
     if "columns" not in given:
         found["columns"] = _columns(leaves, limits, flat=bool(given.get("flatten")))
     return found
@@ -103,10 +103,17 @@ def parallel_candidates(answer: Any) -> list[str]:  # noqa: ANN401
 
 
 def _outermost(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:  # noqa: ANN401
+    """A value and all that lies in it, but nothing of what lies in an array of objects."""
     yield steps, value
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _outermost(inner, (*steps, Property(name)))
+    match value:
+        case dict():
+            for name, inner in value.items():
+                yield from _outermost(inner, (*steps, Property(name)))
+        case list() if value and all(map(_is_array_of_objects, value)):
+            yield (*steps, Each(merged=True)), list(chain.from_iterable(value))
+        case list() if not _is_array_of_objects(value):
+            for position, inner in enumerate(value):
+                yield from _outermost(inner, (*steps, Index(position)))
 
 
 def _is_array_of_objects(value: Any) -> bool:  # noqa: ANN401
@@ -257,18 +264,13 @@ def _column(leaf: Leaf, limits: ReaderLimits) -> dict[str, Any]:
 
 def _type_of(values: list[Any]) -> dict[str, Any]:
     json_types = {json_type_of(value) for value in values}
-    if len(json_types) != 1:
-        return {"type": "text"}
-    (json_type,) = json_types
-    match json_type:
-        case "boolean":
-            return {"type": "boolean", "json_type": json_type}
-        case "number":
-            return {"type": _number_type(values), "json_type": json_type}
-        case "text":
-            return {**_text_type(values), "json_type": json_type}
-        case _:
-            return {"type": "text"}
+    if json_types and json_types <= {"number", "fraction"}:
+        return {"type": _number_type(values), "json_type": "number"}
+    if json_types == {"boolean"}:
+        return {"type": "boolean", "json_type": "boolean"}
+    if json_types == {"text"}:
+        return {**_text_type(values), "json_type": "text"}
+    return {"type": "text"}
 
 
 def _number_type(values: list[Any]) -> ColumnType:

@@ -47,6 +47,15 @@ MAPPINGS = [
         contract=ACCEPTING,
         columns={"t": {"key": "t", "type": "time"}, "m": {"key": "m", "max_length": 3, "when_longer": "cut"}},
     ),
+    OutboundMapping(
+        path="r.s",
+        columns={
+            "a": "a",
+            "b": {"key": "b", "type": "number"},
+            "c": {"key": "c", "type": "integer"},
+            "d": {"key": "d", "type": "boolean", "ignore": True},
+        },
+    ),
     OutboundMapping(flatten=True, contract=ACCEPTING, columns={"first": "r[0].s[0].a", "d": '"d"', "at": "[0].a"}),
     OutboundMapping(path="r[?a]", contract=ACCEPTING, columns={"a": "to_string(a)", "n": "length(b)"}),
 ]
@@ -55,6 +64,7 @@ SEEDS = [
     b'{"d": "2026-11-24T07:30Z", "r": [{"d": "2026-11-24", "s": [{"a": false, "b": {"c": 1.10}}, {"a": "1"}]}]}',
     b'[{"d": {"t": ["07:30", "08:00:01.5"], "m": ["\\u00e9\\ud83d\\ude00", -0.0], "u": "x"}}, {"d": null}]',
     b'{"r": [{"a": "y", "b": [1, {"c": []}]}, {"a": "", "b": "\\\\ud800"}], "n": 1e5}',
+    b'{"x": [1, {"a": 2}], "r": {"s": [{"a": "x", "b": 1, "c": 2, "d": false}, {"c": null, "b": 1.5}], "n": 5}}',
     b"[[[[[[[[[[1]]]]]]]]]]",
     b"\xef\xbb\xbf[]",
 ]
@@ -106,7 +116,7 @@ def float_within(written: str) -> float:
 
 
 NAMES = ["a", "b", "c", "d", "r", "s", "t", "m"]
-PLAIN = ["null", "true", "false", "0", "-0", "1.0", "1.10", "1e2", '""', '"7"', '"07:30"', '"2026-11-24"']
+PLAIN = ["null", "true", "false", "0", "-0", "1.0", "1.10", "1e2", "-0.0", '""', '"7"', '"07:30"', '"2026-11-24"']
 
 
 def made_up(source: atheris.FuzzedDataProvider, depth: int = 0) -> str:

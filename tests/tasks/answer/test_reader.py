@@ -225,7 +225,7 @@ def test_every_guard_refuses_an_answer_with_its_code(
     assert code in str(refused.value)
 
 
-SAMPLE = {"rows": [{"zip": "02134", "price": 9.5, "tags": ["a"], "team": {"name": "x"}, "old": True}]}
+SAMPLE = {"rows": [{"zip": "02134", "price": 9.5, "stock": 3, "tags": ["a"], "team": {"name": "x"}, "old": True}]}
 
 
 @pytest.mark.parametrize(
@@ -239,6 +239,14 @@ SAMPLE = {"rows": [{"zip": "02134", "price": 9.5, "tags": ["a"], "team": {"name"
         ({"extra": 1}, "new", "extra", "'extra' is new"),
         ({"zip": 2134}, "changed", "zip", "'zip' is a number, not a text as in the sample"),
         ({"price": "9.5"}, "changed", "price", "'price' is a text, not a number as in the sample"),
+        ({"stock": 3.0}, None, "", ""),
+        (
+            {"stock": 3.5},
+            "changed",
+            "stock",
+            "'stock' is a number with a fraction, not a whole number as in the sample",
+        ),
+        ({"stock": "3"}, "changed", "stock", "'stock' is a text, not a number as in the sample"),
         ({"price": True}, "changed", "price", "'price' is a boolean, not a number"),
         ({"tags": "a"}, "changed", "tags", "'tags' is a plain value, not a list"),
         ({"tags": [1]}, "changed", "tags", "'tags' is a number, not a text"),
@@ -271,7 +279,7 @@ def test_the_nearest_property_to_a_missing_one_is_named() -> None:
 def test_what_some_rows_lack_is_null_and_no_finding() -> None:
     answer = {"rows": [SAMPLE["rows"][0], {"zip": "1"}]}
     read_through = read(answer, sample=SAMPLE)
-    assert rows(read_through)[1] == {"zip": "1", "price": None, "tags": None, "team_name": None, "old": None}
+    assert rows(read_through)[1] == dict.fromkeys(read_through.standard.columns) | {"zip": "1"}
     assert read_through.findings.is_empty()
 
 
@@ -287,6 +295,16 @@ def test_properties_are_new_only_to_a_mapping_that_knows_its_sample() -> None:
     assert flat.findings["column"].to_list() == ["b[1]"]
 
 
+def test_a_thousand_new_or_long_names_make_no_endless_sentence() -> None:
+    days = {f"day{number:04}": 1 for number in range(1000)}
+    findings = read([{"v": 1, **days}], sample=[{"v": 1}]).findings
+    assert findings["detail"].to_list()[-2:] == ["'day0019' is new", "980 more properties are new"]
+    for answer in ([days], {"x" * 1000: 1, **days}):
+        with pytest.raises(ResponseShapeInvalid, match=r"and 98[01] more") as refused:
+            read(answer, columns={"v": "v"})
+        assert len(str(refused.value)) < 700
+
+
 def test_a_column_of_which_nothing_can_be_read_is_said() -> None:
     columns = {"v": column("v", type="date"), "w": column("w", type="date")}
     answer = read([{"v": "24.11.26", "w": "x"}, {"v": "25.11.26", "w": "2026-11-24"}], columns=columns)
@@ -294,6 +312,16 @@ def test_a_column_of_which_nothing_can_be_read_is_said() -> None:
     assert answer.findings.rows() == [
         ("unreadable", "v", "warn", "none of the 2 values of 'v' could be read: is not a date")
     ]
+
+
+def test_cut_texts_and_missing_values_are_not_unreadable() -> None:
+    columns = {
+        "t": column("t", max_length=1, when_longer="cut"),
+        "d": column("d", type="date", on_empty="bad_value"),
+    }
+    answer = read([{"t": "xx", "d": None}, {"t": "yy", "d": "2026-11-24"}], columns=columns)
+    assert answer.rejects.rows() == [(1, "d", "is empty", None)]
+    assert answer.findings.is_empty()
 
 
 def test_an_accepted_change_is_read_as_its_text() -> None:
