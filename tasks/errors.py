@@ -12,6 +12,7 @@ CampaignError
 ├── PopulationUnknown         CMP-116      an option names an inbound population that is not there
 ├── AudienceMissing           CMP-117      no audience is stored under a name
 ├── AudienceTaken             CMP-118      an audience that should be created is stored already
+├── StoreUnwritable           CMP-119      a file that is kept between runs cannot be written
 ├── CardinalityViolated       CMP-120      a relation has more, or fewer, rows for a key than it allows
 ├── KeyTypesDiffer            CMP-121      the columns of a relation are of different types
 ├── ColumnTypesDiffer         CMP-122      a column has different types in the populations to be brought together
@@ -155,6 +156,14 @@ class AudienceTaken(CampaignError):
     remedy = "Choose another name, or save with the mode replace or complete."
 
 
+class StoreUnwritable(CampaignError):
+    """A file that is kept between runs cannot be written."""
+
+    code = "CMP-119"
+    sentence = "'{path}' cannot be written: {reason}."
+    remedy = "Free or open its folder, or choose another one; what was there before is unchanged."
+
+
 class CardinalityViolated(CampaignError):
     """A relation has more, or fewer, rows for a key than it allows."""
 
@@ -175,7 +184,7 @@ class ColumnTypesDiffer(CampaignError):
     """A column has different types in the populations that are brought together."""
 
     code = "CMP-122"
-    sentence = "{activity} cannot bring '{column}' together: it is {types}."
+    sentence = "{activity} cannot use the column '{column}': it is {types}."
     remedy = "Give it one type, or leave it out."
 
 

@@ -14,8 +14,9 @@ from tasks.errors import (
     SourceMissing,
     SourceUnreadable,
 )
+from tasks.selection import AdditionalData
 from tasks.sources.files import ProfileFile, profiles
-from tasks.targeting.query import AdditionalData, QueryOptions, birthday_on, has_text, query, select_profiles
+from tasks.targeting.query import QueryOptions, birthday_on, has_text, query, select_profiles
 
 PROFILES = pl.DataFrame(
     {
