@@ -19,7 +19,8 @@ CampaignError
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
-├── DatabaseFailed            CMP-150      a database cannot be reached, or refuses what it was asked
+├── ValueRefused              CMP-150      a value is bad in a column that allows none
+├── DatabaseFailed            CMP-160      a database cannot be reached, or refuses what it was asked
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
@@ -214,10 +215,18 @@ class OutboxUnwritable(CampaignError):
     )
 
 
+class ValueRefused(CampaignError):
+    """A value is bad in a column that allows none. The row, not the value: it may be somebody's."""
+
+    code = "CMP-150"
+    sentence = "Row {row} of the column '{column}' {reason}."
+    remedy = "Correct the source, or choose another on_bad_value in the column's definition."
+
+
 class DatabaseFailed(CampaignError):
     """A database cannot be reached, or refuses what it was asked."""
 
-    code = "CMP-150"
+    code = "CMP-160"
     sentence = "The database '{database}' cannot do this: {reason}."
     remedy = "Check its address and rights; nothing of this step was written."
 
