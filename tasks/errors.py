@@ -21,6 +21,8 @@ CampaignError
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
 ├── ValueRefused              CMP-150      a value is bad in a column that allows none
 ├── DatabaseFailed            CMP-160      a database cannot be reached, or refuses what it was asked
+├── OutsideStorage            CMP-161      a file name leads out of the storage folder
+├── ColumnsUnexpected         CMP-162      a file has columns that it should not have
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
@@ -229,6 +231,22 @@ class DatabaseFailed(CampaignError):
     code = "CMP-160"
     sentence = "The database '{database}' cannot do this: {reason}."
     remedy = "Check its address and rights; nothing of this step was written."
+
+
+class OutsideStorage(CampaignError):
+    """A file name leads out of the storage folder."""
+
+    code = "CMP-161"
+    sentence = "The file '{file}' is not inside the storage folder."
+    remedy = "Name it relative to the folder (CAMPAIGN_STORAGE__FOLDER), without '..' and links that lead out."
+
+
+class ColumnsUnexpected(CampaignError):
+    """A file has columns that it should not have."""
+
+    code = "CMP-162"
+    sentence = "{where} has the unexpected column(s) {columns}; known are {known}."
+    remedy = "Add definitions for them, or let the option other_columns ignore them."
 
 
 class ApiError(CampaignError):

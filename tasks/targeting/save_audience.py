@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Literal
 
 import polars as pl
@@ -60,9 +61,16 @@ def save(inbound: pl.DataFrame, options: SaveAudienceOptions, business_date: dat
         return _saved(inbound, name, table, added=table.height - stored.height)
     if options.mode in ("replace", "complete"):
         replace_parquet(inbound, path)
-    elif not create_parquet(inbound, path):
-        raise AudienceTaken(name=name, folder=options.folder)
+    else:
+        _create(inbound, path, name)
     return _saved(inbound, name, inbound, added=inbound.height)
+
+
+def _create(inbound: pl.DataFrame, path: Path, name: str) -> None:
+    try:
+        create_parquet(inbound, path)
+    except FileExistsError:
+        raise AudienceTaken(name=name, folder=path.parent) from None
 
 
 def _stored(options: SaveAudienceOptions) -> pl.DataFrame:
