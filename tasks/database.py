@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -119,7 +120,7 @@ def reflected(connection: Connection, database: Database, table: str) -> Table:
         ) from None
 
 
-def polars_type(kind: TypeEngine[object]) -> pl.DataType:
+def polars_type(kind: TypeEngine[Any]) -> pl.DataType:
     """The type that a database column has in a table here; what has no counterpart is text."""
     try:
         python_type = kind.python_type

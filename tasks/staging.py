@@ -4,6 +4,7 @@ What becomes of them there is then one statement of the database over all rows, 
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 from sqlalchemy import Column, Connection, MetaData, Table
@@ -14,7 +15,7 @@ BATCH = 10_000
 
 
 def staged(
-    connection: Connection, rows: pl.DataFrame, types: Mapping[str, TypeEngine[object]], *, batch: int = BATCH
+    connection: Connection, rows: pl.DataFrame, types: Mapping[str, TypeEngine[Any]], *, batch: int = BATCH
 ) -> Table:
     """A temporary table of the connection that holds the rows' columns of `types`; it is gone with the connection.
 
