@@ -23,6 +23,7 @@ CampaignError
 ├── DatabaseFailed            CMP-160      a database cannot be reached, or refuses what it was asked
 ├── OutsideStorage            CMP-161      a file name leads out of the storage folder
 ├── ColumnsUnexpected         CMP-162      a file has columns that it should not have
+├── SignalRefused             CMP-170      a signal's parameters are not those that it declares
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
@@ -247,6 +248,14 @@ class ColumnsUnexpected(CampaignError):
     code = "CMP-162"
     sentence = "{where} has the unexpected column(s) {columns}; known are {known}."
     remedy = "Add definitions for them, or let the option other_columns ignore them."
+
+
+class SignalRefused(CampaignError):
+    """A signal's parameters are not those that it declares."""
+
+    code = "CMP-170"
+    sentence = "The signal '{name}' cannot be sent: {reason}."
+    remedy = "Give the parameters that it declares, in their types."
 
 
 class ApiError(CampaignError):
