@@ -23,6 +23,8 @@ CampaignError
 ├── DatabaseFailed            CMP-160      a database cannot be reached, or refuses what it was asked
 ├── OutsideStorage            CMP-161      a file name leads out of the storage folder
 ├── ColumnsUnexpected         CMP-162      a file has columns that it should not have
+├── TransferFailed            CMP-163      a file cannot be transferred
+├── FilesMissing              CMP-164      there is no file to transfer
 ├── SignalRefused             CMP-170      a signal's parameters are not those that it declares
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
@@ -248,6 +250,27 @@ class ColumnsUnexpected(CampaignError):
     code = "CMP-162"
     sentence = "{where} has the unexpected column(s) {columns}; known are {known}."
     remedy = "Add definitions for them, or let the option other_columns ignore them."
+
+
+class TransferFailed(CampaignError):
+    """A file cannot be transferred. `retryable` says whether a later attempt could mend it."""
+
+    code = "CMP-163"
+    sentence = "The transfer with {where} failed: {reason}."
+    remedy = "Check the account, its rights and the file's name."
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same transfer may succeed if it is made again."""
+        return bool(self.facts.get("retryable", False))
+
+
+class FilesMissing(CampaignError):
+    """There is no file to transfer."""
+
+    code = "CMP-164"
+    sentence = "There is no file '{pattern}' in {where}."
+    remedy = "Wait for it, correct the name, or let the option when_none say that this is no error."
 
 
 class SignalRefused(CampaignError):
