@@ -33,6 +33,12 @@ def has_text(column: str) -> str:
     return f"TRIM({column}) <> ''"
 
 
+def equals(column: str, value: str) -> str:
+    """SQL condition: the text in `column` is `value`, whatever characters that has."""
+    quoted = value.replace("'", "''")
+    return f"{column} = '{quoted}'"
+
+
 def select_profiles(options: QueryOptions) -> pl.DataFrame:
     """The source's profiles for which the filter holds, with their additions. Errors: those of `selected_rows`."""
     return selected_rows(options, activity="Query")

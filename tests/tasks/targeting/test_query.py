@@ -16,7 +16,7 @@ from tasks.errors import (
 )
 from tasks.selection import AdditionalData
 from tasks.sources.files import ProfileFile, profiles
-from tasks.targeting.query import QueryOptions, birthday_on, has_text, query, select_profiles
+from tasks.targeting.query import QueryOptions, birthday_on, equals, has_text, query, select_profiles
 
 PROFILES = pl.DataFrame(
     {
@@ -51,6 +51,8 @@ def selected(path: Path, where: str, **source: object) -> pl.DataFrame:
         (birthday_on("birth_date", date(2026, 11, 24)), ["1", "2", "4"]),
         ("may_contact", ["1", "2", "3"]),
         (has_text("email"), ["1", "3"]),
+        (equals("email", "a@x.example"), ["1"]),
+        (equals("email", "x' OR '1' = '1"), []),
         ("birth_date IS NULL OR zip_code = '02134'", ["1", "3"]),
         ("zip_code = '2134'", []),
     ],
