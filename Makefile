@@ -16,6 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 		2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # Prefect's database and results stay in this folder, apart from any other Prefect of this user.
 export PREFECT_HOME ?= $(CURDIR)/.prefect
@@ -25,17 +26,17 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 demo: .venv/installed
 	@$(BIN)/python -m flows.birthday_coupons $(if $(DATE),--date $(DATE)) $(if $(SANDBOX),--sandbox $(SANDBOX))
 
-test: .venv/installed
+test: .venv/installed-dev
 	$(BIN)/pytest
 
-lint: .venv/installed
+lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/installed
+types: .venv/installed-dev
 	$(BIN)/mypy
 
-format: .venv/installed
+format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -52,13 +53,18 @@ sandbox: .venv/installed
 clean:
 	rm -rf .venv .prefect samples outbox .mypy_cache .pytest_cache .ruff_cache
 
-.venv/installed-bench: .venv/installed
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
-	@touch $@
-
+# A run needs the package alone; the tests and the benchmarks need more.
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv is needed: install one, or name it with PYTHON=..."; exit 1; }
 	@echo "Setting up .venv with $$($(PYTHON) --version); this takes about a minute, once."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(INSTALL) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+.venv/installed-bench: .venv/installed
+	@$(INSTALL) --editable '.[dev,bench]'
 	@touch $@

@@ -17,7 +17,7 @@ from deployments.sandbox.profiles import write_sample_profiles
 from flows.settings import CampaignSettings
 from tasks.errors import CampaignError
 from tasks.execution.report import CampaignReport
-from tasks.targeting.query import ProfileFile
+from tasks.sources.files import ProfileFile
 
 SAMPLES = ProfileFile().path.parent
 

@@ -21,7 +21,7 @@ from tasks.content.personalization import TemplateFolder
 from tasks.endpoint import Endpoint
 from tasks.inbound import InboundMapping
 from tasks.settings import DELIMITER, PREFIX, Settings
-from tasks.targeting.query import ProfileFile
+from tasks.sources.files import ProfileFile
 
 COUPONS = Endpoint(
     name="coupons",

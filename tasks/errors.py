@@ -2,17 +2,30 @@
 
 CampaignError
 ├── ConfigurationError        CMP-100      a setting is missing or wrong
+├── ExtraMissing              CMP-101      packages of an extra are needed and not installed
 ├── SourceMissing             CMP-110      a file that should be read is not there
 ├── SourceUnreadable          CMP-111      a file is there but cannot be read as what it should be
 ├── ColumnsMissing            CMP-112      a table lacks columns that an activity needs
 ├── FilterInvalid             CMP-113      a filter is not an SQL condition over the table's columns
 ├── ColumnTaken               CMP-114      a column that an activity would add is there already
+├── ExpressionInvalid         CMP-115      an expression is not SQL over the table's columns
+├── PopulationUnknown         CMP-116      an option names an inbound population that is not there
+├── AudienceMissing           CMP-117      no audience is stored under a name
+├── AudienceTaken             CMP-118      an audience that should be created is stored already
+├── StoreUnwritable           CMP-119      a file that is kept between runs cannot be written
 ├── CardinalityViolated       CMP-120      a relation has more, or fewer, rows for a key than it allows
 ├── KeyTypesDiffer            CMP-121      the columns of a relation are of different types
+├── ColumnTypesDiffer         CMP-122      a column has different types in the populations to be brought together
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
 ├── ValueRefused              CMP-150      a value is bad in a column that allows none
+├── DatabaseFailed            CMP-160      a database cannot be reached, or refuses what it was asked
+├── OutsideStorage            CMP-161      a file name leads out of the storage folder
+├── ColumnsUnexpected         CMP-162      a file has columns that it should not have
+├── TransferFailed            CMP-163      a file cannot be transferred
+├── FilesMissing              CMP-164      there is no file to transfer
+├── SignalRefused             CMP-170      a signal's parameters are not those that it declares
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
@@ -26,8 +39,8 @@ CampaignError
     ├── HeaderValueInvalid    WKF-560247
     ├── ResponseShapeInvalid  WKF-560240
     ├── ResponseMalformed     WKF-560241
-    ├── ProfileLevelCall      CMP-150      the mapping would send one row per profile
-    ├── LimitNotFree          CMP-151      a concurrency or rate limit of Prefect gave no place in time
+    ├── ProfileLevelCall      CMP-180      the mapping would send one row per profile
+    ├── LimitNotFree          CMP-181      a concurrency or rate limit of Prefect gave no place in time
     ├── AccountMissing        WKF-560280
     ├── AccountDisabled       WKF-560281
     ├── AccountOfWrongKind    WKF-560282
@@ -79,6 +92,14 @@ class ConfigurationError(CampaignError):
     remedy = "Set it in the environment or in .env; .env.example describes every setting."
 
 
+class ExtraMissing(CampaignError):
+    """Packages of an extra are needed and not installed."""
+
+    code = "CMP-101"
+    sentence = "{purpose} needs packages that are not installed."
+    remedy = "Install campaign-flows[{extra}]."
+
+
 class SourceMissing(CampaignError):
     """A file that should be read is not there."""
 
@@ -119,6 +140,46 @@ class ColumnTaken(CampaignError):
     remedy = "Choose another name."
 
 
+class ExpressionInvalid(CampaignError):
+    """An expression is not SQL over the table's columns."""
+
+    code = "CMP-115"
+    sentence = "{activity} cannot use the expression {expression!r}: {reason}."
+    remedy = "Write it over the columns {present}."
+
+
+class PopulationUnknown(CampaignError):
+    """An option names an inbound population that is not there."""
+
+    code = "CMP-116"
+    sentence = "{activity} has no inbound population {name}, only {present}."
+    remedy = "Give it one, or correct the option."
+
+
+class AudienceMissing(CampaignError):
+    """No audience is stored under a name."""
+
+    code = "CMP-117"
+    sentence = "There is no audience '{name}' in '{folder}'."
+    remedy = "{cure}"
+
+
+class AudienceTaken(CampaignError):
+    """An audience that should be created is stored already."""
+
+    code = "CMP-118"
+    sentence = "The audience '{name}' cannot be created in '{folder}': there is one of that name."
+    remedy = "Choose another name, or save with the mode replace or complete."
+
+
+class StoreUnwritable(CampaignError):
+    """A file that is kept between runs cannot be written."""
+
+    code = "CMP-119"
+    sentence = "'{path}' cannot be written: {reason}."
+    remedy = "Free or open its folder, or choose another one; what was there before is unchanged."
+
+
 class CardinalityViolated(CampaignError):
     """A relation has more, or fewer, rows for a key than it allows."""
 
@@ -133,6 +194,14 @@ class KeyTypesDiffer(CampaignError):
     code = "CMP-121"
     sentence = "'{name}' cannot be linked: '{here}' is {here_type} and '{there}' is {there_type}."
     remedy = "Give both the same type."
+
+
+class ColumnTypesDiffer(CampaignError):
+    """A column has different types in the populations that are brought together."""
+
+    code = "CMP-122"
+    sentence = "{activity} cannot use the column '{column}': it is {types}."
+    remedy = "Give it one type, or leave it out."
 
 
 class TemplatesUnreadable(CampaignError):
@@ -167,6 +236,59 @@ class ValueRefused(CampaignError):
     code = "CMP-150"
     sentence = "Row {row} of the column '{column}' {reason}."
     remedy = "Correct the source, or choose another on_bad_value in the column's definition."
+
+
+class DatabaseFailed(CampaignError):
+    """A database cannot be reached, or refuses what it was asked."""
+
+    code = "CMP-160"
+    sentence = "The database '{database}' cannot do this: {reason}."
+    remedy = "Check its address and rights; nothing of this step was written."
+
+
+class OutsideStorage(CampaignError):
+    """A file name leads out of the storage folder."""
+
+    code = "CMP-161"
+    sentence = "The file '{file}' is not inside the storage folder."
+    remedy = "Name it relative to the folder (CAMPAIGN_STORAGE__FOLDER), without '..' and links that lead out."
+
+
+class ColumnsUnexpected(CampaignError):
+    """A file has columns that it should not have."""
+
+    code = "CMP-162"
+    sentence = "{where} has the unexpected column(s) {columns}; known are {known}."
+    remedy = "Add definitions for them, or let the option other_columns ignore them."
+
+
+class TransferFailed(CampaignError):
+    """A file cannot be transferred. `retryable` says whether a later attempt could mend it."""
+
+    code = "CMP-163"
+    sentence = "The transfer with {where} failed: {reason}."
+    remedy = "Check the account, its rights and the file's name."
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same transfer may succeed if it is made again."""
+        return bool(self.facts.get("retryable", False))
+
+
+class FilesMissing(CampaignError):
+    """There is no file to transfer."""
+
+    code = "CMP-164"
+    sentence = "There is no file '{pattern}' in {where}."
+    remedy = "Wait for it, correct the name, or let the option when_none say that this is no error."
+
+
+class SignalRefused(CampaignError):
+    """A signal's parameters are not those that it declares."""
+
+    code = "CMP-170"
+    sentence = "The signal '{name}' cannot be sent: {reason}."
+    remedy = "Give the parameters that it declares, in their types."
 
 
 class ApiError(CampaignError):
@@ -291,7 +413,7 @@ class ResponseMalformed(ApiError):
 class ProfileLevelCall(ApiError):
     """The mapping would send one row per profile: that is not what a campaign-wide call is for."""
 
-    code = "CMP-150"
+    code = "CMP-180"
     sentence = "'{url}' would be sent data about single profiles: {reason}."
     remedy = (
         "Deduplicate first, or use Transfer file and Load file for such data; inbound.allow_profile_level sends it"
@@ -302,7 +424,7 @@ class ProfileLevelCall(ApiError):
 class LimitNotFree(ApiError):
     """A concurrency or rate limit of Prefect gave no place in time, or does not exist."""
 
-    code = "CMP-151"
+    code = "CMP-181"
     sentence = "'{url}' was not called: the Prefect limit '{limit}' {reason}."
     remedy = "See it with `prefect gcl inspect {limit}`; `prefect gcl create` makes one."
 

@@ -4,6 +4,7 @@
 with defaults in `.env.example`.
 """
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +31,18 @@ class NetworkSettings(BaseModel):
     )
 
 
+class StorageSettings(BaseModel):
+    """The folder in which activities read and write files: the only one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Path = Field(
+        default=Path("storage"),
+        title="Storage folder",
+        description="Folder of the files that Transfer file, Load file and Extract file work with, and no other.",
+    )
+
+
 class Settings(BaseSettings):
     """What every activity may need to know about where it runs."""
 
@@ -44,6 +57,7 @@ class Settings(BaseSettings):
     )
 
     network: NetworkSettings = NetworkSettings()
+    storage: StorageSettings = StorageSettings()
 
     @classmethod
     def load(cls) -> Self:

@@ -1,8 +1,12 @@
 """One fixture per server, real ones: Prefect's backend and the sandbox partner over TLS."""
 
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +19,10 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
+from prefect import Flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
@@ -23,7 +30,9 @@ from deployments.sandbox.partner import Behaviour, Partner, running_partner
 from deployments.sandbox.server import Respond, Server, running_server
 from tasks.answer.column import OutboundColumn
 from tasks.answer.mapping import OutboundMapping
+from tasks.database import Database, transaction
 from tasks.endpoint import Endpoint
+from tasks.errors import CampaignError
 from tasks.inbound import InboundMapping
 
 StartPartner = Callable[..., Partner]
@@ -115,3 +124,92 @@ def endpoint_of() -> Callable[..., Endpoint]:
 def zip_codes() -> pl.DataFrame:
     """Zip codes for which the partner has a coupon."""
     return pl.DataFrame({"zip_code": ["95124", "02134"], "city": ["San Jose", "Boston"]})
+
+
+POSTGRESQL = "postgresql://postgres@127.0.0.1:5432/postgres"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of each kind: a file, and a schema of the PostgreSQL server on this machine."""
+    if request.param == "sqlite":
+        yield Database(url=f"sqlite:///{tmp_path / 'campaigns.db'}")
+        return
+    schema = f"campaign_test_{uuid.uuid4().hex[:12]}"
+    database = Database(url=POSTGRESQL, schema_name=schema)
+    try:
+        with transaction(database) as connection:
+            connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
+    except CampaignError as error:
+        pytest.skip(f"no PostgreSQL server here: {error}")
+    yield database
+    with transaction(database) as connection:
+        connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
+
+
+@pytest.fixture
+def make_table(database: Database) -> Callable[..., None]:
+    """Makes a table of the database: its name, its columns in SQL, its rows."""
+
+    def make(name: str, columns: str, rows: Sequence[tuple[object, ...]] = ()) -> None:
+        qualified = name if database.schema_name is None else f"{database.schema_name}.{name}"
+        with transaction(database) as connection:
+            connection.execute(sa.text(f"CREATE TABLE {qualified} ({columns})"))
+            for row in rows:
+                values = {f"v{place}": value for place, value in enumerate(row)}
+                marks = ", ".join(f":{mark}" for mark in values)
+                connection.execute(sa.text(f"INSERT INTO {qualified} VALUES ({marks})"), values)
+
+    return make
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Waits until something is so, and fails when it is not within a minute and a half."""
+
+    def wait_until(is_so: Callable[[], object], seconds: float = 90) -> None:
+        give_up = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < give_up, "it did not come to be"
+            time.sleep(0.2)
+
+    return wait_until
+
+
+WORK_POOL = "tests"
+
+
+@pytest.fixture(scope="session")
+def worker(prefect_backend: str) -> Iterator[str]:
+    """A real worker, in a process of its own, that runs what is deployed to its work pool."""
+    prefect = str(Path(sys.executable).with_name("prefect"))
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": prefect_backend,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_PREFETCH_SECONDS": "1",
+    }
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
+    log = Path(os.environ["PREFECT_HOME"]) / "worker.log"
+    with log.open("wb") as output:
+        command = [prefect, "--no-prompt", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield WORK_POOL
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture
+def deploy(worker: str) -> Callable[..., str]:
+    """Deploys a flow of `tests/flows/deployed.py` to the worker's pool, and gives the deployment's name."""
+    root = Path(__file__).parents[1]
+
+    def deployed(name: str, **options: object) -> str:
+        workflow = Flow.from_source(source=str(root), entrypoint=f"tests/flows/deployed.py:{name}")
+        workflow.deploy(name=name, work_pool_name=worker, print_next_steps=False, **options)
+        return f"{workflow.name}/{name}"
+
+    return deployed

@@ -1,95 +1,22 @@
 """Enrichment: adds additional data from another table to the rows of the primary set."""
 
-from typing import Literal
-
 import polars as pl
 from prefect import get_run_logger, task
-from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.errors import CardinalityViolated, ColumnTaken, KeyTypesDiffer
+from tasks.relations import Relation, link, rows_linked
 from tasks.results import ARROW, PER_RUN
-from tasks.tables import quoted, require_columns
-
-Cardinality = Literal["exactly_one", "zero_or_one"]
 
 
-class EnrichmentOptions(BaseModel):
-    """Options of the Enrichment activity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(
-        title="Name", description="Name of the additional data: the column that will hold it for each row."
-    )
-    on: dict[str, str] = Field(
-        min_length=1,
-        title="On",
-        description="Columns that link the two sets, {column of the primary set: column of the other}.",
-    )
-    cardinality: Cardinality = Field(
-        default="zero_or_one",
-        title="Cardinality",
-        description="How many rows of the other set a row of the primary set has: exactly_one or zero_or_one.",
-    )
+class EnrichmentOptions(Relation):
+    """Options of the Enrichment activity: the relation from the primary set to the additional data."""
 
 
 def enrich(primary: pl.DataFrame, additional: pl.DataFrame, options: EnrichmentOptions) -> pl.DataFrame:
-    """The primary rows, in their order, with one struct column that holds their row of `additional`, or null.
+    """The primary rows, in their order, with one column that holds their additional data, as `Relation` says.
 
-    Null keys link to nothing. Errors: `ColumnsMissing`, `ColumnTaken`, `KeyTypesDiffer`; `CardinalityViolated`,
-    naming the key: two rows for one key, or under `exactly_one` a primary row without any.
+    Null keys link to nothing. Errors: those of `tasks.relations.link`.
     """
-    name, here, there = options.name, list(options.on), list(options.on.values())
-    require_columns(primary, here, activity="Enrichment", where="the primary set")
-    require_columns(additional, there, activity="Enrichment", where=f"'{name}'")
-    if name in primary.columns:
-        raise ColumnTaken(activity="Enrichment", name=name)
-    for key, other in options.on.items():
-        if primary.schema[key] != additional.schema[other]:
-            raise KeyTypesDiffer(
-                name=name,
-                here=key,
-                here_type=primary.schema[key],
-                there=other,
-                there_type=additional.schema[other],
-            )
-    linkable = additional.drop_nulls(there)
-    _check_unique(linkable, there, options)
-    side = linkable.select(
-        *(pl.col(column).alias(f"\x00{column}") for column in there), pl.struct(pl.all()).alias(name)
-    )
-    enriched = primary.join(
-        side, left_on=here, right_on=[f"\x00{column}" for column in there], how="left", maintain_order="left"
-    )
-    if options.cardinality == "exactly_one":
-        _check_complete(enriched, here, options)
-    return enriched
-
-
-def _check_unique(additional: pl.DataFrame, keys: list[str], options: EnrichmentOptions) -> None:
-    repeated = additional.group_by(keys, maintain_order=True).len("\x00rows").filter(pl.col("\x00rows") > 1)
-    if not repeated.is_empty():
-        row = repeated.row(0, named=True)
-        raise CardinalityViolated(
-            name=options.name,
-            rows=row["\x00rows"],
-            key=" and ".join(f"{key} {row[key]!r}" for key in keys),
-            cardinality=options.cardinality.replace("_", " "),
-            columns=quoted(keys),
-        )
-
-
-def _check_complete(enriched: pl.DataFrame, keys: list[str], options: EnrichmentOptions) -> None:
-    lacking = enriched[options.name].null_count()
-    if lacking:
-        raise CardinalityViolated(
-            name=options.name,
-            rows="no",
-            # The rows are people's: how many, not which.
-            key=f"the {' and '.join(keys)} of {lacking} rows",
-            cardinality="exactly one",
-            columns=quoted(options.on.values()),
-        )
+    return link(primary, additional, options, activity="Enrichment")
 
 
 @task(
@@ -99,15 +26,15 @@ def _check_complete(enriched: pl.DataFrame, keys: list[str], options: Enrichment
     result_serializer=ARROW,
 )
 def enrichment(primary: pl.DataFrame, additional: pl.DataFrame, options: EnrichmentOptions) -> pl.DataFrame:
-    """Add the linked row of another table to each row of the primary set.
+    """Add the linked row, collection or aggregates of another table to each row of the primary set.
 
-    In: the primary set, and additional data with at most one row per key.
-    Out: the primary set's columns and rows, and a struct column `options.name` with all columns of the
-    additional data, null where there is no row for the key.
-    Errors: `ColumnsMissing`, `ColumnTaken`, `KeyTypesDiffer`, `CardinalityViolated`.
-    Source: Adobe Campaign Standard, Enrichment activity.
+    In: the primary set, and additional data: at most one row per key, or any number under `many`.
+    Out: the primary set's columns and rows, and a column `options.name`: the linked row as a struct, null where
+    there is none; under `many` the rows as a list of structs, the first of them, or their aggregates as a struct.
+    Errors: `ColumnsMissing`, `ColumnTaken`, `KeyTypesDiffer`, `CardinalityViolated`, `FilterInvalid`,
+    `ExpressionInvalid`. Source: Adobe Campaign Standard, Enrichment activity.
     """
     enriched = enrich(primary, additional, options)
-    found = enriched[options.name].is_not_null().sum()
+    found = rows_linked(primary, additional, options, activity="Enrichment")
     get_run_logger().info("%d of %d rows have '%s'.", found, enriched.height, options.name)
     return enriched

@@ -5,8 +5,18 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tasks.errors import CampaignError, ColumnsMissing, FilterInvalid, SourceMissing, SourceUnreadable
-from tasks.targeting.query import ProfileFile, QueryOptions, birthday_on, has_text, profiles, query, select_profiles
+from tasks.errors import (
+    CampaignError,
+    ColumnsMissing,
+    ColumnTaken,
+    FilterInvalid,
+    KeyTypesDiffer,
+    SourceMissing,
+    SourceUnreadable,
+)
+from tasks.selection import AdditionalData
+from tasks.sources.files import ProfileFile, profiles
+from tasks.targeting.query import QueryOptions, birthday_on, equals, has_text, query, select_profiles
 
 PROFILES = pl.DataFrame(
     {
@@ -20,14 +30,11 @@ PROFILES = pl.DataFrame(
 Write = Callable[[pl.DataFrame], Path]
 
 
-@pytest.fixture(params=["parquet", "csv"])
+@pytest.fixture(params=["parquet", "csv", "ndjson"])
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
     def write(table: pl.DataFrame) -> Path:
         path = tmp_path / f"profiles.{request.param}"
-        if request.param == "csv":
-            table.write_csv(path)
-        else:
-            table.write_parquet(path)
+        getattr(table, f"write_{request.param}")(path)
         return path
 
     return write
@@ -44,6 +51,8 @@ def selected(path: Path, where: str, **source: object) -> pl.DataFrame:
         (birthday_on("birth_date", date(2026, 11, 24)), ["1", "2", "4"]),
         ("may_contact", ["1", "2", "3"]),
         (has_text("email"), ["1", "3"]),
+        (equals("email", "a@x.example"), ["1"]),
+        (equals("email", "x' OR '1' = '1"), []),
         ("birth_date IS NULL OR zip_code = '02134'", ["1", "3"]),
         ("zip_code = '2134'", []),
     ],
@@ -83,7 +92,10 @@ def test_a_constant_comes_before_a_column_of_the_file(written: Write) -> None:
 
 
 def test_the_filter_is_pushed_down_into_the_scan(written: Write) -> None:
-    source = ProfileFile(path=written(PROFILES.rename({"zip_code": "postal"})), columns={"zip_code": "postal"})
+    path = written(PROFILES.rename({"zip_code": "postal"}))
+    if path.suffix == ".ndjson":
+        pytest.skip("its dates are texts, which are converted after the scan")
+    source = ProfileFile(path=path, columns={"zip_code": "postal"})
     where = pl.sql_expr(f"{birthday_on('birth_date', date(2026, 11, 24))} AND TRIM(zip_code) <> ''")
     plan = profiles(source).filter(where).explain()
     assert "FILTER" not in plan
@@ -133,6 +145,13 @@ def text_file(folder: Path, name: str, content: bytes) -> Path:
             SourceUnreadable,
             "row 1 .*'may_contact'",
         ),
+        ("words.ndjson", b"not json\n", SourceUnreadable, "words.ndjson"),
+        (
+            "dates.ndjson",
+            b'{"profile_id": "1", "email": "a", "birth_date": "05/06/1990"}\n',
+            SourceUnreadable,
+            "row 1 .*'birth_date'",
+        ),
         ("latin.csv", "profile_id,email,birth_date\n1,é,\n".encode("latin-1"), SourceUnreadable, "latin.csv"),
     ],
 )
@@ -142,6 +161,52 @@ def test_a_bad_file_is_named_with_the_remedy(
     path = tmp_path / name if content is None else text_file(tmp_path, name, content)
     with pytest.raises(error, match=says):
         selected(path, "TRIM(email) <> '' AND birth_date IS NOT NULL")
+
+
+PURCHASES = pl.DataFrame(
+    {"who": ["1", "3", "1", "9"], "day": [date(2026, 11, day) for day in (3, 4, 5, 6)], "amount": [5, 7, 6, 1]}
+)
+
+
+def test_simple_fields_are_computed_for_each_profile(written: Write) -> None:
+    options = QueryOptions(
+        source=ProfileFile(path=written(PROFILES)), fields={"region": "LEFT(zip_code, 2)", "age_year": "2026"}
+    )
+    assert select_profiles(options)["region"].to_list() == ["02", "95", "95", "95"]
+    with pytest.raises(ColumnTaken, match="'email'"):
+        select_profiles(options.model_copy(update={"fields": {"email": "LOWER(email)"}}))
+
+
+def test_the_last_transaction_and_the_total_are_added(written: Write, tmp_path: Path) -> None:
+    purchases = tmp_path / "purchases.csv"
+    PURCHASES.write_csv(purchases)
+    source = ProfileFile(path=purchases, types={"day": "date", "amount": "integer"})
+    linked = {"source": source, "on": {"profile_id": "who"}, "cardinality": "many"}
+    options = QueryOptions(
+        source=ProfileFile(path=written(PROFILES)),
+        additional_data=[
+            AdditionalData(name="last", order_by=["day"], descending=True, lines=1, columns=["amount"], **linked),
+            AdditionalData(name="bought", aggregates={"total": "SUM(amount)"}, where="amount < 7", **linked),
+        ],
+    )
+    table = select_profiles(options)
+    assert table["last"].to_list() == [{"amount": 6}, None, {"amount": 7}, None]
+    assert table["bought"].to_list() == [{"total": 11}, {"total": None}, {"total": None}, {"total": None}]
+
+
+def test_additional_data_that_cannot_be_linked_is_named(written: Write) -> None:
+    source = ProfileFile(path=written(PROFILES))
+    for changed, error in (
+        ({"on": {"profile_id": "nobody"}}, ColumnsMissing),
+        ({"on": {"nobody": "profile_id"}}, ColumnsMissing),
+        ({"on": {"birth_date": "profile_id"}}, KeyTypesDiffer),
+        ({"where": "nothing = 1"}, ColumnsMissing),
+    ):
+        additional = AdditionalData(
+            **{"name": "more", "source": source, "on": {"profile_id": "profile_id"}, **changed}
+        )
+        with pytest.raises(error, match="more"):
+            select_profiles(QueryOptions(source=source, additional_data=[additional]))
 
 
 def test_a_mapped_column_that_is_not_in_the_file_is_named(written: Write) -> None:

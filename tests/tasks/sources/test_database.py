@@ -1,0 +1,142 @@
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from tasks.database import Database, transaction
+from tasks.errors import CampaignError, ColumnsMissing, DatabaseFailed, FilterInvalid
+from tasks.sources.database import DatabaseTable, select_statement
+from tasks.targeting.query import QueryOptions, birthday_on, has_text, select_profiles
+
+PROFILES = sa.Table(
+    "profiles",
+    sa.MetaData(),
+    sa.Column("id", sa.String(10), primary_key=True),
+    sa.Column("email", sa.Text()),
+    sa.Column("birth_date", sa.Date()),
+    sa.Column("may_contact", sa.Boolean()),
+    sa.Column("visits", sa.Integer()),
+    sa.Column("score", sa.Float()),
+    sa.Column("spent", sa.Numeric(10, 2)),
+    sa.Column("seen_at", sa.DateTime()),
+)
+ROWS = [
+    ("3", "C@x.example", date(1990, 11, 24), True, 3, 1.5, Decimal("1.10"), datetime(2026, 11, 1, 7, 30)),
+    ("1", None, date(1991, 3, 1), True, None, None, None, None),
+    ("2", " ", None, None, 0, 0.0, Decimal(0), None),
+]
+
+
+@pytest.fixture
+def table(database: Database) -> DatabaseTable:
+    with transaction(database) as connection:
+        target = PROFILES.to_metadata(sa.MetaData(), schema=database.schema_name)
+        target.create(connection)
+        connection.execute(target.insert(), [dict(zip(target.columns.keys(), row, strict=True)) for row in ROWS])
+    return DatabaseTable(database=database, table="profiles", columns={"profile_id": "id"})
+
+
+def ids(table: DatabaseTable, where: str) -> list[str]:
+    return select_profiles(QueryOptions(source=table, where=where))["profile_id"].to_list()
+
+
+def test_rows_come_typed_named_and_in_the_order_of_the_key(table: DatabaseTable) -> None:
+    rows = select_profiles(QueryOptions(source=table))
+    assert rows.schema == {
+        "profile_id": pl.String(),
+        "email": pl.String(),
+        "birth_date": pl.Date(),
+        "may_contact": pl.Boolean(),
+        "visits": pl.Int64(),
+        "score": pl.Float64(),
+        "spent": pl.Decimal(38, 2),
+        "seen_at": pl.Datetime("us"),
+    }
+    assert rows.rows() == sorted(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("TRUE", ["1", "2", "3"]),
+        (birthday_on("birth_date", date(2026, 11, 24)), ["3"]),
+        (has_text("email"), ["3"]),
+        ("birth_date IS NULL OR visits > 2", ["2", "3"]),
+        ("birth_date >= DATE '1990-12-01'", ["1"]),
+        ("may_contact", ["1", "3"]),
+        ("LEFT(email, 1) = 'C' AND STARTS_WITH(email, 'C@')", ["3"]),
+        ("email = 'x'' OR ''1'' = ''1'", []),
+        ("profile_id IN ('1', '2') AND NOT may_contact IS NULL", ["1"]),
+    ],
+)
+def test_the_database_runs_the_filter(table: DatabaseTable, where: str, found: list[str]) -> None:
+    assert ids(table, where) == found
+
+
+def test_the_filter_is_in_the_statement_and_no_other_row_leaves_the_database(table: DatabaseTable) -> None:
+    statement = select_statement(table, table.types_of_columns(), "visits > 2")
+    assert 'WHERE "visits" > 2' in statement
+    assert table.select("visits > 2").collect().height == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "says"),
+    [
+        ("TRUE); DROP TABLE profiles; --", FilterInvalid, "DROP"),
+        ("EXISTS (SELECT 1)", FilterInvalid, "EXISTS"),
+        ("emial = 'x'", ColumnsMissing, "Did you mean 'email'"),
+        ("visits", FilterInvalid, "visits"),
+    ],
+)
+def test_a_filter_that_is_no_condition_is_refused_before_the_database_sees_it(
+    table: DatabaseTable, where: str, error: type[CampaignError], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        ids(table, where)
+    assert len(ids(table, "TRUE")) == 3
+
+
+def test_the_database_is_given_one_condition_and_no_query(table: DatabaseTable) -> None:
+    for where in ("EXISTS (SELECT 1)", "TRUE; SELECT 1", "visits > 2) OR (1 = 1"):
+        with pytest.raises(FilterInvalid):
+            select_statement(table, table.types_of_columns(), where)
+
+
+def test_text_that_first_appears_after_thousands_of_nulls_is_read(
+    database: Database, make_table: Callable[..., None]
+) -> None:
+    make_table("late", "profile_id INTEGER, note TEXT", [(number, None) for number in range(3000)] + [(3000, "x")])
+    notes = select_profiles(QueryOptions(source=DatabaseTable(database=database, table="late")))["note"]
+    assert notes.drop_nulls().to_list() == ["x"]
+
+
+def test_a_type_that_the_database_does_not_know_is_given(
+    database: Database, make_table: Callable[..., None]
+) -> None:
+    make_table("texts", "profile_id TEXT, day TEXT", [("1", "2026-11-24"), ("2", None)])
+    source = DatabaseTable(database=database, table="texts", types={"day": "date"})
+    assert select_profiles(QueryOptions(source=source))["day"].to_list() == [date(2026, 11, 24), None]
+
+
+def test_a_bad_value_is_not_shown(database: Database, make_table: Callable[..., None]) -> None:
+    make_table("texts", "profile_id TEXT, day TEXT", [("1", "somebody's secret")])
+    source = DatabaseTable(database=database, table="texts", types={"day": "date"})
+    with pytest.raises(DatabaseFailed, match="day") as failed:
+        select_profiles(QueryOptions(source=source))
+    assert "secret" not in str(failed.value)
+
+
+def test_a_table_that_is_not_there_is_named(table: DatabaseTable) -> None:
+    with pytest.raises(DatabaseFailed, match=r"no table 'profile'\. Did you mean 'profiles'"):
+        table.model_copy(update={"table": "profile"}).types_of_columns()
+
+
+def test_the_password_is_shown_nowhere() -> None:
+    database = Database(url="postgresql://user:canary@127.0.0.1:1/none")
+    with pytest.raises(DatabaseFailed, match=r"127\.0\.0\.1:1/none") as failed:
+        DatabaseTable(database=database, table="profiles").types_of_columns()
+    for text in (str(failed.value), repr(database), database.model_dump_json(), database.shown):
+        assert "canary" not in text
