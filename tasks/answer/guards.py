@@ -88,8 +88,8 @@ def exact_document(body: bytes, limits: ReaderLimits, *, url: str) -> Any:  # no
     """The document of an answer's body, every number with all its digits.
 
     A byte order mark before the document is passed over. Errors: `ResponseMalformed` (an empty body, bytes that
-    are not UTF-8, no JSON, more than one document, NaN, Infinity, a lone surrogate), `ResponseShapeInvalid`
-    (nesting over the limit, a number beyond 64-bit floats).
+    are not UTF-8, no JSON, more than one document, NaN, Infinity), `ResponseShapeInvalid` (nesting over the
+    limit, a number beyond 64-bit floats, a lone surrogate).
     """
 
     def refuse(reason: str) -> NoReturn:
@@ -113,7 +113,7 @@ def exact_document(body: bytes, limits: ReaderLimits, *, url: str) -> Any:  # no
         refuse(f"sent no JSON ({error})")
     _check_depth(document, body, limits)
     if ESCAPED_SURROGATE.search(body) and _has_lone_surrogate(body):
-        refuse("sent a lone surrogate, which is no character")
+        raise ResponseShapeInvalid(reason="a text or name holds a lone surrogate, which is no character")
     return document
 
 

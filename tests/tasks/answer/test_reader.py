@@ -200,7 +200,7 @@ def test_no_page_at_all_as_after_204_is_no_rows_of_the_right_types(options: dict
         (b'{"rows": [{"v": NaN}]}', ResponseMalformed, "WKF-560241", "NaN"),
         (b'{"rows": [{"v": -Infinity}]}', ResponseMalformed, "WKF-560241", "-Infinity"),
         (b'{"rows": [{"v": "\xff"}]}', ResponseMalformed, "WKF-560241", "not UTF-8"),
-        (b'{"rows": [{"v": "\\ud800"}]}', ResponseMalformed, "WKF-560241", "lone surrogate"),
+        (b'{"rows": [{"v": "\\ud800"}]}', ResponseShapeInvalid, "WKF-560240", "lone surrogate"),
         (b'{"rows": [{"v": 1e999}]}', ResponseShapeInvalid, "WKF-560240", "beyond 64-bit floating numbers"),
         (b'{"rows": ' + b"[" * 10 + b"]" * 10 + b"}", ResponseShapeInvalid, "WKF-560240", "deeper than 10 levels"),
         (
