@@ -25,7 +25,6 @@ ESCAPE = re.compile(
             | . )""",
     re.VERBOSE | re.DOTALL,
 )
-CONTAINERS = (dict, list)
 
 
 class ReaderLimits(BaseModel):
@@ -183,9 +182,9 @@ def _objects_beside_each_other(value: Any) -> int:  # noqa: ANN401
 def depth_of(document: Any) -> int:  # noqa: ANN401
     """Levels of objects and arrays within each other; a text or number alone has none."""
     levels = 0
-    level = [document] if type(document) in CONTAINERS else []
+    level = [document] if type(document) is dict or type(document) is list else []
     while level:
         levels += 1
         values = chain.from_iterable(each.values() if type(each) is dict else each for each in level)
-        level = [value for value in values if type(value) in CONTAINERS]
+        level = [value for value in values if type(value) is dict or type(value) is list]
     return levels

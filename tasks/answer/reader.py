@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from tasks.answer.column import OutboundColumn, json_type_of
+from tasks.answer.column import JsonType, OutboundColumn, json_type_of
 from tasks.answer.contract import (
     Finding,
     changed_type,
@@ -38,7 +38,7 @@ from tasks.answer.shape import (
     values_at,
 )
 from tasks.answer.uniform import uniform_values
-from tasks.columns import TypedTable, typed_table
+from tasks.columns import TypedTable, lists_of, typed_table
 from tasks.errors import ResponseShapeInvalid, ValueRefused
 from tasks.tables import Transitions
 
@@ -123,7 +123,7 @@ def _read_uniform(pages: Sequence[bytes], mapping: OutboundMapping) -> Answer | 
     if values is None:
         return None
     raw = {name: _raw(name, mapping.columns[name], column) for name, column in values.items()}
-    if any(column.values.null_count() == len(column.values) for column in raw.values()):
+    if any(_is_all_null(column.values) for column in raw.values()):
         return None  # null in all rows, or missing in all of them
     return _answer(raw, [], mapping)
 
@@ -221,7 +221,7 @@ def _raw(name: str, column: OutboundColumn, values: list[Any]) -> _Raw:
 
 
 def _is_missing(column: OutboundColumn, elements: list[Any], values: pl.Series) -> bool:
-    if column.optional or not elements or values.null_count() < len(values):
+    if column.optional or not elements or not _is_all_null(values):
         return False
     return not is_anywhere(elements, column.key)
 
@@ -237,22 +237,33 @@ JsonTypes = dict[str, int]
 def _plain(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
     """The values as a series of texts, or of the column's type where they are so in JSON already."""
     try:
-        return _native(values, column)
+        native, json_type = _native(values, column)
     except (TypeError, ValueError, OverflowError, PolarsError):
         texts = [_text_of(value, column) for value in values]
         return pl.Series(texts, dtype=pl.String()), _json_types([value] for value in values)
+    return native, {} if _is_all_null(native) else {json_type: 0}
+
+
+def _is_all_null(values: pl.Series) -> bool:
+    return values.null_count() == len(values)
 
 
 def _lists(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
     """The values as a series of lists of texts; a plain value is a list of one."""
     lists = [value if type(value) is list else [] if value is None else [value] for value in values]
-    plain = [at for at, value in enumerate(values) if type(value) is not list and value is not None]
-    json_types = {**_json_types(lists), **({"plain": plain[0]} if plain else {})}
-    texts = [
-        None if value is None else [_text_of(each, column) for each in each_list]
-        for value, each_list in zip(values, lists, strict=True)
-    ]
-    return pl.Series(texts, dtype=pl.List(pl.String())), json_types
+    counts = [None if value is None else len(inner) for value, inner in zip(values, lists, strict=True)]
+    inner = list(chain.from_iterable(lists))
+    try:
+        texts, json_types = pl.Series(inner, dtype=pl.String(), strict=True), {"text": 0}
+    except TypeError:
+        texts = pl.Series([_text_of(value, column) for value in inner], dtype=pl.String())
+        json_types = _json_types(lists)
+    if _is_all_null(texts):
+        json_types = {}
+    plain = next((at for at, value in enumerate(values) if type(value) is not list and value is not None), None)
+    if plain is not None:
+        json_types = {"plain": plain, **json_types}
+    return lists_of(texts, pl.Series(counts, dtype=pl.UInt32())), json_types
 
 
 def _json_types(elements: Iterable[list[Any]]) -> JsonTypes:
@@ -264,14 +275,15 @@ def _json_types(elements: Iterable[list[Any]]) -> JsonTypes:
     return {json_type: position for json_type, position in found.items() if json_type != "null"}
 
 
-def _native(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
+def _native(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonType]:
+    """The values, if all are of the JSON type that the column's type has, and that type. Errors: `TypeError`."""
     match column.type:
         case "integer" | "number" if not column.remap:
-            return _numbers(values, column), {"number": 0}
+            return _numbers(values, column), "number"
         case "boolean" if not column.remap:
-            return pl.Series(values, dtype=pl.Boolean(), strict=True), {"boolean": 0}
+            return pl.Series(values, dtype=pl.Boolean(), strict=True), "boolean"
         case _:
-            return pl.Series(values, dtype=pl.String(), strict=True), {"text": 0}
+            return pl.Series(values, dtype=pl.String(), strict=True), "text"
 
 
 def _numbers(values: list[Any], column: OutboundColumn) -> pl.Series:

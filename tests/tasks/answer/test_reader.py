@@ -283,6 +283,14 @@ def test_what_some_rows_lack_is_null_and_no_finding() -> None:
     assert read_through.findings.is_empty()
 
 
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(("kind", "json_type"), [("text", "number"), ("integer", "text"), ("boolean", "number")])
+def test_null_is_of_any_type(kind: str, json_type: str, many: bool) -> None:
+    columns = {"v": column("v", type=kind, json_type=json_type, many=many)}
+    for null in (None, [], [None]) if many else (None,):
+        assert read([{"v": null}], columns=columns).findings.is_empty()
+
+
 def test_an_optional_column_and_an_answer_without_rows_lack_nothing() -> None:
     columns = {"v": "v", "w": column("w", optional=True)}
     assert rows(read([{"v": 1}], columns=columns)) == [{"v": "1", "w": None}]
