@@ -1,5 +1,7 @@
+import gc
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -342,6 +344,18 @@ def test_an_accepted_change_is_read_as_its_text() -> None:
     assert rows(answer) == [{"v": '{"a": [1.5, "é"]}', "l": ["x"]}]
     big = read(b'[{"v": [123456789012345678901]}]', columns={"v": "v"}, contract=accepted)
     assert rows(big) == [{"v": "[123456789012345678901]"}]
+
+
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize("answer", [b'[{"v": 1}]', b"<html>"])
+def test_the_collector_is_left_as_it_was(on: bool, answer: bytes) -> None:
+    try:
+        (gc.enable if on else gc.disable)()
+        with suppress(ResponseMalformed):
+            read(answer, columns={"v": "v"})
+        assert gc.isenabled() is on
+    finally:
+        gc.enable()
 
 
 def test_a_cursor_is_found_by_its_path() -> None:
