@@ -52,11 +52,6 @@ class ReaderLimits(BaseModel):
         description="How many columns of a sample may have a property name that an earlier column has.",
     )
 
-    def raised(self) -> dict[str, int]:
-        """The limits that are above their defaults, by name."""
-        usual = ReaderLimits().model_dump()
-        return {name: limit for name, limit in self.model_dump().items() if limit > usual[name]}
-
 
 class Number(float):
     """A number with a fraction or an exponent, that remembers how it was written."""

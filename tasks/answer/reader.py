@@ -92,6 +92,15 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
+def row_count(body: bytes, mapping: OutboundMapping, *, url: str) -> int:
+    """How many rows a page has, whatever they hold: a page may lack what the answer as a whole has.
+
+    Errors: those of `exact_document`, `ResponseShapeInvalid` (no array at the path).
+    """
+    parse = exact_document if steps_of(mapping.path) is None else quick_document
+    return len(_rows([parse(body, mapping.limits, url=url)], mapping).levels[-1].elements)
+
+
 def value_in(body: bytes, path: str, limits: ReaderLimits, *, url: str) -> Any:  # noqa: ANN401
     """What a JMESPath finds in an answer's body: a cursor, say. Errors: those of `exact_document`."""
     return searched(expression(path), exact_document(body, limits, url=url), path)

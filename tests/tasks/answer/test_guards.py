@@ -121,11 +121,6 @@ def test_an_endpoint_can_set_its_own_depth(read: Read, limit: int, levels: int, 
             read(nested(levels), limits, url="u")
 
 
-def test_raised_limits_can_be_said() -> None:
-    assert ReaderLimits().raised() == ReaderLimits(max_depth=5).raised() == {}
-    assert ReaderLimits(max_depth=11, max_key_length=9).raised() == {"max_depth": 11}
-
-
 @pytest.mark.parametrize(
     ("document", "levels"),
     [(1, 0), ([], 1), ({}, 1), ([[]], 2), ({"a": [1, {"b": {}}]}, 4), ([{"a": 1}] * 1000, 2), ([1, [2, [3]]], 3)],

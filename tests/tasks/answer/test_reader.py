@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from tasks.answer.guards import ReaderLimits
 from tasks.answer.mapping import OutboundMapping
-from tasks.answer.reader import Answer, read_answer, value_in
+from tasks.answer.reader import Answer, read_answer, row_count, value_in
 from tasks.errors import ApiError, ResponseMalformed, ResponseShapeInvalid
 from tasks.results import ArrowSerializer
 
@@ -174,6 +174,26 @@ def test_pages_are_one_table_and_one_count_of_rows() -> None:
     answer = read_answer(pages, mapping, url=URL)
     assert rows(answer) == [{"id": 1, "late": None}, {"id": 3, "late": "1.10"}]
     assert answer.rejects["row"].to_list() == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("page", "options", "count"),
+    [
+        (b'{"r": [{"x": 1}, {"y": "bad"}]}', {"path": "r"}, 2),
+        (b'{"r": []}', {"path": "r"}, 0),
+        (b'{"r": [{"s": [{}, {}]}, {"s": [{}]}]}', {"path": "r[].s[]"}, 3),
+        (b'{"a": [1, 2, 3]}', {"parallel": True}, 3),
+        (b'{"r": [{"n": 1}, {"n": 2}]}', {"path": "r[?n > `1`]"}, 1),
+        (b"{}", {"flatten": True}, 1),
+    ],
+)
+def test_the_rows_of_a_page_are_counted_whatever_they_lack(
+    page: bytes, options: dict[str, Any], count: int
+) -> None:
+    mapping = OutboundMapping(columns={"a": column("a", type="integer", on_bad_value="error")}, **options)
+    assert row_count(page, mapping, url=URL) == count
+    with pytest.raises(ResponseMalformed):
+        row_count(b"", mapping, url=URL)
 
 
 @pytest.mark.parametrize(
