@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchTableError, SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
-from tasks.errors import DatabaseFailed
+from tasks.errors import ConfigurationError, DatabaseFailed
 from tasks.extras import extra_module
 from tasks.tables import nearest, quoted
 
@@ -36,7 +36,7 @@ COLUMN_TYPES: Mapping[type, pl.DataType] = {
 class Database(BaseModel):
     """Address of a database, with its credentials."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: SecretStr = Field(
         title="Database URL",
@@ -49,12 +49,15 @@ class Database(BaseModel):
     @field_validator("url")
     @classmethod
     def _is_known(cls, url: SecretStr) -> SecretStr:
+        # No ValueError: where this model is part of another, its message would quote the URL.
         try:
             kind = make_url(url.get_secret_value()).get_backend_name()
         except ArgumentError:
-            raise ValueError("it is not a database URL, as postgresql://user:password@host/database is") from None
+            reason = "it is not a database URL, as postgresql://user:password@host/database is"
+            raise ConfigurationError(setting="url of a database", reason=reason) from None
         if kind not in DRIVERS:
-            raise ValueError(f"'{kind}' databases are not known, only {quoted(DRIVERS)}")
+            reason = f"'{kind}' databases are not known, only {quoted(DRIVERS)}"
+            raise ConfigurationError(setting="url of a database", reason=reason)
         return url
 
     @property

@@ -24,7 +24,7 @@ class AdditionalData(Relation):
 class SelectionOptions(BaseModel):
     """What to select, and what to add to it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     source: ProfileFile | DatabaseTable = Field(title="Source", description="Where the profiles are.")
     where: str = Field(

@@ -25,7 +25,6 @@ ESCAPE = re.compile(
             | . )""",
     re.VERBOSE | re.DOTALL,
 )
-CONTAINERS = (dict, list)
 
 
 class ReaderLimits(BaseModel):
@@ -88,8 +87,8 @@ def exact_document(body: bytes, limits: ReaderLimits, *, url: str) -> Any:  # no
     """The document of an answer's body, every number with all its digits.
 
     A byte order mark before the document is passed over. Errors: `ResponseMalformed` (an empty body, bytes that
-    are not UTF-8, no JSON, more than one document, NaN, Infinity, a lone surrogate), `ResponseShapeInvalid`
-    (nesting over the limit, a number beyond 64-bit floats).
+    are not UTF-8, no JSON, more than one document, NaN, Infinity), `ResponseShapeInvalid` (nesting over the
+    limit, a number beyond 64-bit floats, a lone surrogate).
     """
 
     def refuse(reason: str) -> NoReturn:
@@ -113,7 +112,7 @@ def exact_document(body: bytes, limits: ReaderLimits, *, url: str) -> Any:  # no
         refuse(f"sent no JSON ({error})")
     _check_depth(document, body, limits)
     if ESCAPED_SURROGATE.search(body) and _has_lone_surrogate(body):
-        refuse("sent a lone surrogate, which is no character")
+        raise ResponseShapeInvalid(reason="a text or name holds a lone surrogate, which is no character")
     return document
 
 
@@ -178,9 +177,9 @@ def _objects_beside_each_other(value: Any) -> int:  # noqa: ANN401
 def depth_of(document: Any) -> int:  # noqa: ANN401
     """Levels of objects and arrays within each other; a text or number alone has none."""
     levels = 0
-    level = [document] if type(document) in CONTAINERS else []
+    level = [document] if type(document) is dict or type(document) is list else []
     while level:
         levels += 1
         values = chain.from_iterable(each.values() if type(each) is dict else each for each in level)
-        level = [value for value in values if type(value) in CONTAINERS]
+        level = [value for value in values if type(value) is dict or type(value) is list]
     return levels

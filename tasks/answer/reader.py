@@ -1,7 +1,9 @@
 """The one entry point of the answer reader: the bytes of an answer, page by page, become typed tables."""
 
+import gc
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from tasks.answer.column import OutboundColumn, json_type_of
+from tasks.answer.column import JsonType, OutboundColumn, json_type_of
 from tasks.answer.contract import (
     Finding,
     changed_type,
@@ -38,7 +40,7 @@ from tasks.answer.shape import (
     values_at,
 )
 from tasks.answer.uniform import uniform_values
-from tasks.columns import TypedTable, typed_table
+from tasks.columns import TypedTable, lists_of, typed_table
 from tasks.errors import ResponseShapeInvalid, ValueRefused
 from tasks.tables import Transitions
 
@@ -69,27 +71,39 @@ def read_answer(pages: Sequence[bytes], mapping: OutboundMapping, *, url: str) -
     is no page: no page at all gives no rows. Errors: `ResponseMalformed` and `ResponseShapeInvalid`, for the
     guards of `exact_document`, for a shape that is not the mapping's, and for what its contract calls an error.
     """
-    limits = mapping.limits
-    answer = _read_uniform(pages, mapping)
-    if answer is not None:
-        return answer
-    if _only_goes_down(mapping):
-        try:
-            return _read_documents([quick_document(page, limits, url=url) for page in pages], mapping)
-        except DigitsNeeded:
-            pass
-    return _read_documents([exact_document(page, limits, url=url) for page in pages], mapping)
+    with _collector_paused():
+        answer = _read_uniform(pages, mapping)
+        return _read_documents(pages, mapping, url=url) if answer is None else answer
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep Python's cycle collector from walking through each new document, again and again while it is made.
+
+    Documents hold no cycles, and the walks take up to half of the time. Two threads may meet here: whoever leaves
+    first starts the collector again, and nobody leaves it stopped.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def row_count(body: bytes, mapping: OutboundMapping, *, url: str) -> int:
+    """How many rows a page has, whatever they hold: a page may lack what the answer as a whole has.
+
+    Errors: those of `exact_document`, `ResponseShapeInvalid` (no array at the path).
+    """
+    parse = exact_document if steps_of(mapping.path) is None else quick_document
+    return len(_rows([parse(body, mapping.limits, url=url)], mapping).levels[-1].elements)
 
 
 def value_in(body: bytes, path: str, limits: ReaderLimits, *, url: str) -> Any:  # noqa: ANN401
     """What a JMESPath finds in an answer's body: a cursor, say. Errors: those of `exact_document`."""
     return searched(expression(path), exact_document(body, limits, url=url), path)
-
-
-def _only_goes_down(mapping: OutboundMapping) -> bool:
-    """Whether no JMESPath compares or computes, for which every number must be exact."""
-    keys = [column.key for column in mapping.columns.values()]
-    return steps_of(mapping.path) is not None and all(key_steps(key) is not None for key in keys)
 
 
 @dataclass(frozen=True)
@@ -123,12 +137,28 @@ def _read_uniform(pages: Sequence[bytes], mapping: OutboundMapping) -> Answer | 
     if values is None:
         return None
     raw = {name: _raw(name, mapping.columns[name], column) for name, column in values.items()}
-    if any(column.values.null_count() == len(column.values) for column in raw.values()):
+    if any(_is_all_null(column.values) for column in raw.values()):
         return None  # null in all rows, or missing in all of them
     return _answer(raw, [], mapping)
 
 
-def _read_documents(documents: list[Any], mapping: OutboundMapping) -> Answer:
+def _read_documents(pages: Sequence[bytes], mapping: OutboundMapping, *, url: str) -> Answer:
+    limits = mapping.limits
+    if _only_goes_down(mapping):
+        try:
+            return _read_rows([quick_document(page, limits, url=url) for page in pages], mapping)
+        except DigitsNeeded:
+            pass
+    return _read_rows([exact_document(page, limits, url=url) for page in pages], mapping)
+
+
+def _only_goes_down(mapping: OutboundMapping) -> bool:
+    """Whether no JMESPath compares or computes, for which every number must be exact."""
+    keys = [column.key for column in mapping.columns.values()]
+    return steps_of(mapping.path) is not None and all(key_steps(key) is not None for key in keys)
+
+
+def _read_rows(documents: list[Any], mapping: OutboundMapping) -> Answer:
     rows = _rows(documents, mapping)
     columns = {name: column for name, column in mapping.columns.items() if not column.ignore}
     return _answer(_raw_columns(columns, rows), _new(rows, mapping), mapping)
@@ -221,7 +251,7 @@ def _raw(name: str, column: OutboundColumn, values: list[Any]) -> _Raw:
 
 
 def _is_missing(column: OutboundColumn, elements: list[Any], values: pl.Series) -> bool:
-    if column.optional or not elements or values.null_count() < len(values):
+    if column.optional or not elements or not _is_all_null(values):
         return False
     return not is_anywhere(elements, column.key)
 
@@ -237,22 +267,33 @@ JsonTypes = dict[str, int]
 def _plain(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
     """The values as a series of texts, or of the column's type where they are so in JSON already."""
     try:
-        return _native(values, column)
+        native, json_type = _native(values, column)
     except (TypeError, ValueError, OverflowError, PolarsError):
         texts = [_text_of(value, column) for value in values]
         return pl.Series(texts, dtype=pl.String()), _json_types([value] for value in values)
+    return native, {} if _is_all_null(native) else {json_type: 0}
+
+
+def _is_all_null(values: pl.Series) -> bool:
+    return values.null_count() == len(values)
 
 
 def _lists(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
     """The values as a series of lists of texts; a plain value is a list of one."""
     lists = [value if type(value) is list else [] if value is None else [value] for value in values]
-    plain = [at for at, value in enumerate(values) if type(value) is not list and value is not None]
-    json_types = {**_json_types(lists), **({"plain": plain[0]} if plain else {})}
-    texts = [
-        None if value is None else [_text_of(each, column) for each in each_list]
-        for value, each_list in zip(values, lists, strict=True)
-    ]
-    return pl.Series(texts, dtype=pl.List(pl.String())), json_types
+    counts = [None if value is None else len(inner) for value, inner in zip(values, lists, strict=True)]
+    inner = list(chain.from_iterable(lists))
+    try:
+        texts, json_types = pl.Series(inner, dtype=pl.String(), strict=True), {"text": 0}
+    except TypeError:
+        texts = pl.Series([_text_of(value, column) for value in inner], dtype=pl.String())
+        json_types = _json_types(lists)
+    if _is_all_null(texts):
+        json_types = {}
+    plain = next((at for at, value in enumerate(values) if type(value) is not list and value is not None), None)
+    if plain is not None:
+        json_types = {"plain": plain, **json_types}
+    return lists_of(texts, pl.Series(counts, dtype=pl.UInt32())), json_types
 
 
 def _json_types(elements: Iterable[list[Any]]) -> JsonTypes:
@@ -264,14 +305,15 @@ def _json_types(elements: Iterable[list[Any]]) -> JsonTypes:
     return {json_type: position for json_type, position in found.items() if json_type != "null"}
 
 
-def _native(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
+def _native(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonType]:
+    """The values, if all are of the JSON type that the column's type has, and that type. Errors: `TypeError`."""
     match column.type:
         case "integer" | "number" if not column.remap:
-            return _numbers(values, column), {"number": 0}
+            return _numbers(values, column), "number"
         case "boolean" if not column.remap:
-            return pl.Series(values, dtype=pl.Boolean(), strict=True), {"boolean": 0}
+            return pl.Series(values, dtype=pl.Boolean(), strict=True), "boolean"
         case _:
-            return pl.Series(values, dtype=pl.String(), strict=True), {"text": 0}
+            return pl.Series(values, dtype=pl.String(), strict=True), "text"
 
 
 def _numbers(values: list[Any], column: OutboundColumn) -> pl.Series:

@@ -18,7 +18,7 @@ from tasks.tables import Transitions, require_columns
 class SubscriptionServicesOptions(BaseModel):
     """Options of the Subscription services activity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database: Database = Field(title="Database", description="Where subscriptions are kept.")
     table: str = Field(

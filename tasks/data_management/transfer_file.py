@@ -1,5 +1,6 @@
 """Transfer file: downloads, uploads, lists or looks for files, and gives their names."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from shutil import copyfile
@@ -7,7 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 import polars as pl
 from prefect import State, Task, get_run_logger, task
+from prefect.cache_policies import INPUTS, RUN_ID, TASK_SOURCE, CachePolicy
 from prefect.client.schemas import TaskRun
+from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,7 +21,7 @@ from tasks.remote.local import LocalFolder
 from tasks.remote.place import RemoteFile, Session, Surroundings, plain_name
 from tasks.remote.s3 import S3Bucket
 from tasks.remote.sftp import SftpServer
-from tasks.results import ARROW, PER_RUN
+from tasks.results import ARROW, ReadableResults
 from tasks.settings import Settings
 from tasks.storage import FILES, files_table, within, written_whole
 
@@ -40,7 +43,7 @@ class History(BaseModel):
 class TransferFileOptions(BaseModel):
     """Options of the Transfer file activity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     action: Literal["download", "upload", "exists", "list"] = Field(
         default="download",
@@ -161,6 +164,24 @@ def _keep(files: list[Path], history: History, storage: Path, at: datetime) -> N
             path.unlink()
 
 
+@dataclass
+class MovedFiles(CachePolicy):
+    """Within a run a file that was moved is not moved again; what is looked at is looked at each time."""
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **kwargs: Any,  # noqa: ANN401
+    ) -> str | None:
+        """Key of a transfer of this run; None for exists and list."""
+        if inputs["options"].action in {"exists", "list"}:
+            return None
+        policy = INPUTS + TASK_SOURCE + RUN_ID
+        return policy.compute_key(task_ctx=task_ctx, inputs=inputs, flow_parameters=flow_parameters, **kwargs)
+
+
 def a_retry_can_mend(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001  # Prefect's
     """Prefect's retry condition: only failures that may pass."""
     return isinstance(state.data, TransferFailed) and state.data.retryable
@@ -169,7 +190,7 @@ def a_retry_can_mend(task: Task[Any, Any], task_run: TaskRun, state: State[Any])
 @task(
     name="Transfer file",
     task_run_name="Transfer file {options.action} {options.file}",
-    cache_policy=PER_RUN,
+    cache_policy=ReadableResults(policy=MovedFiles()),
     result_serializer=ARROW,
     retries=3,
     retry_delay_seconds=exponential_backoff(2),

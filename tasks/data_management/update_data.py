@@ -19,7 +19,7 @@ from tasks.tables import Transitions, nearest, quoted, require_columns
 class UpdateDataOptions(BaseModel):
     """Options of the Update data activity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database: Database = Field(title="Database", description="Where the table is.")
     table: str = Field(title="Table", description="Name of the table.")

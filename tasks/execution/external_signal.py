@@ -5,11 +5,11 @@ from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 from prefect.events import DeploymentEventTrigger, emit_event
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from tasks.errors import SignalRefused
+from tasks.results import ARROW, PER_RUN
 from tasks.tables import nearest, quoted
 
 SignalType = Literal["text", "integer", "number", "boolean", "date", "datetime"]
@@ -94,14 +94,20 @@ def _from_payload(name: str) -> dict[str, Any]:
     return {"__prefect_kind": "json", "value": {"__prefect_kind": "jinja", "template": template}}
 
 
-# Not cached: a signal that is sent again is another signal.
-@task(name="External signal", task_run_name="External signal {signal.name}", cache_policy=NO_CACHE)
-def external_signal(signal: ExternalSignal, values: Mapping[str, object] | None = None) -> None:
+@task(
+    name="External signal",
+    task_run_name="External signal {signal.name}",
+    cache_policy=PER_RUN,
+    result_serializer=ARROW,
+)
+def external_signal(signal: ExternalSignal, values: Mapping[str, object] | None = None) -> dict[str, Any]:
     """Send the signal: every deployment with its trigger is started, with the values as parameters.
 
     In: the signal as declared, and the values of its parameters. Usually the last activity of a workflow.
+    Out: the values as they were sent. A run that is retried, or goes on after a wait, sends it once.
     Errors: `SignalRefused`, before anything is sent. Source: Adobe Campaign Standard, External signal activity.
     """
     payload = signal_payload(signal, values or {})
     emit_event(event=signal.event, resource={"prefect.resource.id": signal.event}, payload=payload)
     get_run_logger().info("Signal '%s' sent with %s.", signal.name, quoted(payload))
+    return payload

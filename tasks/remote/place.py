@@ -59,7 +59,7 @@ class Session(ABC):
 class Place(BaseModel, ABC):
     """Options of a place, with the credentials to reach it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     folder: str = Field(
         default="", title="Folder", description="Folder of the place that file names are relative to."

@@ -8,9 +8,9 @@ from polars.exceptions import ComputeError, PolarsError
 from pydantic import Field
 
 from tasks.conditions import first_line
-from tasks.errors import ColumnsMissing, SourceMissing, SourceUnreadable
+from tasks.errors import SourceMissing, SourceUnreadable
 from tasks.sources.source import TYPES, FieldType, Source, as_type
-from tasks.tables import nearest, quoted
+from tasks.tables import require_columns
 
 FORMS: Mapping[pl.DataType, str] = {
     pl.Date(): r"^\d{4}-\d{2}-\d{2}$",
@@ -103,20 +103,16 @@ def profiles(source: ProfileFile) -> pl.LazyFrame:
         schema = table.collect_schema()
     except (PolarsError, OSError) as error:
         raise _unreadable(source, error) from None
-    present = schema.names()
-    missing = [name for name in source.columns.values() if name not in present]
-    if missing:
-        raise ColumnsMissing(
-            activity="The profile mapping (CAMPAIGN_PROFILES__COLUMNS)",
-            missing=quoted(missing),
-            where=f"'{source.path}'",
-            present=quoted(present),
-            cure=nearest(missing, present) or "Correct the mapping.",
-        )
+    require_columns(
+        pl.DataFrame(schema=schema),
+        source.columns.values(),
+        activity="The profile mapping (CAMPAIGN_PROFILES__COLUMNS)",
+        where=f"'{source.path}'",
+    )
     renamed = {there: here for here, there in source.columns.items()}
     selected = [
         as_type(there, schema[there], wanted.get(there, schema[there])).alias(renamed.get(there, there))
-        for there in present
+        for there in schema.names()
         if there in renamed or there not in {*source.columns, *source.constants}
     ]
     return table.select(selected).with_columns(

@@ -1,5 +1,7 @@
+import gc
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from tasks.answer.guards import ReaderLimits
 from tasks.answer.mapping import OutboundMapping
-from tasks.answer.reader import Answer, read_answer, value_in
+from tasks.answer.reader import Answer, read_answer, row_count, value_in
 from tasks.errors import ApiError, ResponseMalformed, ResponseShapeInvalid
 from tasks.results import ArrowSerializer
 
@@ -175,6 +177,26 @@ def test_pages_are_one_table_and_one_count_of_rows() -> None:
 
 
 @pytest.mark.parametrize(
+    ("page", "options", "count"),
+    [
+        (b'{"r": [{"x": 1}, {"y": "bad"}]}', {"path": "r"}, 2),
+        (b'{"r": []}', {"path": "r"}, 0),
+        (b'{"r": [{"s": [{}, {}]}, {"s": [{}]}]}', {"path": "r[].s[]"}, 3),
+        (b'{"a": [1, 2, 3]}', {"parallel": True}, 3),
+        (b'{"r": [{"n": 1}, {"n": 2}]}', {"path": "r[?n > `1`]"}, 1),
+        (b"{}", {"flatten": True}, 1),
+    ],
+)
+def test_the_rows_of_a_page_are_counted_whatever_they_lack(
+    page: bytes, options: dict[str, Any], count: int
+) -> None:
+    mapping = OutboundMapping(columns={"a": column("a", type="integer", on_bad_value="error")}, **options)
+    assert row_count(page, mapping, url=URL) == count
+    with pytest.raises(ResponseMalformed):
+        row_count(b"", mapping, url=URL)
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"path": "r"},
@@ -200,7 +222,7 @@ def test_no_page_at_all_as_after_204_is_no_rows_of_the_right_types(options: dict
         (b'{"rows": [{"v": NaN}]}', ResponseMalformed, "WKF-560241", "NaN"),
         (b'{"rows": [{"v": -Infinity}]}', ResponseMalformed, "WKF-560241", "-Infinity"),
         (b'{"rows": [{"v": "\xff"}]}', ResponseMalformed, "WKF-560241", "not UTF-8"),
-        (b'{"rows": [{"v": "\\ud800"}]}', ResponseMalformed, "WKF-560241", "lone surrogate"),
+        (b'{"rows": [{"v": "\\ud800"}]}', ResponseShapeInvalid, "WKF-560240", "lone surrogate"),
         (b'{"rows": [{"v": 1e999}]}', ResponseShapeInvalid, "WKF-560240", "beyond 64-bit floating numbers"),
         (b'{"rows": ' + b"[" * 10 + b"]" * 10 + b"}", ResponseShapeInvalid, "WKF-560240", "deeper than 10 levels"),
         (
@@ -283,6 +305,14 @@ def test_what_some_rows_lack_is_null_and_no_finding() -> None:
     assert read_through.findings.is_empty()
 
 
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(("kind", "json_type"), [("text", "number"), ("integer", "text"), ("boolean", "number")])
+def test_null_is_of_any_type(kind: str, json_type: str, many: bool) -> None:
+    columns = {"v": column("v", type=kind, json_type=json_type, many=many)}
+    for null in (None, [], [None]) if many else (None,):
+        assert read([{"v": null}], columns=columns).findings.is_empty()
+
+
 def test_an_optional_column_and_an_answer_without_rows_lack_nothing() -> None:
     columns = {"v": "v", "w": column("w", optional=True)}
     assert rows(read([{"v": 1}], columns=columns)) == [{"v": "1", "w": None}]
@@ -334,6 +364,18 @@ def test_an_accepted_change_is_read_as_its_text() -> None:
     assert rows(answer) == [{"v": '{"a": [1.5, "é"]}', "l": ["x"]}]
     big = read(b'[{"v": [123456789012345678901]}]', columns={"v": "v"}, contract=accepted)
     assert rows(big) == [{"v": "[123456789012345678901]"}]
+
+
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize("answer", [b'[{"v": 1}]', b"<html>"])
+def test_the_collector_is_left_as_it_was(on: bool, answer: bytes) -> None:
+    try:
+        (gc.enable if on else gc.disable)()
+        with suppress(ResponseMalformed):
+            read(answer, columns={"v": "v"})
+        assert gc.isenabled() is on
+    finally:
+        gc.enable()
 
 
 def test_a_cursor_is_found_by_its_path() -> None:

@@ -60,7 +60,7 @@ def test_the_only_array_of_objects_is_found(sample: object, path: str) -> None:
         ({"a": [1, 2]}, {"path": "a"}, ResponseShapeInvalid, "not objects"),
         ("{'a': 1}", {}, ResponseMalformed, "the sample"),
         ('{"a": NaN}', {}, ResponseMalformed, "NaN"),
-        ('["\\ud800"]', {}, ResponseMalformed, "lone surrogate"),
+        ('["\\ud800"]', {}, ResponseShapeInvalid, "lone surrogate"),
         ("[" * 11 + "]" * 11, {}, ResponseShapeInvalid, "deeper than 10"),
         ([{"k" * 256: 1}], {}, ResponseShapeInvalid, "has 256 characters, more than 255"),
         ([{"k" * 130: {"l" * 130: 1}}], {}, ResponseShapeInvalid, "has 261 characters, more than 255"),

@@ -6,6 +6,7 @@ from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from prefect import flow
 from pydantic import SecretStr, ValidationError
 
 from tasks.data_management.transfer_file import TransferFileOptions, transfer, transfer_file
@@ -253,6 +254,9 @@ def test_secrets_are_shown_nowhere() -> None:
         place=S3Bucket(bucket="campaign", access_key="key-canary", secret_key="secret-canary"), file="a.csv"
     )
     assert "canary" not in f"{options!r}{options.model_dump_json()}{options.place.shown}"
+    with pytest.raises(ValidationError) as refused:
+        TransferFileOptions(place={"kind": "sftp", "host": "h", "username": "u", "passwrod": "canary"}, file="a")
+    assert "canary" not in str(refused.value)
 
 
 def test_the_task_runs_alone_and_logs_its_count(
@@ -262,6 +266,18 @@ def test_the_task_runs_alone_and_logs_its_count(
     options = TransferFileOptions(place=LocalFolder(folder="work"), file="*.csv", folder="in")
     assert transfer_file(options).rows() == [("in/a.csv", 4)]
     assert "Download with the local folder 'work': 1 files" in caplog.text
+
+
+def test_a_run_moves_a_file_once_and_looks_each_time(in_folder: Path, result_folder: Path) -> None:
+    put(in_folder / "storage", "a.csv")
+    look = TransferFileOptions(action="exists", place=LocalFolder(folder="work"), file="a.csv")
+    fetch = TransferFileOptions(place=LocalFolder(folder="work"), file="a.csv", folder="in", delete_after=True)
+
+    @flow
+    def workflow() -> list[int]:
+        return [transfer_file(options).height for options in (look, fetch, look, fetch)]
+
+    assert workflow() == [1, 1, 0, 1]
 
 
 def test_what_may_pass_is_tried_again(

@@ -63,7 +63,8 @@ def test_a_signal_starts_the_workflow_with_its_parameters(
 
     @flow
     def other_workflow() -> None:
-        external_signal(SIGNAL, {"business_date": date(2026, 11, 24), "limit": 7})
+        for _ in range(2):
+            external_signal(SIGNAL, {"business_date": date(2026, 11, 24), "limit": 7})
 
     other_workflow()
     until(lambda: diary.exists() and diary.read_text().endswith("\n"))
