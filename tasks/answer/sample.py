@@ -139,7 +139,10 @@ def _place_of_rows(answer: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # 
         if arrays:
             return {"path": _only(arrays, "arrays of objects"), "parallel": False}
     if path is None:
-        path = _only(parallel_candidates(answer), "arrays of objects, or objects whose arrays lie side by side,")
+        found = parallel_candidates(answer)
+        path = _only(
+            found, "objects whose arrays lie side by side" if found else "arrays of objects, or side by side,"
+        )
         return {"path": path, "parallel": True}
     if parallel is None:
         parallel = _leads_to_parallel_arrays(answer, path)
@@ -176,9 +179,15 @@ def _sample_levels(answer: Any, path: str, *, parallel: bool) -> list[Level]:  #
 def _leaves(level: Level, at: str | None) -> list[Leaf]:
     """The columns that the elements of a level imply."""
     found: dict[Steps, list[Any]] = {}
+    rows_within: set[Steps] = set()
     for element in level.elements:
-        for steps, value in _plain_values(element, ()):
-            found.setdefault(steps, []).append(value)
+        for steps, value in _values_within(element, ()):
+            if _is_plain(value):
+                found.setdefault(steps, []).append(value)
+            else:
+                rows_within.add(steps)
+    # What is an array of objects, or of arrays, in one element is no column, though it be empty in another.
+    found = {steps: values for steps, values in found.items() if steps not in rows_within}
     # A property that is null in one element and an object in another is the object's values.
     inner = {steps[:length] for steps in found for length in range(1, len(steps))}
     return [
@@ -200,15 +209,18 @@ def _outer_leaves(level: Level, below: Level) -> list[Leaf]:
     ]
 
 
-def _plain_values(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:  # noqa: ANN401
-    match value:
-        case dict():
-            for name, inner in value.items():
-                yield from _plain_values(inner, (*steps, Property(name)))
-        case list() if not all(isinstance(element, PLAIN) for element in value):
-            return
-        case _ if steps:
-            yield steps, value
+def _values_within(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:  # noqa: ANN401
+    """Values and lists within an element, through objects; an empty object has none."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _values_within(inner, (*steps, Property(name)))
+    elif steps:
+        yield steps, value
+
+
+def _is_plain(value: Any) -> bool:  # noqa: ANN401
+    """Whether a value, or each of a list, is no container."""
+    return all(isinstance(element, PLAIN) for element in (value if isinstance(value, list) else [value]))
 
 
 def _columns(leaves: list[Leaf], limits: ReaderLimits, *, flat: bool) -> dict[str, dict[str, Any]]:

@@ -115,6 +115,11 @@ def test_columns_are_plain_values_nested_ones_and_lists_of_them() -> None:
     assert mapping.properties == ("id", "team", "tags", "logo", "games", "extra-key", "grid")
 
 
+def test_an_array_of_objects_is_no_column_though_it_be_empty_in_another_row() -> None:
+    matches = [{"id": 1, "goals": [{"minute": 9}], "tags": []}, {"id": 2, "goals": [], "tags": ["derby"]}]
+    assert list(OutboundMapping(sample=matches).columns) == ["id", "tags"]
+
+
 def test_elements_that_a_row_lies_in_give_their_plain_values() -> None:
     sample = {
         "season": 2026,
