@@ -4,6 +4,7 @@ Reading goes through ADBC, which gives Arrow and no Python rows (`tasks.sources.
 SQLAlchemy Core. PostgreSQL and SQLite are known.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -87,29 +88,25 @@ class Database(BaseModel):
 
 @contextmanager
 def transaction(database: Database) -> Iterator[Connection]:
-    """One transaction: all of it is written, or nothing. Errors: `DatabaseFailed`."""
-    with database_errors(database):
-        engine = database.engine()
-        try:
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            engine.dispose()
+    """One transaction: all of it is written, or nothing.
 
-
-@contextmanager
-def database_errors(database: Database) -> Iterator[None]:
-    """Turns what the database refuses into `DatabaseFailed`, in one line without values of rows."""
+    Errors: `ExtraMissing`; `DatabaseFailed`, in one line without values of rows.
+    """
+    engine = database.engine()
     try:
-        yield
-    except SQLAlchemyError as error:
+        with engine.begin() as connection:
+            yield connection
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         cause = getattr(error, "orig", None) or error
         raise DatabaseFailed(database=database.shown, reason=first_sentence(cause)) from None
+    finally:
+        engine.dispose()
 
 
 def first_sentence(error: BaseException) -> str:
-    """First line of what a database says; what follows may quote a row."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
+    """First line of what a database says, without the value that it may end with; what follows may quote a row."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r': "[^"]*"$', "", line).rstrip(". ")
 
 
 def reflected(connection: Connection, database: Database, table: str) -> Table:

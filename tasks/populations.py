@@ -6,7 +6,7 @@ from typing import Literal, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.errors import ColumnTypesDiffer, PopulationUnknown
+from tasks.errors import ColumnsMissing, ColumnTypesDiffer, PopulationUnknown
 from tasks.tables import quoted, require_columns
 
 Populations = Mapping[str, pl.DataFrame]
@@ -71,6 +71,15 @@ def reconciled_columns(inbound: Populations, options: ReconcilingOptions, *, act
     """The columns in which rows of one member are equal. Errors: `ColumnsMissing`, `ColumnTypesDiffer`."""
     chosen = {"keys": options.key, "chosen_columns": options.columns}
     columns = chosen.get(options.reconcile_on) or shared_columns(inbound)
+    if not columns:
+        present = "; ".join(f"{name}: {quoted(table.columns)}" for name, table in inbound.items())
+        raise ColumnsMissing(
+            activity=activity,
+            missing="that every population has",
+            where="the populations together",
+            present=present,
+            cure="Reconcile on keys or chosen columns, or rename columns so that they are shared.",
+        )
     for name, table in inbound.items():
         require_columns(table, columns, activity=activity, where=f"'{name}'")
     _check_types(inbound, columns, activity)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
-from sqlalchemy import Column, Connection, MetaData, Table
+from sqlalchemy import Boolean, Column, Connection, Date, DateTime, MetaData, Numeric, Table
 from sqlalchemy.types import TypeEngine
 
 BATCH = 10_000
@@ -29,8 +29,29 @@ def staged(
         if connection.dialect.name == "postgresql":
             _copy(connection, staging, part)
         else:
-            connection.execute(staging.insert(), part.to_dicts())
+            _insert(connection, staging, part)
     return staging
+
+
+def _insert(connection: Connection, staging: Table, part: pl.DataFrame) -> None:
+    """SQLite takes the rows as they come, in the forms in which SQLAlchemy keeps its types there."""
+    forms = [_sqlite_form(pl.col(name), staging.columns[name].type) for name in part.columns]
+    statement = str(staging.insert().compile(connection))
+    connection.connection.cursor().executemany(statement, part.select(forms).rows())
+
+
+def _sqlite_form(column: pl.Expr, kind: TypeEngine[Any]) -> pl.Expr:
+    match kind:
+        case DateTime():
+            return column.cast(pl.Datetime("us")).dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
+        case Date():
+            return column.cast(pl.Date()).dt.strftime("%Y-%m-%d")
+        case Boolean():
+            return column.cast(pl.Int8())
+        case Numeric():
+            return column.cast(pl.Float64())
+        case _:
+            return column
 
 
 def _copy(connection: Connection, staging: Table, part: pl.DataFrame) -> None:

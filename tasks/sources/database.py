@@ -79,9 +79,7 @@ class DatabaseTable(Source):
         try:
             return table.collect()
         except PolarsError as error:
-            raise DatabaseFailed(
-                database=self.database.shown, reason=first_line(error).partition(" values: ")[0]
-            ) from None
+            raise DatabaseFailed(database=self.database.shown, reason=first_line(error)) from None
 
     def _rows(self, statement: str, where: str) -> pl.DataFrame:
         driver = extra_module(f"adbc_driver_{self.database.kind}.dbapi", extra=EXTRA, purpose="reading a database")

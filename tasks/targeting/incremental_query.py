@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from tasks.audiences import AUDIENCE_NAME
 from tasks.conditions import first_line
-from tasks.errors import ColumnTypesDiffer, SourceUnreadable
+from tasks.errors import ColumnTypesDiffer, ConfigurationError, SourceUnreadable
 from tasks.parquet import replace_parquet
 from tasks.results import ARROW, PER_RUN
 from tasks.selection import SelectionOptions, selected_rows
@@ -78,8 +78,11 @@ def select_new(options: IncrementalQueryOptions, run_at: datetime) -> pl.DataFra
     """Whom the query selects and no earlier run gave. The same moment gives the same again.
 
     In: `run_at`, with its time zone: dates, and moments without a zone, in the date field are taken as of it.
-    Errors: those of `tasks.selection.selected_rows`, `ColumnTypesDiffer` (the date field is no date).
+    Errors: those of `tasks.selection.selected_rows`, `ColumnTypesDiffer` (the date field is no date),
+    `ConfigurationError` (`run_at` has no time zone).
     """
+    if run_at.tzinfo is None:
+        raise ConfigurationError(setting="run_at", reason="it has no time zone, so it is no moment")
     earlier = earlier_runs(options, run_at)
     if options.mode == "date_field":
         return _between(options, options.since or max(earlier, default=None), run_at)

@@ -114,6 +114,19 @@ def test_when_one_row_fails_nothing_is_written_and_no_value_is_shown(people: Dat
     assert "a@x" not in str(failed.value)
 
 
+def test_a_value_that_the_column_does_not_take_is_told_in_a_sentence(
+    database: Database, make_table: Callable[..., None]
+) -> None:
+    make_table("odd", "id INTEGER PRIMARY KEY, token CHAR(4), CHECK (id < 100)")
+    with pytest.raises(DatabaseFailed, match=r"(?i)check|constraint"):
+        written(database, pl.DataFrame({"id": [100], "token": ["abcd"]}), table="odd")
+    if database.kind == "postgresql":
+        make_table("tokens", "id INTEGER PRIMARY KEY, token UUID")
+        with pytest.raises(DatabaseFailed, match="uuid") as failed:
+            written(database, pl.DataFrame({"id": [1], "token": ["abcd"]}), table="tokens")
+        assert "abcd" not in str(failed.value)
+
+
 def test_every_type_comes_back_as_it_was_written(database: Database) -> None:
     table = sa.Table(
         "kinds",

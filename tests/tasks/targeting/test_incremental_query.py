@@ -9,7 +9,7 @@ from prefect import flow
 from pydantic import ValidationError
 
 from tasks.database import Database
-from tasks.errors import CampaignError, ColumnsMissing, ColumnTypesDiffer, SourceUnreadable
+from tasks.errors import CampaignError, ColumnsMissing, ColumnTypesDiffer, ConfigurationError, SourceUnreadable
 from tasks.sources.database import DatabaseTable
 from tasks.sources.files import ProfileFile
 from tasks.targeting.incremental_query import IncrementalQueryOptions, incremental_query, remember, select_new
@@ -136,6 +136,11 @@ def test_a_query_that_cannot_be_run_says_why(
 ) -> None:
     with pytest.raises(error, match=says):
         select_new(options(**changed), TUESDAY)
+
+
+def test_a_moment_without_a_time_zone_is_none(options: Callable) -> None:
+    with pytest.raises(ConfigurationError, match="time zone"):
+        select_new(options(), TUESDAY.replace(tzinfo=None))
 
 
 def test_a_spoiled_history_is_named(options: Callable, tmp_path: Path) -> None:

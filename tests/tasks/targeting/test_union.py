@@ -68,6 +68,12 @@ def test_equal_rows_with_nulls_are_one_row_and_null_keys_are_nobody() -> None:
         ({}, {}, PopulationUnknown, "only nothing"),
         (INBOUND, {"key": ["id"]}, ColumnsMissing, "'id'"),
         (
+            {"vip": VIP.select("tier"), "new": NEW.select("since")},
+            {"reconcile_on": "shared_columns"},
+            ColumnsMissing,
+            "vip: 'tier'; new: 'since'",
+        ),
+        (
             {"vip": VIP, "new": NEW.with_columns(email=pl.lit(1))},
             {},
             ColumnTypesDiffer,
