@@ -1,0 +1,140 @@
+"""Rendering: the parts of the messages of an audience, slice by slice, over whole columns where that can be."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+
+import polars as pl
+
+from tasks.content._environment import CampaignEnvironment
+from tasks.content._fields import ELEMENT, WHITE_SPACE, Fact, Fields, Path, Slice
+from tasks.content._lowering import Lowering
+from tasks.content._plan import Plan
+from tasks.content._sandbox import render_rows
+from tasks.content._templates import PARTS, Templates, resolved_uses
+from tasks.content._vectors import CannotLower
+
+SLICE = 50_000
+"""Profiles that are rendered together."""
+
+LINE_BREAK = "[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]"
+"""What ends a line for Python, and so for whoever writes the message's header."""
+
+
+@dataclass
+class RowByRow:
+    """A part that was rendered row by row: why, for how many messages, and how long it took."""
+
+    part: str
+    construct: str
+    where: str
+    messages: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Renderer:
+    """Renders the messages of one send. Errors on making it: `TemplatesInvalid`."""
+
+    templates: Templates
+    schema: pl.Schema
+    campaign: Mapping[str, object]
+    locale: str = "en"
+    lowered: bool = True
+    """False renders all row by row: slower, with the same result."""
+    slow: dict[tuple[str, str, str], RowByRow] = field(default_factory=dict)
+    """What was rendered row by row so far."""
+
+    def __post_init__(self) -> None:
+        self.fields = Fields(self.schema, self.campaign)
+        self.used = resolved_uses(self.templates, self.fields)
+        self._paths = sorted({full for full in self.used.values() if ELEMENT not in full})
+        self._environment = CampaignEnvironment(self.templates.sources, self.locale)
+        self._compiled = {part: self._environment.get_template(name) for part, name in self.templates.parts.items()}
+        self._plans: dict[object, Plan | CannotLower] = {}
+        self._lock = Lock()
+
+    def slices(self, tables: Iterable[pl.DataFrame], kept: list[pl.Expr]) -> Iterator[pl.DataFrame]:
+        """The tables' rows with the columns `kept`, subject, html, text and reason, in order.
+
+        A few slices are worked on at a time, so that memory does not grow with the audience.
+        """
+        workers = pl.thread_pool_size()
+        with ThreadPoolExecutor(workers, thread_name_prefix="personalization") as pool:
+            running: deque[Future[pl.DataFrame]] = deque()
+            for table in tables:
+                for rows in table.iter_slices(SLICE):
+                    running.append(pool.submit(self.rendered, rows, kept))
+                    if len(running) > workers:
+                        yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+
+    def rendered(self, table: pl.DataFrame, kept: list[pl.Expr]) -> pl.DataFrame:
+        """The messages of one slice: the columns `kept`, subject, html, text, and reason where there is none."""
+        profiles = self.fields.slice_of(table, self._paths, kept)
+        rows = profiles.rows
+        reason: pl.Series | None = None
+        parts: list[pl.Series] = []
+        for part in PARTS:
+            text, why = self._part(part, profiles, reason)
+            if part == "subject":
+                text, why = _checked_subject(text, why)
+            parts.append(text.alias(part))
+            reason = why if reason is None else reason if why is None else _first(reason, why)
+        if reason is None:
+            reason = pl.Series([None], dtype=pl.String()).new_from_index(0, rows.height)
+        return rows.select(rows.columns[: len(kept)]).with_columns(*parts, reason.alias("reason"))
+
+    def _part(self, part: str, profiles: Slice, reason: pl.Series | None) -> tuple[pl.Series, pl.Series | None]:
+        plan = self._plan(part, profiles)
+        if isinstance(plan, Plan):
+            try:
+                return plan.run(profiles.rows)
+            except CannotLower as failed:
+                failed.where = failed.where or self.templates.parts[part]
+                plan = failed
+        started = time.perf_counter()
+        waiting = reason.is_null() if reason is not None else pl.repeat(True, profiles.rows.height, eager=True)
+        texts, reasons = render_rows(self._compiled[part], profiles.rows, self.fields, self.used, waiting)
+        self._count(part, plan, int(waiting.sum()), time.perf_counter() - started)
+        return texts, reasons
+
+    def _plan(self, part: str, profiles: Slice) -> Plan | CannotLower:
+        if not self.lowered:
+            return CannotLower("nothing: rendering over columns is switched off")
+        key = (part, profiles.facts)
+        if key not in self._plans:
+            facts: dict[Path, Fact] = dict(profiles.facts)
+            try:
+                lowering = Lowering(self._environment, self.fields, self.used, facts)
+                self._plans[key] = lowering.plan(self.templates.parts[part])
+            except CannotLower as reason:
+                self._plans[key] = reason
+        return self._plans[key]
+
+    def _count(self, part: str, why: CannotLower, messages: int, seconds: float) -> None:
+        with self._lock:
+            entry = self.slow.setdefault((part, why.construct, why.where), RowByRow(part, why.construct, why.where))
+            entry.messages += messages
+            entry.seconds += seconds
+
+
+def _checked_subject(text: pl.Series, reason: pl.Series | None) -> tuple[pl.Series, pl.Series | None]:
+    checked = pl.DataFrame({"text": text}).select(pl.col("text").str.strip_chars(WHITE_SPACE))
+    fault = checked.select(
+        pl.when(pl.col("text") == "")
+        .then(pl.lit("the subject is empty"))
+        .when(pl.col("text").str.contains(LINE_BREAK))
+        .then(pl.lit("the subject has a line break"))
+    ).to_series()
+    if fault.null_count() < fault.len():
+        reason = fault if reason is None else _first(reason, fault)
+    return checked.to_series(), reason
+
+
+def _first(earlier: pl.Series, later: pl.Series) -> pl.Series:
+    return earlier.zip_with(earlier.is_not_null(), later)
