@@ -4,6 +4,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date, time
 
 import polars as pl
 from jinja2 import Undefined, nodes
@@ -138,7 +139,7 @@ class Expressions(ABC):
                 return _attribute_of_binding(frame.scope[name], attribute)
         free = _root_name(node)
         path = path_of(node, {free: ()}) if free is not None and free not in frame.scope else None
-        if path is not None:
+        if path is not None and self._full_path(path) is not None:
             return self._field(path, frame)
         if isinstance(node, nodes.Getattr):
             return self._attribute(self._value(node.node, frame), node.attr, frame)
@@ -148,20 +149,35 @@ class Expressions(ABC):
             if isinstance(node.arg, nodes.Slice):
                 return self._sliced(self._value(node.node, frame), node.arg, frame)
             raise CannotLower("an element by its number")
-        raise CannotLower(f"the name '{free}'")
+        return self._unset(node.name, frame)
+
+    def _unset(self, name: str, frame: Frame) -> Value:
+        """A name that nothing has set so far: a field, or no value."""
+        if (name,) in self._used:
+            return self._field((name,), frame)
+        if name in self._environment.globals or frame.isolated:
+            raise CannotLower(f"the name '{name}'")
+        return ((True, Absent(f"no value for {name}")),)
 
     def _field(self, path: Path, frame: Frame) -> Value:
         if frame.isolated:
             raise CannotLower("a field in a template that is imported without context")
-        # A method's value is named with the method: `born` is known by `born.strftime`.
-        longer = (full for used, full in self._used.items() if used[: len(path)] == path)
-        full = self._used.get(path) or next(longer, None)
+        full = self._full_path(path)
         if full is None:
             raise CannotLower(f"the name '{'.'.join(path)}'")
         value = self._fields.value(full, self._facts.get(full))
         for attribute in path[known_length(path, full) :]:
             value = self._attribute(value, attribute, frame)
         return value
+
+    def _full_path(self, path: Path) -> Path | None:
+        if path in self._used:
+            return self._used[path]
+        # A method's value is named with the method: `born` is known by `born.strftime`.
+        for used, full in self._used.items():
+            if used[: len(path)] == path and known_length(used, full) <= len(path):
+                return full
+        return None
 
     def _attribute(self, value: Value, name: str, frame: Frame) -> Value:
         result: list[tuple[Mask, Atom]] = []
@@ -377,10 +393,12 @@ class Expressions(ABC):
             for _, atom in value:
                 if isinstance(atom, vectors.Sequence) or (isinstance(atom, Vector) and atom.kind == "decimal"):
                     raise CannotLower(f"'~' of {named(atom)}")
-                if isinstance(atom, Constant) and not isinstance(atom.value, str | int):
+                if isinstance(atom, Constant) and not isinstance(atom.value, str | int | float | date | time):
                     raise CannotLower("'~' of such a constant")
             plain = frame if markup else replace(frame, template="")
             pieces.extend(printed_pieces(value, plain))
+        if all(isinstance(piece, str) for piece in pieces):
+            return ((True, Constant("".join(map(str, pieces)), safe=markup)),)
         clean = all(is_clean(atom) for value in values for _, atom in value)
         return ((True, Vector("text", joined(pieces), safe=markup, clean=clean)),)
 

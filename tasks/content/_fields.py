@@ -68,6 +68,8 @@ class Use:
     path: Path
     required: bool = True
     """Whether a profile without a value gets no message: it is neither tested nor given a default."""
+    assigned: bool = False
+    """Whether the template gives the name a value in one of its branches; it then need not be a field."""
 
     @property
     def where(self) -> str:
@@ -105,9 +107,9 @@ class Fields:
         for name, kind in schema.items():
             space = "content" if isinstance(_innermost(kind), pl.Struct) else "profile"
             self._add((space, name), pl.col(name), kind)
-        self._known: set[Path] = {*self.constants, *self.types}
+        self._known: dict[Path, None] = dict.fromkeys((*self.types, *self.constants))
         self._bare: dict[Path, list[Path]] = defaultdict(list)
-        for path in sorted(self._known):
+        for path in self._known:
             for start in range(1, len(path)):
                 if ELEMENT not in path[: start + 1]:
                     self._bare[path[start:]].append(path)

@@ -298,5 +298,5 @@ COLUMN_FORMS: Mapping[str, tuple[tuple[Kind, ...], ColumnForm]] = {
 }
 """Filter to the kinds that it takes over columns, and its form."""
 
-MARKUP_FILTERS = frozenset({"escape", "e", "safe", "length", "count"})
+MARKUP_FILTERS = frozenset({"escape", "e", "safe", "length", "count", "upper", "lower", "trim"})
 """Filters whose column form also holds for markup."""

@@ -9,7 +9,7 @@ from jinja2 import nodes
 
 from tasks.content._environment import is_html
 from tasks.content._plan import Derived, Stage
-from tasks.content._vectors import Absent, Atom, CannotLower, Mask, Value, both, merged, where
+from tasks.content._vectors import Atom, CannotLower, Mask, Value, both, merged, where
 
 Piece: TypeAlias = str | pl.Expr
 """Part of an output: the template's own text, or a column of texts."""
@@ -154,19 +154,20 @@ def zipped(branches: list[tuple[Mask, list[Piece]]], *, whole: bool = False) -> 
     return result
 
 
-def merge_scopes(frame: Frame, scopes: list[tuple[Mask, dict[str, Binding]]]) -> None:
+def merge_scopes(
+    frame: Frame, scopes: list[tuple[Mask, dict[str, Binding]]], unset: Callable[[str], Value]
+) -> None:
     """After an if: what each name is depends on the branch that was taken."""
     before = dict(frame.scope)
     changed = {name for _, scope in scopes for name in scope if scope[name] is not before.get(name)}
     for name in changed:
         alternatives: list[tuple[Mask, Atom]] = []
         for mask, scope in scopes:
-            bound = scope.get(name, ((True, Absent(f"no value for {name}")),))
+            bound = scope.get(name) or unset(name)
             if not isinstance(bound, tuple):
-                if len(scopes) == 1:
-                    frame.scope[name] = bound
-                    break
-                raise CannotLower(f"'{name}', which is another thing in each branch")
+                # A macro or module of one branch: it means nothing that could be lowered after the if.
+                frame.scope[name] = bound if len(scopes) == 1 else Module({})
+                break
             alternatives.extend((both(mask, here), atom) for here, atom in bound)
         else:
             frame.scope[name] = merged(alternatives)

@@ -194,7 +194,7 @@ class Lowering(Expressions):
             self._branch(branch.body, both(remaining, holds), frame, branches, scopes)
             remaining = both(remaining, negated(holds))
         self._branch(node.else_, remaining, frame, branches, scopes)
-        merge_scopes(frame, scopes)
+        merge_scopes(frame, scopes, lambda name: self._unset(name, frame))
         return zipped(branches)
 
     def _branch(

@@ -196,7 +196,8 @@ def computed(operation: str, left: Atom, right: Atom, frame: Frame) -> Atom | No
     if operation in {"/", "//", "%"}:
         zero = b.expr == 0
         frame.fail(zero, DIVISIONS[operation, a.kind == b.kind == "integer"])
-        b = replace(b, expr=pl.when(~zero).then(b.expr))
+        # A column, not a literal: polars multiplies by the reciprocal of a literal, which is another number.
+        b = replace(b, expr=pl.when(a.expr.is_not_null() & ~zero).then(b.expr))
     if a.kind == b.kind == "integer" and operation != "/":
         return _integer_result(operation, a, b)
     return _float_result(operation, a, b)

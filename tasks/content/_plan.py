@@ -23,10 +23,8 @@ class Derived:
 
     def run(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows with the column. Errors: `CannotLower`."""
-        if self.function is None:
-            return rows.with_columns(self.expr.alias(self.name))
-        series = rows.select(self.expr.alias(self.name)).to_series()
-        return rows.with_columns(self.function(series).alias(self.name))
+        rows = rows.with_columns(self.expr.alias(self.name))
+        return rows if self.function is None else rows.with_columns(self.function(rows.get_column(self.name)))
 
 
 @dataclass(frozen=True)

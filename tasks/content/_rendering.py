@@ -66,7 +66,7 @@ class Renderer:
         with ThreadPoolExecutor(workers, thread_name_prefix="personalization") as pool:
             running: deque[Future[pl.DataFrame]] = deque()
             for table in tables:
-                for rows in table.iter_slices(SLICE):
+                for rows in table.iter_slices(SLICE) if table.height else [table]:
                     running.append(pool.submit(self.rendered, rows, kept))
                     if len(running) > workers:
                         yield running.popleft().result()

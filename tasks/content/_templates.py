@@ -162,10 +162,21 @@ def uses_of(templates: Templates, names: Mapping[str, str] | None = None) -> lis
     for name, source in (names or templates.sources).items():
         tree = environment.parse(source, name)
         free = find_undeclared_variables(tree) - set(environment.globals)
+        assigned = set(_assigned(tree))
         found.extend(
-            Use(name, line, path, required) for line, path, required in _paths(tree, dict.fromkeys(free, ()))
+            Use(name, line, path, required, assigned=path[0] in assigned)
+            for line, path, required in _paths(tree, dict.fromkeys(free, ()))
         )
     return found
+
+
+def _assigned(tree: nodes.Template) -> Iterator[str]:
+    for node in tree.find_all((nodes.Name, nodes.Macro, nodes.Import, nodes.FromImport)):
+        match node:
+            case nodes.Name(ctx="store", name=name) | nodes.Macro(name=name) | nodes.Import(target=name):
+                yield name
+            case nodes.FromImport(names=names):
+                yield from (name[1] if isinstance(name, tuple) else name for name in names)
 
 
 Names = dict[str, FieldPath]
@@ -261,7 +272,8 @@ def resolved_uses(templates: Templates, fields: Fields) -> dict[FieldPath, Field
     for use in uses_of(templates):
         found = fields.resolve(use)
         if isinstance(found, str):
-            problems.append(found)
+            if not use.assigned:
+                problems.append(found)
         else:
             resolved[use.path] = found
     if problems:

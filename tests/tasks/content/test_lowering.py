@@ -1,11 +1,14 @@
 """Both ways of rendering give the same: over whole columns, and row by row in Jinja's sandbox."""
 
+import os
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from tasks.content.personalization import PersonalizationOptions, Templates, renderer_of
@@ -205,3 +208,167 @@ LOWERED = [
 def test_both_ways_give_the_same_message_or_the_same_reason(template: str) -> None:
     assert_same(audience(), html=template)
     assert_same(audience(), text=template)
+
+
+# Any template of the lowered language, over any profiles
+
+TEXTS = st.none() | st.sampled_from(NASTY) | st.text(st.characters(codec="utf-8"), max_size=12)
+SCHEMA = {
+    "profile_id": pl.String(),
+    "email": pl.String(),
+    "who": pl.String(),
+    "city": pl.String(),
+    "points": pl.Int64(),
+    "small": pl.Int64(),
+    "score": pl.Float64(),
+    "vip": pl.Boolean(),
+    "born": pl.Date(),
+    "tags": pl.List(pl.String()),
+    "offers": pl.List(pl.Struct({"title": pl.String(), "price": pl.Float64()})),
+}
+OFFERS = st.none() | st.fixed_dictionaries({"title": TEXTS, "price": st.none() | st.floats()})
+ROWS = st.fixed_dictionaries(
+    {
+        "profile_id": st.just("P"),
+        "email": st.just("p@example.com"),
+        "who": TEXTS,
+        "city": TEXTS,
+        "points": st.none() | st.integers(-(2**63), 2**63 - 1),
+        "small": st.none() | st.integers(-5, 5),
+        "score": st.none() | st.floats() | st.sampled_from(NUMBERS),
+        "vip": st.none() | st.booleans(),
+        "born": st.none() | st.dates(),
+        "tags": st.none() | st.lists(TEXTS, max_size=4),
+        "offers": st.none() | st.lists(OFFERS, max_size=3),
+    }
+)
+PROFILES = st.lists(ROWS, min_size=1, max_size=6).map(lambda rows: pl.DataFrame(rows, schema=SCHEMA))
+
+CONSTANTS = st.sampled_from(["''", "'<b>'", "'Ada'", "'it\\'s'", "'ß'", "' '", "('<i>'|safe)"])
+TEXT_FIELDS = st.sampled_from(["profile.who", "city", "campaign.label", "profile.who|d('friend')", "city|d('')"])
+NUMBER_FIELDS = st.sampled_from(["points", "profile.small", "score", "small|d(1)", "score|d(0.5)", "points|d(0)"])
+TEXT_FILTERS = st.sampled_from(
+    [
+        "upper",
+        "lower",
+        "title",
+        "capitalize",
+        "trim",
+        "e",
+        "urlencode",
+        "truncate(4)",
+        "replace('a', '&')",
+        "length",
+    ]
+)
+ANYTHING = st.sampled_from(["vip", "born", "tags", "born|d(campaign.business_date)", "vip|d(true)", "tags|d([])"])
+
+
+def template_of(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
+    pieces = [draw(statements(depth, loop)) for _ in range(draw(st.integers(1, 3)))]
+    return "".join(pieces)
+
+
+@st.composite
+def text_expressions(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
+    if depth <= 0:
+        return draw(st.sampled_from(loop) | TEXT_FIELDS | CONSTANTS if loop else TEXT_FIELDS | CONSTANTS)
+    inner = text_expressions(depth - 1, loop)
+    match draw(st.sampled_from(["leaf", "filter", "concat", "choice", "or", "default"])):
+        case "filter":
+            return f"({draw(inner)})|{draw(TEXT_FILTERS)}"
+        case "concat":
+            return f"({draw(inner)} ~ {draw(inner | NUMBER_FIELDS)})"
+        case "choice":
+            return f"({draw(inner)} if {draw(conditions(depth - 1, loop))} else {draw(inner)})"
+        case "or":
+            return f"({draw(inner)} or {draw(inner)})"
+        case "default":
+            return f"({draw(inner)}|d({draw(inner)}, {draw(st.sampled_from(['true', 'false']))}))"
+        case _:
+            return draw(text_expressions(0, loop))
+
+
+@st.composite
+def number_expressions(draw: st.DrawFn, depth: int) -> str:
+    if depth <= 0 or draw(st.booleans()):
+        return draw(NUMBER_FIELDS | st.sampled_from(["0", "1", "-3", "2.5", "10"]))
+    operation = draw(st.sampled_from(["+", "-", "*", "/"]))
+    return f"({draw(number_expressions(depth - 1))} {operation} {draw(number_expressions(depth - 1))})"
+
+
+@st.composite
+def conditions(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
+    text, number = text_expressions(max(depth - 1, 0), loop), number_expressions(max(depth - 1, 0))
+    compared = draw(st.sampled_from(["==", "!=", "<", "<=", ">", ">="]))
+    match draw(st.sampled_from(["text", "number", "field", "in", "defined", "not", "and", "or"])):
+        case "text":
+            return f"({draw(text)} {compared} {draw(text)})"
+        case "number":
+            return f"({draw(number)} {compared} {draw(number)})"
+        case "in":
+            return f"({draw(text)} in ['Ada', 'vip', ''])"
+        case "defined":
+            return f"({draw(TEXT_FIELDS)} is {draw(st.sampled_from(['defined', 'none', 'undefined']))})"
+        case "not" if depth > 0:
+            return f"(not {draw(conditions(depth - 1, loop))})"
+        case "and" | "or" as word if depth > 0:
+            return f"({draw(conditions(depth - 1, loop))} {word} {draw(conditions(depth - 1, loop))})"
+        case _:
+            return draw(st.sampled_from(["vip", "who", "small", "score", "tags", "born", "points", "offers"]))
+
+
+@st.composite
+def statements(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
+    if depth <= 0:
+        shown = draw(text_expressions(1, loop) | number_expressions(1) | ANYTHING)
+        return f"{draw(st.sampled_from(['<p>', ' - ', ' ', 'x']))}{{{{ {shown} }}}}"
+
+    def inner(*names: str) -> str:
+        return template_of(draw, depth - 1, names or loop)
+
+    match draw(st.sampled_from(["if", "if else", "tags", "offers", "set", "macro", "attribute", "filter"])):
+        case "if":
+            return f"{{% if {draw(conditions(depth, loop))} %}}{inner()}{{% endif %}}"
+        case "if else":
+            tests = draw(conditions(depth, loop)), draw(conditions(depth - 1, loop))
+            return (
+                f"{{% if {tests[0]} %}}{inner()}{{% elif {tests[1]} %}}{inner()}{{% else %}}{inner()}{{% endif %}}"
+            )
+        case "tags":
+            where = draw(st.sampled_from(["", " if tag", " if tag == 'vip'"]))
+            each = inner("tag", "tag|d('none')")
+            return f"{{% for tag in tags|d([]){where} %}}{each},{{% else %}}{inner()}{{% endfor %}}"
+        case "offers":
+            each = inner("o.title", "o.title|d('?')", "o.price", "loop.index")
+            return (
+                f"{{% for o in content.offers|d([]) %}}{each}{{% if not loop.last %}};{{% endif %}}{{% endfor %}}"
+            )
+        case "set":
+            return f"{{% set x = {draw(text_expressions(depth, loop))} %}}{inner()}{{{{ x }}}}"
+        case "macro":
+            argument = draw(text_expressions(depth - 1, loop))
+            return f"{{% macro m(y) %}}<i>{{{{ y }}}}</i>{{% endmacro %}}{{{{ m({argument}) }}}}{inner()}"
+        case "attribute":
+            values = draw(text_expressions(depth - 1, loop)), draw(text_expressions(depth - 1, loop))
+            return f'<a href="{{{{ {values[0]} }}}}" title="{{{{ {values[1]} }}}}">{inner()}</a>'
+        case _:
+            return f"{{% filter {draw(st.sampled_from(['upper', 'trim', 'e']))} %}}{inner()}{{% endfilter %}}"
+
+
+@st.composite
+def whole_templates(draw: st.DrawFn) -> str:
+    return template_of(draw, draw(st.integers(0, 2)), ())
+
+
+@settings(
+    max_examples=int(os.environ.get("TEMPLATES_TRIED", "150")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
+@given(profiles=PROFILES, html=whole_templates(), text=whole_templates())
+def test_any_template_gives_the_same_either_way(profiles: pl.DataFrame, html: str, text: str) -> None:
+    one, other, not_lowered = renderings(profiles, html, text=text)
+    event("lowered" if not not_lowered else f"row by row: {not_lowered[0]}")
+    assert_frame_equal(one, other)
