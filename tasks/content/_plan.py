@@ -24,7 +24,9 @@ class Derived:
     def run(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows with the column. Errors: `CannotLower`."""
         rows = rows.with_columns(self.expr.alias(self.name))
-        return rows if self.function is None else rows.with_columns(self.function(rows.get_column(self.name)))
+        if self.function is None:
+            return rows
+        return rows.with_columns(self.function(rows.get_column(self.name)).alias(self.name))
 
 
 @dataclass(frozen=True)
