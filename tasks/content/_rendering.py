@@ -17,8 +17,8 @@ from tasks.content._sandbox import render_rows
 from tasks.content._templates import PARTS, Templates, resolved_uses
 from tasks.content._vectors import CannotLower
 
-SLICE = 50_000
-"""Profiles that are rendered together."""
+SLICE = 20_000
+"""Profiles that are rendered together: some 50 MB of messages, so that memory stays flat."""
 
 LINE_BREAK = "[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]"
 """What ends a line for Python, and so for whoever writes the message's header."""
