@@ -132,7 +132,7 @@ def _in_text(text: str, position: int) -> tuple[Place, int]:
     following = text[start + 1 : start + 2]
     if text.startswith("<!--", start) and not text.startswith("<!--[if", start):
         return Place("comment"), start + 4
-    if following.isalpha():
+    if following.isalpha() or start + 1 == len(text):
         return Place("tag name"), start + 1
     if following == "/":
         return Place("tag name", name="/"), start + 2

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date, time
 
 import polars as pl
-from jinja2 import Undefined, nodes
+from jinja2 import TemplateError, Undefined, nodes
 from markupsafe import Markup
 
 from tasks.content import _vectors as vectors
@@ -90,6 +90,8 @@ class Expressions(ABC):
             constant = node.as_const(context)
         except nodes.Impossible:
             pass
+        except TemplateError as error:
+            raise CannotLower(f"what is not allowed ({error})") from None
         else:
             return ((True, Constant(constant, safe=isinstance(constant, Markup))),)
         match node:
@@ -126,7 +128,7 @@ class Expressions(ABC):
             case _:
                 raise CannotLower(f"the expression '{type(node).__name__.lower()}'")
 
-    def _named_value(self, node: nodes.Name | nodes.Getattr | nodes.Getitem, frame: Frame) -> Value:
+    def _named_value(self, node: nodes.Name | nodes.Getattr | nodes.Getitem, frame: Frame) -> Value:  # noqa: PLR0911
         match node:
             case nodes.Name(name=name) if name in frame.scope:
                 bound = frame.scope[name]

@@ -178,13 +178,11 @@ class Fields:
         """
         columns = [path for path in paths if path in self._columns]
         rows = table.select(*kept, *(self._columns[path].alias(".".join(path)) for path in columns))
-        present: list[pl.Series] = []
-        facts: list[tuple[Path, Fact]] = []
-        for path in columns:
-            values, fact = _examined(rows.get_column(".".join(path)))
-            present.append(values)
-            facts.append((path, fact))
-        return Slice(rows.with_columns(present), tuple(facts))
+        fields = rows.select(".".join(path) for path in columns)
+        looks = _looks(fields)
+        fields = _without_missing(fields, looks)
+        facts = tuple((path, _fact(fields.get_column(".".join(path)), looks)) for path in columns)
+        return Slice(rows.with_columns(fields), facts)
 
     def value(self, path: Path, fact: Fact | None) -> Value:
         """A field as the lowering sees it: a column of its slice."""
@@ -258,36 +256,55 @@ def known_length(path: Path, full: Path) -> int:
     raise ValueError(f"{path} does not name {full}")
 
 
-def _examined(values: pl.Series) -> tuple[pl.Series, Fact]:
+@dataclass(frozen=True)
+class _Look:
+    """All texts of a column in one piece: one look at it is far cheaper than one at each."""
+
+    joined: str
+    blank: bool
+    """Whether a text may be blank: it is empty or begins with white space, which ASCII has only before "!"."""
+
+
+def _looks(fields: pl.DataFrame) -> dict[str, _Look]:
+    texts = [name for name, kind in fields.schema.items() if kind == pl.String()]
+    if not texts:
+        return {}
+    seen = fields.select(
+        *(pl.col(name).str.join("") for name in texts),
+        *((pl.col(name) < "!").any().alias(f"\x00{name}") for name in texts),
+    ).row(0, named=True)
+    return {name: _Look(seen[name], seen[f"\x00{name}"] or _has_foreign_white_space(seen[name])) for name in texts}
+
+
+def _has_foreign_white_space(text: str) -> bool:
+    return not text.isascii() and any(space in text for space in WHITE_SPACE if space > "\x7f")
+
+
+def _without_missing(fields: pl.DataFrame, looks: Mapping[str, _Look]) -> pl.DataFrame:
+    repaired = [
+        present(pl.col(name), kind).alias(name)
+        for name, kind in fields.schema.items()
+        if kind.is_float() or (name in looks and looks[name].blank)
+    ]
+    return fields.with_columns(repaired)
+
+
+def _fact(values: pl.Series, looks: Mapping[str, _Look]) -> Fact:
+    nullable = bool(values.null_count())
     match values.dtype:
         case pl.String():
-            return _examined_text(values)
-        case kind if kind.is_float():
-            values = values.fill_nan(None)
-            return values, Fact(nullable=bool(values.null_count()))
+            joined = looks[values.name].joined
+            clean = not any(character in joined for character in SPECIAL)
+            return Fact(nullable, clean=clean, ascii=joined.isascii())
         case kind if kind.is_integer():
             low, high = values.min() or 0, values.max() or 0
             bits = max(int(low).bit_length(), int(high).bit_length())  # type: ignore[arg-type]
-            return values, Fact(
-                nullable=bool(values.null_count()), bits=next(limit for limit in BITS if bits <= limit)
-            )
+            return Fact(nullable, bits=next(limit for limit in BITS if bits <= limit))
         case pl.List(inner=pl.Struct()):
             elements = values.filter(values.list.len() > 0).explode()
-            return values, Fact(nullable=bool(values.null_count()), solid=not elements.null_count())
-    return values, Fact(nullable=bool(values.null_count()))
-
-
-def _examined_text(values: pl.Series) -> tuple[pl.Series, Fact]:
-    # One look at all texts in one piece is far cheaper than one at each.
-    joined = values.str.join("").item() or ""
-    plain = joined.isascii()
-    # A blank text is empty or begins with white space, which ASCII has only before "!".
-    if not plain or (values < "!").any():
-        values = (
-            values.to_frame("value").select(present(pl.col("value"), pl.String()).alias(values.name)).to_series()
-        )
-    clean = not any(character in joined for character in SPECIAL)
-    return values, Fact(nullable=bool(values.null_count()), clean=clean, ascii=plain)
+            return Fact(nullable, solid=not elements.null_count())
+        case _:
+            return Fact(nullable)
 
 
 def _innermost(kind: pl.DataType) -> pl.DataType:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from jinja2 import TemplateSyntaxError, nodes
+from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -133,6 +134,8 @@ def _problems(name: str, source: str, environment: CampaignEnvironment) -> Itera
             environment.compile(source, name)
         except TemplateSyntaxError as error:
             yield f"{name}, line {error.lineno}: {error.message}"
+        except SecurityError as error:
+            yield f"{name}: the template does what is not allowed: {error}"
 
 
 def _unknown_names(name: str, tree: nodes.Template, environment: CampaignEnvironment) -> Iterator[str]:

@@ -270,7 +270,7 @@ def template_of(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
 
 
 @st.composite
-def text_expressions(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
+def text_expressions(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # noqa: PLR0911
     if depth <= 0:
         return draw(st.sampled_from(loop) | TEXT_FIELDS | CONSTANTS if loop else TEXT_FIELDS | CONSTANTS)
     inner = text_expressions(depth - 1, loop)
@@ -298,7 +298,7 @@ def number_expressions(draw: st.DrawFn, depth: int) -> str:
 
 
 @st.composite
-def conditions(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
+def conditions(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # noqa: PLR0911
     text, number = text_expressions(max(depth - 1, 0), loop), number_expressions(max(depth - 1, 0))
     compared = draw(st.sampled_from(["==", "!=", "<", "<=", ">", ">="]))
     match draw(st.sampled_from(["text", "number", "field", "in", "defined", "not", "and", "or"])):
@@ -319,7 +319,7 @@ def conditions(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
 
 
 @st.composite
-def statements(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
+def statements(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # noqa: PLR0911
     if depth <= 0:
         shown = draw(text_expressions(1, loop) | number_expressions(1) | ANYTHING)
         return f"{draw(st.sampled_from(['<p>', ' - ', ' ', 'x']))}{{{{ {shown} }}}}"
