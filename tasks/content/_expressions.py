@@ -24,6 +24,7 @@ from tasks.content._operators import (
     is_clean,
     is_markup,
     named,
+    negative,
     pairwise,
     plain,
     small_integer,
@@ -93,7 +94,7 @@ class Expressions(ABC):
         except TemplateError as error:
             raise CannotLower(f"what is not allowed ({error})") from None
         else:
-            return ((True, Constant(constant, safe=isinstance(constant, Markup))),)
+            return constant_value(constant)
         match node:
             case nodes.Name() | nodes.Getattr() | nodes.Getitem():
                 return self._named_value(node, frame)
@@ -115,11 +116,9 @@ class Expressions(ABC):
                 return self._test(node, frame)
             case nodes.Concat():
                 return self._concatenated(node, frame)
-            case nodes.Neg() | nodes.Pos():
-                zero = ((True, Constant(0)),)
-                return self._arithmetic(
-                    "-" if isinstance(node, nodes.Neg) else "+", zero, self._value(node.node, frame), frame
-                )
+            case nodes.Neg():
+                value = self._value(node.node, frame)
+                return merged([(mask, negative(atom, frame.only(mask))) for mask, atom in value])
             case nodes.Add() | nodes.Sub() | nodes.Mul() | nodes.Div() | nodes.FloorDiv() | nodes.Mod():
                 left, right = self._value(node.left, frame), self._value(node.right, frame)
                 return self._arithmetic(node.operator, left, right, frame)
@@ -406,7 +405,7 @@ class Expressions(ABC):
 
     def _arithmetic(self, operation: str, left: Value, right: Value, frame: Frame) -> Value:
         results = pairwise(lambda a, b, mask: computed(operation, a, b, frame.only(mask)), left, right)
-        return merged([(mask, atom) for mask, atom in results if atom is not None])
+        return merged(results)
 
     def _call(self, node: nodes.Call, frame: Frame) -> Value:
         made = self._macro_value(node, frame)
@@ -442,9 +441,13 @@ class Expressions(ABC):
 
 
 def constant_value(value: object) -> Value:
-    if isinstance(value, Undefined):
+    """What a constant expression gives. Errors: `CannotLower` for what the sandbox forbids."""
+    if not isinstance(value, Undefined):
+        return ((True, Constant(value, safe=isinstance(value, Markup))),)
+    try:
         return ((True, Absent(undefined_reason(value))),)
-    return ((True, Constant(value, safe=isinstance(value, Markup))),)
+    except TemplateError as error:
+        raise CannotLower(f"what is not allowed ({error})") from None
 
 
 def _attribute_of_binding(bound: Binding, name: str) -> Value:

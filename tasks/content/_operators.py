@@ -183,11 +183,12 @@ def _column_comparison(operation: str, left: Vector, right: Vector) -> Mask:
     raise CannotLower(f"a comparison of {named(left)} with {named(right)}")
 
 
-def computed(operation: str, left: Atom, right: Atom, frame: Frame) -> Atom | None:
+def computed(operation: str, left: Atom, right: Atom, frame: Frame) -> Atom:
+    """A number, or the text that `+` makes of two. Errors: `CannotLower`."""
     for operand in (left, right):
         if isinstance(operand, Absent):
             frame.fail(True, operand.reason)
-            return None
+            return operand
     a, b = plain(left), plain(right)
     if a.kind == b.kind == "text" and operation == "+" and not (a.safe or b.safe):
         return Vector("text", pl.concat_str(a.expr, b.expr), clean=a.clean and b.clean, ascii=a.ascii and b.ascii)
@@ -196,11 +197,23 @@ def computed(operation: str, left: Atom, right: Atom, frame: Frame) -> Atom | No
     if operation in {"/", "//", "%"}:
         zero = b.expr == 0
         frame.fail(zero, DIVISIONS[operation, a.kind == b.kind == "integer"])
-        # A column, not a literal: polars multiplies by the reciprocal of a literal, which is another number.
-        b = replace(b, expr=pl.when(a.expr.is_not_null() & ~zero).then(b.expr))
+        b = replace(b, expr=pl.when(~zero).then(b.expr))
+    # Columns, not literals: polars takes x + 0 for x (which makes -0.0 of 0.0), and multiplies by the reciprocal
+    # of a literal divisor (which is another number).
+    if isinstance(left, Constant):
+        a = replace(a, expr=pl.when(b.expr.is_not_null()).then(a.expr))
+    elif isinstance(right, Constant):
+        b = replace(b, expr=pl.when(a.expr.is_not_null()).then(b.expr))
     if a.kind == b.kind == "integer" and operation != "/":
         return _integer_result(operation, a, b)
     return _float_result(operation, a, b)
+
+
+def negative(atom: Atom, frame: Frame) -> Atom:
+    """`-value`. Errors: `CannotLower`."""
+    # 0 - 0.0 would be 0.0, where Python says -0.0.
+    whole = isinstance(atom, Absent) or plain(atom).kind == "integer"
+    return computed("-", Constant(0), atom, frame) if whole else computed("*", atom, Constant(-1.0), frame)
 
 
 def _integer_result(operation: str, left: Vector, right: Vector) -> Vector:
