@@ -1,9 +1,7 @@
 """Rendering: the parts of the messages of an audience, slice by slice, over whole columns where that can be."""
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -37,7 +35,7 @@ class RowByRow:
 
 @dataclass
 class Renderer:
-    """Renders the messages of one send. Errors on making it: `TemplatesInvalid`."""
+    """Renders the messages of one set of templates. Errors on making it: `TemplatesInvalid`."""
 
     templates: Templates
     schema: pl.Schema
@@ -56,22 +54,6 @@ class Renderer:
         self._compiled = {part: self._environment.get_template(name) for part, name in self.templates.parts.items()}
         self._plans: dict[object, Plan | CannotLower] = {}
         self._lock = Lock()
-
-    def slices(self, tables: Iterable[pl.DataFrame], kept: list[pl.Expr]) -> Iterator[pl.DataFrame]:
-        """The tables' rows with the columns `kept`, subject, html, text and reason, in order.
-
-        A few slices are worked on at a time, so that memory does not grow with the audience.
-        """
-        workers = pl.thread_pool_size()
-        with ThreadPoolExecutor(workers, thread_name_prefix="personalization") as pool:
-            running: deque[Future[pl.DataFrame]] = deque()
-            for table in tables:
-                for rows in table.iter_slices(SLICE) if table.height else [table]:
-                    running.append(pool.submit(self.rendered, rows, kept))
-                    if len(running) > workers:
-                        yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
 
     def rendered(self, table: pl.DataFrame, kept: list[pl.Expr]) -> pl.DataFrame:
         """The messages of one slice: the columns `kept`, subject, html, text, and reason where there is none."""

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from tasks.content.personalization import PersonalizationOptions, Templates, renderer_of
+from tasks.content._options import Renderers
+from tasks.content.personalization import PersonalizationOptions, Templates
 from tasks.send import Send
 
 SEND = Send(campaign="spring", label="Spring & <more>", business_date=date(2026, 2, 28))
@@ -81,12 +82,11 @@ def renderings(
     parts = {"subject": "subject.txt", "html": "body.html", "text": "body.txt"}
     templates = Templates(folder=Path("templates"), parts=parts, sources=sources)
     options = PersonalizationOptions(templates=templates, send=SEND)
-    fast = renderer_of(profiles.schema, options)
-    slow = renderer_of(profiles.schema, options.model_copy(update={"row_by_row": True}))
-    kept = [pl.col("profile_id")]
+    fast = Renderers(profiles.schema, options)
+    slow = Renderers(profiles.schema, options.model_copy(update={"row_by_row": True}))
     whole = pl.when(pl.col("reason").is_null()).then(pl.col("subject", "html", "text"))
-    one, other = (pl.concat(renderer.slices([profiles], kept)).with_columns(whole) for renderer in (fast, slow))
-    return one, other, [f"{entry.construct} ({entry.where})" for entry in fast.slow.values()]
+    one, other = (pl.concat(renderers.slices([profiles])).with_columns(whole) for renderers in (fast, slow))
+    return one, other, [f"{entry.construct} ({entry.where})" for entry in fast.by_code[""].slow.values()]
 
 
 def assert_same(profiles: pl.DataFrame, **templates: object) -> pl.DataFrame:
