@@ -11,6 +11,7 @@ CampaignError
 ├── KeyTypesDiffer            CMP-121      the columns of a relation are of different types
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
+├── PreviewUnwritable         CMP-132      the folder of previews cannot be written
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
@@ -138,6 +139,14 @@ class TemplatesInvalid(CampaignError):
     code = "CMP-131"
     sentence = "The templates in '{folder}' have {count} error(s): {errors}."
     remedy = "Correct them; nothing was rendered."
+
+
+class PreviewUnwritable(CampaignError):
+    """The folder of previews cannot be written."""
+
+    code = "CMP-132"
+    sentence = "The preview '{path}' cannot be written: {reason}."
+    remedy = "Free or open its folder, or name another in the options of Preview."
 
 
 class OutboxUnwritable(CampaignError):

@@ -1,6 +1,6 @@
 """The Jinja environment of templates: sandboxed, with our filters, and escaping by context."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +22,7 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**"})
 
-    def __init__(self, sources: Mapping[str, str], locale: str = "en") -> None:
+    def __init__(self, sources: Mapping[str, str], locale: str = "en", *, marks_branches: bool = False) -> None:
         super().__init__(
             loader=DictLoader(sources),
             undefined=MissingValue,
@@ -31,6 +31,7 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
             finalize=printed,
         )
         self.locale = locale
+        self.marks_branches = marks_branches
         self.sources = sources
         self.filters.update(OWN_FILTERS)
         self.tests["none"] = lambda value: value is None or isinstance(value, MissingValue)
@@ -40,6 +41,8 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         if is_html(name):
             self.contexts_of(tree, str(name))
+        if self.marks_branches:
+            _mark_branches(tree, str(name))
         return tree
 
     def contexts_of(self, tree: nodes.Template, name: str, within: tuple[str, ...] = ()) -> Contexts:
@@ -71,6 +74,26 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
                 ):
                     raise SecurityError(f"a repetition longer than {LONGEST_REPETITION}")
         return super().call_binop(context, operator, left, right)
+
+
+def _mark_branches(tree: nodes.Template, name: str) -> None:
+    """Make each branch print where it stands, between two characters that no template has."""
+    for node in list(tree.find_all((nodes.If, nodes.For))):
+        for what, body in _branches_of(node):
+            mark = nodes.TemplateData(f"\x02{name}, line {body[0].lineno} ({what})\x02", lineno=body[0].lineno)
+            body.insert(0, nodes.Output([mark], lineno=body[0].lineno))
+
+
+def _branches_of(node: nodes.Node) -> Iterator[tuple[str, list[nodes.Node]]]:
+    """Bodies of an if or a for that are not empty, and what each is."""
+    match node:
+        case nodes.If(body=body, else_=otherwise):  # an elif is an If of its own, which is met by itself
+            named = [("if", body), ("else", otherwise)]
+        case nodes.For(body=body, else_=otherwise):
+            named = [("for", body), ("else", otherwise)]
+        case _:
+            named = []
+    yield from ((what, found) for what, found in named if found)
 
 
 def _is_number(value: object) -> bool:

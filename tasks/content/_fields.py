@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 from jinja2 import StrictUndefined
 
-from tasks.content._vectors import SPECIAL, Absent, Constant, Record, Sequence, Value, Vector, kind_of
+from tasks.content._vectors import SPECIAL, Absent, Constant, Record, Sequence, Value, Vector, kind_of, materialized
 from tasks.tables import nearest
 
 Path = tuple[str, ...]
@@ -178,6 +178,7 @@ class Fields:
         """
         columns = [path for path in paths if path in self._columns]
         rows = table.select(*kept, *(self._columns[path].alias(".".join(path)) for path in columns))
+        rows = materialized(rows)
         fields = rows.select(".".join(path) for path in columns)
         looks = _looks(fields)
         fields = _without_missing(fields, looks)

@@ -80,12 +80,13 @@ class PersonalizationOptions(BaseModel):
 class Renderers:
     """The renderers of all variants. Errors on making them: `ColumnsMissing`, `TemplatesInvalid`."""
 
-    def __init__(self, schema: pl.Schema, options: PersonalizationOptions) -> None:
+    def __init__(self, schema: pl.Schema, options: PersonalizationOptions, *, marks_branches: bool = False) -> None:
         needed = [options.key, options.address]
         needed += [options.language] if any(each.locale for each in options.variants) else []
         needed += [options.segment] if any(each.segment for each in options.variants) else []
         require_columns(schema.to_frame(), needed, activity="Personalization", where="the inbound transition")
         self._options = options
+        self._marks_branches = marks_branches
         self.by_code = {DEFAULT: self._renderer(schema, options.templates, options.locale)}
         for each in options.variants:
             self.by_code[each.code] = self._renderer(schema, each.templates, each.locale or options.locale)
@@ -95,7 +96,14 @@ class Renderers:
     def _renderer(self, schema: pl.Schema, templates: Templates, locale: str) -> Renderer:
         send = self._options.send
         campaign = {"name": send.campaign, "label": send.label, "business_date": send.business_date}
-        return Renderer(templates, schema, campaign, locale, lowered=not self._options.row_by_row)
+        return Renderer(
+            templates,
+            schema,
+            campaign,
+            locale,
+            lowered=not self._options.row_by_row,
+            marks_branches=self._marks_branches,
+        )
 
     def slices(self, tables: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """Messages of the tables' rows, in order: profile_id, email, subject, html, text, reason, and with variants

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import polars as pl
 
-from tasks.content._vectors import Mask
+from tasks.content._vectors import Mask, materialized
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Derived:
 
     def run(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows with the column. Errors: `CannotLower`."""
-        rows = rows.with_columns(self.expr.alias(self.name))
-        if self.function is None:
-            return rows
-        return rows.with_columns(self.function(rows.get_column(self.name)).alias(self.name))
+        column = rows.with_columns(self.expr.alias(self.name)).get_column(self.name)
+        if self.function is not None:
+            column = self.function(column).alias(self.name)
+        return rows.hstack([column])
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Loop:
             .with_columns(pl.int_ranges(0, length).alias(index))
             .explode(element, index)
         )
+        rounds = materialized(rounds)
         for stage in self.tests:
             rounds = stage.run(rounds)
         if self.test is not True:

@@ -1,7 +1,7 @@
 """Rendering: the parts of the messages of an audience, slice by slice, over whole columns where that can be."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -12,12 +12,13 @@ from tasks.content._fields import ELEMENT, WHITE_SPACE, Fact, Fields, Path, Slic
 from tasks.content._lowering import Lowering
 from tasks.content._plan import Plan
 from tasks.content._sandbox import render_rows
-from tasks.content._templates import PARTS, Templates, resolved_uses
+from tasks.content._templates import PARTS, Templates, required_uses, resolved_uses
 from tasks.content._vectors import CannotLower
 
 SLICE = 20_000
 """Profiles that are rendered together: some 50 MB of messages, so that memory stays flat."""
 
+LACKING = {"field": pl.String(), "where": pl.String(), "profiles": pl.Int64()}
 LINE_BREAK = "[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]"
 """What ends a line for Python, and so for whoever writes the message's header."""
 
@@ -43,6 +44,8 @@ class Renderer:
     locale: str = "en"
     lowered: bool = True
     """False renders all row by row: slower, with the same result."""
+    marks_branches: bool = False
+    """Whether each branch prints where it stands, for the preview."""
     slow: dict[tuple[str, str, str], RowByRow] = field(default_factory=dict)
     """What was rendered row by row so far."""
 
@@ -50,10 +53,29 @@ class Renderer:
         self.fields = Fields(self.schema, self.campaign)
         self.used = resolved_uses(self.templates, self.fields)
         self._paths = sorted({full for full in self.used.values() if ELEMENT not in full})
-        self._environment = CampaignEnvironment(self.templates.sources, self.locale)
+        self._environment = CampaignEnvironment(
+            self.templates.sources, self.locale, marks_branches=self.marks_branches
+        )
         self._compiled = {part: self._environment.get_template(name) for part, name in self.templates.parts.items()}
         self._plans: dict[object, Plan | CannotLower] = {}
         self._lock = Lock()
+
+    def lacking(self, tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
+        """Fields that are printed without a default, and how many profiles lack them: field, where, profiles."""
+        needed = required_uses(self.templates, self.fields)
+        paths = [path for path in needed if ELEMENT not in path and path not in self.fields.constants]
+        counts = dict.fromkeys(paths, 0)
+        for table in tables:
+            for rows in table.iter_slices(SLICE):
+                values = self.fields.slice_of(rows, paths, []).rows
+                for path in paths:
+                    counts[path] += values.get_column(".".join(path)).null_count()
+        found = [
+            (".".join(path), "; ".join(dict.fromkeys(use.where for use in needed[path])), count)
+            for path, count in counts.items()
+            if count
+        ]
+        return pl.DataFrame(found, schema=LACKING, orient="row")
 
     def rendered(self, table: pl.DataFrame, kept: list[pl.Expr]) -> pl.DataFrame:
         """The messages of one slice: the columns `kept`, subject, html, text, and reason where there is none."""

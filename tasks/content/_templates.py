@@ -265,6 +265,23 @@ def path_of(node: nodes.Node, names: Names) -> FieldPath | None:
     return None if parent is None else (*parent, attribute)
 
 
+def optional_fields(templates: Templates, fields: Fields) -> list[FieldPath]:
+    """Fields without which there is a message all the same: everywhere tested, or with a default."""
+    needed = required_uses(templates, fields)
+    every = (fields.resolve(use) for use in uses_of(templates))
+    return list(dict.fromkeys(path for path in every if isinstance(path, tuple) and path not in needed))
+
+
+def required_uses(templates: Templates, fields: Fields) -> dict[FieldPath, list[Use]]:
+    """Fields without which there is no message, each with the places that print it without a default."""
+    needed: dict[FieldPath, list[Use]] = {}
+    for use in uses_of(templates):
+        found = fields.resolve(use)
+        if use.required and isinstance(found, tuple):
+            needed.setdefault(found, []).append(use)
+    return needed
+
+
 def resolved_uses(templates: Templates, fields: Fields) -> dict[FieldPath, FieldPath]:
     """Each path that the templates name, and the field that it is.
 

@@ -214,6 +214,11 @@ def _one(group: list[tuple[Mask, Atom]]) -> tuple[Mask, Atom]:
     )
 
 
+def materialized(rows: pl.DataFrame) -> pl.DataFrame:
+    """The same rows. polars keeps a column of one value as that value, and comparing it gives only one row."""
+    return pl.DataFrame(rows.get_columns())
+
+
 def distinct(function: Callable[..., object], dtype: pl.DataType) -> Callable[[pl.Series], pl.Series]:
     """A function of one value as a function of a Series, called once for each different value."""
 

@@ -18,7 +18,7 @@ from prefect import get_run_logger, task
 from tasks.content._options import IDENTITY, PersonalizationOptions, Renderers
 from tasks.content._rendering import RowByRow
 from tasks.content._templates import PARTS, TemplateFolder, Templates, read_templates
-from tasks.content._variants import Variant
+from tasks.content._variants import DEFAULT, Variant
 from tasks.results import ARROW, PER_RUN
 from tasks.tables import Transitions
 
@@ -104,6 +104,8 @@ def personalization(inbound: pl.DataFrame, options: PersonalizationOptions) -> P
     """
     logger = get_run_logger()
     renderers = Renderers(inbound.schema, options)
+    for field, where, profiles in renderers.by_code[DEFAULT].lacking([inbound]).iter_rows():
+        logger.warning("%s has no value for %d profiles, and no default (%s).", field, profiles, where)
     outbound = _whole(_transitions(messages) for messages in renderers.slices([inbound]))
     for renderer in renderers.by_code.values():
         for slow in renderer.slow.values():
