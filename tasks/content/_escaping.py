@@ -248,7 +248,11 @@ class Contexts:
         return places
 
     def _wrapped(self, expression: nodes.Expr, places: Places) -> nodes.Expr:
-        if _is_fixed(expression) or (isinstance(expression, nodes.Filter) and expression.name in GUARDS):
+        if (
+            _is_fixed(expression)
+            or _is_super(expression)
+            or (isinstance(expression, nodes.Filter) and expression.name in GUARDS)
+        ):
             return expression
         treatments = {_treatment(place) for place in places}
         if len(treatments) > 1:
@@ -282,6 +286,15 @@ def _is_fixed(expression: nodes.Expr) -> bool:
     if isinstance(expression, nodes.CondExpr):
         return _is_fixed(expression.expr1) and (expression.expr2 is None or _is_fixed(expression.expr2))
     return isinstance(expression, nodes.Const)
+
+
+def _is_super(expression: nodes.Expr) -> bool:
+    """Whether a block of the extended template is printed, whose values are wrapped where they stand."""
+    return (
+        isinstance(expression, nodes.Call)
+        and isinstance(expression.node, nodes.Name)
+        and expression.node.name == "super"
+    )
 
 
 def _text_of(value: object) -> str:

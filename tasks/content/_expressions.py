@@ -13,7 +13,7 @@ from markupsafe import Markup
 from tasks.content import _vectors as vectors
 from tasks.content._environment import CampaignEnvironment
 from tasks.content._escaping import ADDRESS, GUARDS, STYLE, UNQUOTED, UNQUOTED_CHARACTERS, UnsafeValue, guarded
-from tasks.content._fields import ELEMENT, Fact, Fields, Path, column_value, known_length, present, struct_types
+from tasks.content._fields import ELEMENT, Fact, Fields, Path, element_value, known_length, struct_types
 from tasks.content._filters import COLUMN_FORMS, EXPECTED, MARKUP_FILTERS, Call
 from tasks.content._frames import Binding, Frame, Module, Piece, Rounds, joined
 from tasks.content._operators import (
@@ -166,7 +166,7 @@ class Expressions(ABC):
         full = self._full_path(path)
         if full is None:
             raise CannotLower(f"the name '{'.'.join(path)}'")
-        value = self._fields.value(full, self._facts.get(full))
+        value = self._fields.value(full, self._facts)
         for attribute in path[known_length(path, full) :]:
             value = self._attribute(value, attribute, frame)
         return value
@@ -190,10 +190,11 @@ class Expressions(ABC):
                     types = struct_types(kind)
                     if name not in types:
                         raise CannotLower(f"the attribute '{name}'")
-                    dtype = types[name]
-                    expr = present(atom.expr.struct.field(name), dtype)
-                    inner = column_value(expr, dtype, f"{atom.name}.{name}", Fact())
+                    expr = atom.expr.struct.field(name)
+                    inner = element_value(expr, types[name], (*atom.path, name), self._facts)
                     result.extend((both(mask, here), each) for here, each in inner)
+                case Constant(value=date() as day) if name in {"year", "month", "day"}:
+                    result.append((mask, Constant(getattr(day, name))))
                 case Vector(kind="date" | "datetime", expr=expr) if name in {"year", "month", "day"}:
                     result.append((mask, small_integer(getattr(expr.dt, name)())))
                 case Vector(kind="datetime" | "time", expr=expr) if name in {"hour", "minute", "second"}:
@@ -320,7 +321,7 @@ class Expressions(ABC):
             call.bound()
             chosen = expr.list.first() if call.name == "first" else expr.list.last()
             empty = expr.list.len() == 0
-            value = column_value(present(chosen, atom.element), atom.element, f"{atom.name}{ELEMENT}", Fact())
+            value = element_value(chosen, atom.element, (*atom.path, ELEMENT), self._facts)
             found: list[tuple[Mask, Atom]] = [(both(~empty, mask), each) for mask, each in value]
             return (*found, (empty, Absent(f"No {call.name} item, sequence was empty.")))
         if call.name == "join":
@@ -431,6 +432,8 @@ class Expressions(ABC):
             match atom:
                 case Absent():
                     frame.fail(mask, atom.reason)
+                case Constant(value=date() as day):
+                    result.append((mask, Constant(day.strftime(pattern))))
                 case Vector(kind="date" | "datetime" | "time", expr=expr):
                     function = vectors.distinct(operator.methodcaller("strftime", pattern), pl.String())
                     text = frame.space.derive(expr, function, key=("strftime", pattern))

@@ -12,7 +12,7 @@ microseconds.
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -85,8 +85,6 @@ class Fact:
     clean: bool = False
     ascii: bool = False
     bits: int = 64
-    solid: bool = False
-    """Lists of structs: no element is null."""
 
 
 @dataclass(frozen=True)
@@ -182,32 +180,47 @@ class Fields:
         fields = rows.select(".".join(path) for path in columns)
         looks = _looks(fields)
         fields = _without_missing(fields, looks)
-        facts = tuple((path, _fact(fields.get_column(".".join(path)), looks)) for path in columns)
-        return Slice(rows.with_columns(fields), facts)
+        facts: list[tuple[Path, Fact]] = []
+        for path in columns:
+            values = fields.get_column(".".join(path))
+            facts.append((path, _fact(values, looks)))
+            if isinstance(values.dtype, pl.List):
+                facts.extend(_element_facts((*path, ELEMENT), values))
+        return Slice(rows.with_columns(fields), tuple(facts))
 
-    def value(self, path: Path, fact: Fact | None) -> Value:
+    def value(self, path: Path, facts: Mapping[Path, Fact]) -> Value:
         """A field as the lowering sees it: a column of its slice."""
-        name = ".".join(path)
-        absent = Absent(f"no value for {name}")
         if path in self.constants:
             constant = self.constants[path]
-            return ((True, absent if is_missing(constant) else Constant(constant)),)
-        return column_value(pl.col(name), self.types[path], name, fact or Fact())
+            return ((True, Absent(no_value(path)) if is_missing(constant) else Constant(constant)),)
+        return column_value(pl.col(".".join(path)), self.types[path], path, facts)
 
 
-def column_value(expr: pl.Expr, kind: pl.DataType, name: str, fact: Fact) -> Value:
+def no_value(path: Path) -> str:
+    """Reason to reject a profile that lacks a field."""
+    return f"no value for {'.'.join(path).replace(f'.{ELEMENT}', ELEMENT)}"
+
+
+def element_value(expr: pl.Expr, kind: pl.DataType, path: Path, facts: Mapping[Path, Fact]) -> Value:
+    """`column_value` for what is inside a list, where missing values may still be other than null."""
+    nullable = facts.get(path, Fact()).nullable
+    return column_value(present(expr, kind) if nullable else expr, kind, path, facts)
+
+
+def column_value(expr: pl.Expr, kind: pl.DataType, path: Path, facts: Mapping[Path, Fact]) -> Value:
     """A column's values, with the rows that have none apart. Errors: `CannotLower`."""
+    fact = facts.get(path, Fact())
     atom: Vector | Sequence | Record
     if isinstance(kind, pl.List):
-        atom = Sequence(expr, _instance(kind.inner), name, solid=fact.solid)
+        atom = Sequence(expr, _instance(kind.inner), path)
     elif isinstance(kind, pl.Struct):
-        atom = Record(expr, kind, name)
+        atom = Record(expr, kind, path)
     else:
         clean = fact.clean or not isinstance(kind, pl.String)
         atom = Vector(kind_of(kind), expr, clean=clean, ascii=fact.ascii, bits=fact.bits)
     if not fact.nullable:
         return ((True, atom),)
-    return ((expr.is_not_null(), atom), (expr.is_null(), Absent(f"no value for {name}")))
+    return ((expr.is_not_null(), atom), (expr.is_null(), Absent(no_value(path))))
 
 
 def present(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
@@ -301,11 +314,25 @@ def _fact(values: pl.Series, looks: Mapping[str, _Look]) -> Fact:
             low, high = values.min() or 0, values.max() or 0
             bits = max(int(low).bit_length(), int(high).bit_length())  # type: ignore[arg-type]
             return Fact(nullable, bits=next(limit for limit in BITS if bits <= limit))
-        case pl.List(inner=pl.Struct()):
-            elements = values.filter(values.list.len() > 0).explode()
-            return Fact(nullable, solid=not elements.null_count())
         case _:
             return Fact(nullable)
+
+
+def _element_facts(path: Path, lists: pl.Series) -> Iterator[tuple[Path, Fact]]:
+    """What is known of the elements of lists and of the fields that they have."""
+    elements = lists.filter(lists.list.len() > 0).explode().alias("elements")
+    yield path, _raw_fact(elements)
+    if isinstance(elements.dtype, pl.Struct):
+        for name in elements.struct.fields:
+            yield (*path, name), _raw_fact(elements.struct.field(name))
+
+
+def _raw_fact(values: pl.Series) -> Fact:
+    """`_fact` of values of which the missing ones may still be other than null."""
+    looks = _looks(values.to_frame())
+    fact = _fact(values, looks)
+    missing = looks[values.name].blank if looks else values.dtype.is_float() and bool(values.is_nan().any())
+    return replace(fact, nullable=fact.nullable or missing)
 
 
 def _innermost(kind: pl.DataType) -> pl.DataType:

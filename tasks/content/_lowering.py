@@ -13,7 +13,7 @@ from jinja2 import nodes
 from tasks.content import _vectors as vectors
 from tasks.content._environment import CampaignEnvironment, is_html
 from tasks.content._expressions import Expressions
-from tasks.content._fields import ELEMENT, Fact, Fields, Path, column_value, present
+from tasks.content._fields import ELEMENT, Fact, Fields, Path, element_value
 from tasks.content._frames import (
     Binding,
     Frame,
@@ -253,12 +253,8 @@ class Lowering(Expressions):
 
     def _rounds(self, node: nodes.For, mask: Mask, sequence: vectors.Sequence, frame: Frame) -> list[Piece]:
         name = self._name()
-        element = column_value(
-            present(pl.col(f"{name}element"), sequence.element),
-            sequence.element,
-            f"{sequence.name}{ELEMENT}",
-            Fact(nullable=not sequence.solid),
-        )
+        path = (*sequence.path, ELEMENT)
+        element = element_value(pl.col(f"{name}element"), sequence.element, path, self._facts)
         tests, body = Space(self._name), Space(self._name)
         inner = frame.inner(space=tests, active=True, looping=True)
         inner.scope[node.target.name] = element  # type: ignore[attr-defined]

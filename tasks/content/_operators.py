@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from tasks.content import _vectors as vectors
-from tasks.content._fields import ELEMENT, present
+from tasks.content._fields import ELEMENT, no_value, present
 from tasks.content._frames import Frame
 from tasks.content._vectors import (
     Absent,
@@ -156,7 +156,7 @@ def contained(left: Atom, right: Atom, frame: Frame) -> Mask:
             element = pl.element()
             state = pl.when(present(element, pl.String()).is_null()).then(2).when(element == str(searched)).then(1)
             met = right.expr.list.eval(state.drop_nulls().first()).list.first()
-            frame.fail((met == 2).fill_null(value=False), f"no value for {right.name}{ELEMENT}")
+            frame.fail((met == 2).fill_null(value=False), no_value((*right.path, ELEMENT)))
             return (met == 1).fill_null(value=False)
         case _:
             raise CannotLower(f"'in' of {named(left)} and {named(right)}")

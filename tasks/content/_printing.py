@@ -8,7 +8,7 @@ import polars as pl
 from markupsafe import escape
 
 from tasks.content import _vectors as vectors
-from tasks.content._fields import ELEMENT, present, printed
+from tasks.content._fields import ELEMENT, no_value, present, printed
 from tasks.content._filters import escape_texts
 from tasks.content._frames import Frame, Piece, zipped
 from tasks.content._operators import named
@@ -62,7 +62,7 @@ def list_text(atom: vectors.Sequence, separator: str, mask: Mask, frame: Frame) 
     if not isinstance(atom.element, pl.String):
         raise CannotLower(f"printing a list of {atom.element}")
     missing = atom.expr.list.eval(present(pl.element(), atom.element).is_null()).list.any()
-    frame.fail(both(mask, missing), f"no value for {atom.name}{ELEMENT}")
+    frame.fail(both(mask, missing), no_value((*atom.path, ELEMENT)))
     return Vector("text", atom.expr.list.join(separator))
 
 

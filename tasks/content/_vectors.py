@@ -72,9 +72,7 @@ class Sequence:
 
     expr: pl.Expr
     element: pl.DataType
-    name: str
-    solid: bool = False
-    """Known to have no null element."""
+    path: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Record:
 
     expr: pl.Expr
     kind: pl.Struct
-    name: str
+    path: tuple[str, ...]
 
 
 Atom: TypeAlias = Vector | Constant | Absent | Sequence | Record
