@@ -12,6 +12,7 @@ CampaignError
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
 ├── PreviewUnwritable         CMP-132      the folder of previews cannot be written
+├── RelationsDiffer           CMP-133      content tables and the relations that link them are not the same
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
@@ -139,6 +140,14 @@ class TemplatesInvalid(CampaignError):
     code = "CMP-131"
     sentence = "The templates in '{folder}' have {count} error(s): {errors}."
     remedy = "Correct them; nothing was rendered."
+
+
+class RelationsDiffer(CampaignError):
+    """Content tables without the relation that links them, or the other way round."""
+
+    code = "CMP-133"
+    sentence = "Personalization is given the content {given}, and relations of {related}."
+    remedy = "Give each content table, by its name, and its relation in the options."
 
 
 class PreviewUnwritable(CampaignError):

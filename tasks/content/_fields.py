@@ -11,7 +11,7 @@ microseconds.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 from jinja2 import StrictUndefined
 
+from tasks.content._content import Content
 from tasks.content._vectors import SPECIAL, Absent, Constant, Record, Sequence, Value, Vector, kind_of, materialized
 from tasks.tables import nearest
 
@@ -87,30 +88,48 @@ class Fact:
     bits: int = 64
 
 
+Facts = tuple[tuple[Path, Fact], ...]
+
+
 @dataclass(frozen=True)
 class Slice:
     """Profiles that are rendered together: a column per field, missing values null, and what is known of them."""
 
     rows: pl.DataFrame
-    facts: tuple[tuple[Path, Fact], ...]
+    facts: Facts
 
 
 class Fields:
     """Names that templates may use, by namespace, and the column or constant that each one is."""
 
-    def __init__(self, schema: pl.Schema, campaign: Mapping[str, object]) -> None:
+    def __init__(self, schema: pl.Schema, campaign: Mapping[str, object], contents: Iterable[Content] = ()) -> None:
         self.constants: dict[Path, object] = {("campaign", name): value for name, value in campaign.items()}
         self._columns: dict[Path, pl.Expr] = {}
         self.types: dict[Path, pl.DataType] = {}
         for name, kind in schema.items():
             space = "content" if isinstance(_innermost(kind), pl.Struct) else "profile"
             self._add((space, name), pl.col(name), kind)
+        self.contents: dict[Path, Content] = {}
+        self._content_facts: list[tuple[Path, Fact]] = []
+        for content in contents:
+            whole = ("content", content.name)
+            self.contents[whole] = self._add_content(whole, content)
         self._known: dict[Path, None] = dict.fromkeys((*self.types, *self.constants))
         self._bare: dict[Path, list[Path]] = defaultdict(list)
         for path in self._known:
             for start in range(1, len(path)):
                 if ELEMENT not in path[: start + 1]:
                     self._bare[path[start:]].append(path)
+
+    def _add_content(self, path: Path, content: Content) -> Content:
+        rows = content.groups.get_column(content.rows)
+        target = normal(rows.dtype)
+        self.types[path] = target
+        self.types.update(_leaves((*path, ELEMENT), _instance(target.inner)))  # type: ignore[attr-defined]
+        rows = rows.cast(normal(rows.dtype, pl.String())).cast(target)
+        self._content_facts.append((path, Fact(nullable=False)))
+        self._content_facts.extend(_element_facts((*path, ELEMENT), rows))
+        return replace(content, groups=content.groups.with_columns(rows))
 
     def _add(self, path: Path, column: pl.Expr, kind: pl.DataType) -> None:
         if isinstance(kind, pl.Struct):
@@ -175,6 +194,10 @@ class Fields:
         Missing values are null; those of lists stay as they are.
         """
         columns = [path for path in paths if path in self._columns]
+        wanted = [content for path, content in self.contents.items() if path in paths]
+        for content in wanted:
+            table = content.numbered(table)
+        kept = [*kept, *(pl.col(content.number) for content in wanted)]
         rows = table.select(*kept, *(self._columns[path].alias(".".join(path)) for path in columns))
         rows = materialized(rows)
         fields = rows.select(".".join(path) for path in columns)
@@ -186,7 +209,7 @@ class Fields:
             facts.append((path, _fact(values, looks)))
             if isinstance(values.dtype, pl.List):
                 facts.extend(_element_facts((*path, ELEMENT), values))
-        return Slice(rows.with_columns(fields), tuple(facts))
+        return Slice(rows.with_columns(fields), (*facts, *self._content_facts))
 
     def value(self, path: Path, facts: Mapping[Path, Fact]) -> Value:
         """A field as the lowering sees it: a column of its slice."""

@@ -6,6 +6,7 @@ in the order in which Jinja would meet it. What has no such form raises `CannotL
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import polars as pl
 from jinja2 import nodes
@@ -30,7 +31,7 @@ from tasks.content._frames import (
     zipped,
 )
 from tasks.content._operators import named, truth
-from tasks.content._plan import Loop, Plan
+from tasks.content._plan import Fetched, Joined, Loop, Plan
 from tasks.content._printing import printed_pieces
 from tasks.content._vectors import Absent, CannotLower, Constant, Mask, Value, Vector, both, negated
 
@@ -63,7 +64,10 @@ class Lowering(Expressions):
         """The part that a template makes. Errors: `CannotLower`, with the construct, file and line."""
         space = Space(self._name)
         pieces = self._template(template, Frame(template, space))
-        return Plan(tuple(space.stages), joined(pieces), space.reason())
+        plan = Plan(tuple(space.stages), joined(pieces), space.reason())
+        needed = plan.roots()
+        fetched = [Fetched(content) for content in self._fields.contents.values() if content.rows in needed]
+        return replace(plan, stages=(*fetched, *plan.stages))
 
     def _tree(self, name: str) -> nodes.Template:
         if name not in self._trees:
@@ -269,19 +273,17 @@ class Lowering(Expressions):
         inner.scope["loop"] = Rounds(pl.col(f"{name}index"), pl.col(f"{name}length"))
         pieces = self._body(node.body, inner)
         reason = body.reason()
-        elements = sequence.expr if mask is True else pl.when(mask).then(sequence.expr)
-        frame.space.stages.append(
-            Loop(
-                name,
-                elements,
-                tuple(tests.stages),
-                test,
-                tests.reason(),
-                tuple(body.stages),
-                joined(pieces),
-                pl.lit(None, pl.String()) if reason is None else reason,
-            )
+        loop = Loop(
+            name,
+            sequence.expr if mask is True else pl.when(mask).then(sequence.expr),
+            tuple(tests.stages),
+            test,
+            tests.reason(),
+            tuple(body.stages),
+            joined(pieces),
+            pl.lit(None, pl.String()) if reason is None else reason,
         )
+        frame.space.stages.append(self._shared(loop, sequence) or loop)
         if reason is not None or tests.failures:
             failed = pl.col(f"{name}reason")
             frame.fail(failed.is_not_null(), failed)
@@ -291,6 +293,17 @@ class Lowering(Expressions):
         none = frame.space.mask(text.is_null())
         otherwise = self._body(node.else_, frame.only(none))
         return zipped([(negated(none), [text]), (none, otherwise)])
+
+    def _shared(self, loop: Loop, sequence: vectors.Sequence) -> Joined | None:
+        """A loop that needs nothing of the profiles, run once for each group of the content's rows."""
+        content = self._fields.contents.get(sequence.path)
+        if content is None:
+            return None
+        everywhere = replace(loop, elements=sequence.expr)
+        if everywhere.needs() != {content.rows}:
+            return None
+        made = everywhere.run(content.groups)
+        return Joined(content.number, made.select(content.number, loop.name, f"{loop.name}reason"))
 
     def _block(self, name: str, depth: int, frame: Frame) -> list[Piece]:
         if frame.looping:

@@ -1,19 +1,21 @@
 """Options that personalization and its preview share, and the renderer that they make."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tasks.content._content import content_of
 from tasks.content._filters import known_locale
 from tasks.content._rendering import SLICE, Renderer
 from tasks.content._templates import Templates
 from tasks.content._variants import DEFAULT, Variant, variant_codes
+from tasks.errors import RelationsDiffer
 from tasks.send import Send
-from tasks.tables import require_columns
+from tasks.tables import quoted, require_columns
 
 IDENTITY = ("profile_id", "email")
 
@@ -46,6 +48,14 @@ class PersonalizationOptions(BaseModel):
     seed: int = Field(
         default=0, title="Seed", description="Makes the lots of the variants' shares; another seed draws anew."
     )
+    relations: dict[str, dict[str, str]] = Field(
+        default={},
+        title="Relations",
+        description=(
+            "Content tables that are given beside the audience, each with the columns that link it:"
+            " {offers: {column of the profiles: column of the offers}}."
+        ),
+    )
     row_by_row: bool = Field(
         default=False,
         title="Row by row",
@@ -77,14 +87,31 @@ class PersonalizationOptions(BaseModel):
         return {"key": self.key, "language": self.language, "segment": self.segment}
 
 
+def require_relations(content: Mapping[str, pl.DataFrame], relations: Mapping[str, object]) -> None:
+    """Check that every content table has its relation, and every relation its table. Errors: `RelationsDiffer`."""
+    if set(content) != set(relations):
+        raise RelationsDiffer(given=quoted(content), related=quoted(relations))
+
+
 class Renderers:
     """The renderers of all variants. Errors on making them: `ColumnsMissing`, `TemplatesInvalid`."""
 
-    def __init__(self, schema: pl.Schema, options: PersonalizationOptions, *, marks_branches: bool = False) -> None:
+    def __init__(
+        self,
+        schema: pl.Schema,
+        options: PersonalizationOptions,
+        content: Mapping[str, pl.DataFrame] | None = None,
+        *,
+        marks_branches: bool = False,
+    ) -> None:
         needed = [options.key, options.address]
         needed += [options.language] if any(each.locale for each in options.variants) else []
         needed += [options.segment] if any(each.segment for each in options.variants) else []
         require_columns(schema.to_frame(), needed, activity="Personalization", where="the inbound transition")
+        require_relations(content or {}, options.relations)
+        self._contents = tuple(
+            content_of(name, table, options.relations[name], schema) for name, table in (content or {}).items()
+        )
         self._options = options
         self._marks_branches = marks_branches
         self.by_code = {DEFAULT: self._renderer(schema, options.templates, options.locale)}
@@ -100,6 +127,7 @@ class Renderers:
             templates,
             schema,
             campaign,
+            self._contents,
             locale,
             lowered=not self._options.row_by_row,
             marks_branches=self._marks_branches,

@@ -7,8 +7,9 @@ from threading import Lock
 
 import polars as pl
 
+from tasks.content._content import Content
 from tasks.content._environment import CampaignEnvironment
-from tasks.content._fields import ELEMENT, WHITE_SPACE, Fact, Fields, Path, Slice
+from tasks.content._fields import ELEMENT, WHITE_SPACE, Fact, Facts, Fields, Path, Slice
 from tasks.content._lowering import Lowering
 from tasks.content._plan import Plan
 from tasks.content._sandbox import render_rows
@@ -41,6 +42,7 @@ class Renderer:
     templates: Templates
     schema: pl.Schema
     campaign: Mapping[str, object]
+    contents: tuple[Content, ...] = ()
     locale: str = "en"
     lowered: bool = True
     """False renders all row by row: slower, with the same result."""
@@ -50,20 +52,21 @@ class Renderer:
     """What was rendered row by row so far."""
 
     def __post_init__(self) -> None:
-        self.fields = Fields(self.schema, self.campaign)
+        self.fields = Fields(self.schema, self.campaign, self.contents)
         self.used = resolved_uses(self.templates, self.fields)
         self._paths = sorted({full for full in self.used.values() if ELEMENT not in full})
         self._environment = CampaignEnvironment(
             self.templates.sources, self.locale, marks_branches=self.marks_branches
         )
         self._compiled = {part: self._environment.get_template(name) for part, name in self.templates.parts.items()}
-        self._plans: dict[object, Plan | CannotLower] = {}
+        self._plans: dict[tuple[str, Facts], Plan | CannotLower] = {}
         self._lock = Lock()
 
     def lacking(self, tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
         """Fields that are printed without a default, and how many profiles lack them: field, where, profiles."""
         needed = required_uses(self.templates, self.fields)
-        paths = [path for path in needed if ELEMENT not in path and path not in self.fields.constants]
+        never = {*self.fields.constants, *self.fields.contents}
+        paths = [path for path in needed if ELEMENT not in path and path not in never]
         counts = dict.fromkeys(paths, 0)
         for table in tables:
             for rows in table.iter_slices(SLICE):
@@ -103,7 +106,11 @@ class Renderer:
                 plan = failed
         started = time.perf_counter()
         waiting = reason.is_null() if reason is not None else pl.repeat(True, profiles.rows.height, eager=True)
-        texts, reasons = render_rows(self._compiled[part], profiles.rows, self.fields, self.used, waiting)
+        rows = profiles.rows
+        for path in self._paths:
+            if path in self.fields.contents:
+                rows = self.fields.contents[path].fetched(rows)
+        texts, reasons = render_rows(self._compiled[part], rows, self.fields, self.used, waiting)
         self._count(part, plan, int(waiting.sum()), time.perf_counter() - started)
         return texts, reasons
 
@@ -119,6 +126,10 @@ class Renderer:
             except CannotLower as reason:
                 self._plans[key] = reason
         return self._plans[key]
+
+    def plans(self) -> dict[str, Plan]:
+        """By part, how it was last rendered over columns."""
+        return {part: plan for (part, _), plan in self._plans.items() if isinstance(plan, Plan)}
 
     def _count(self, part: str, why: CannotLower, messages: int, seconds: float) -> None:
         with self._lock:

@@ -9,7 +9,7 @@ Templates are rendered over whole columns; what has no form over columns is rend
 sandbox, with the same result, and the log says so.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -47,23 +47,32 @@ class Personalized(Transitions):
     """Profiles without a message: profile_id, email, reason; all text."""
 
 
-def personalize(inbound: pl.DataFrame, options: PersonalizationOptions) -> Personalized:
+Content = Mapping[str, pl.DataFrame]
+"""Content tables by name; each profile sees the rows that its relation links to it, as `content.<name>`."""
+
+
+def personalize(
+    inbound: pl.DataFrame, options: PersonalizationOptions, content: Content | None = None
+) -> Personalized:
     """Render one message per row, or reject the row with the reason.
 
-    Errors: `ColumnsMissing` (the key or the address), `TemplatesInvalid` (a name that the table does not have;
-    all of them are listed, before the first message).
+    Errors: `ColumnsMissing` (the key, the address, a column of a relation), `TemplatesInvalid` (a name that the
+    table does not have; all of them are listed, before the first message), `RelationsDiffer`, `KeyTypesDiffer`.
     """
-    return _whole(personalized_slices([inbound], options, inbound.schema))
+    return _whole(personalized_slices([inbound], options, inbound.schema, content))
 
 
 def personalized_slices(
-    tables: Iterable[pl.DataFrame], options: PersonalizationOptions, schema: pl.Schema
+    tables: Iterable[pl.DataFrame],
+    options: PersonalizationOptions,
+    schema: pl.Schema,
+    content: Content | None = None,
 ) -> Iterator[Personalized]:
     """`personalize` for an audience that comes as tables of one schema, a slice of messages at a time.
 
     Memory does not grow with the audience. Errors: as `personalize`, before the first slice.
     """
-    renderers = Renderers(schema, options)
+    renderers = Renderers(schema, options, content)
     return (_transitions(messages) for messages in renderers.slices(tables))
 
 
@@ -94,16 +103,20 @@ def _costs(slow: RowByRow) -> str:
 
 
 @task(name="Personalization", task_run_name="Personalization", cache_policy=PER_RUN, result_serializer=ARROW)
-def personalization(inbound: pl.DataFrame, options: PersonalizationOptions) -> Personalized:
+def personalization(
+    inbound: pl.DataFrame, options: PersonalizationOptions, content: Content | None = None
+) -> Personalized:
     """Render the subject, HTML and text of one message per profile.
 
-    In: the audience; struct columns are content (`content.<column>.<field>`), all others `profile.<column>`.
+    In: the audience; struct columns are content (`content.<column>.<field>`), all others `profile.<column>`; and
+    content tables, which the options' relations link to the profiles (`for offer in content.offers`).
     Out: `standard` (profile_id, email, subject, html, text, and with variants also variant) and `rejects`
     (profile_id, email, reason).
-    Errors: `ColumnsMissing`, `TemplatesInvalid`. HTML is escaped by context and templates run in a sandbox.
+    Errors: `ColumnsMissing`, `TemplatesInvalid`, `RelationsDiffer`, `KeyTypesDiffer`, `ColumnTaken`.
+    HTML is escaped by context, and templates run in a sandbox.
     """
     logger = get_run_logger()
-    renderers = Renderers(inbound.schema, options)
+    renderers = Renderers(inbound.schema, options, content)
     for field, where, profiles in renderers.by_code[DEFAULT].lacking([inbound]).iter_rows():
         logger.warning("%s has no value for %d profiles, and no default (%s).", field, profiles, where)
     outbound = _whole(_transitions(messages) for messages in renderers.slices([inbound]))

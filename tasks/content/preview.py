@@ -1,7 +1,7 @@
 """Preview: shows messages as their readers would see them, and says what a sender should look at first."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,9 @@ class PreviewOptions(BaseModel):
         return self.folder / f"{send.campaign}-{send.business_date.isoformat()}.html"
 
 
-def previews(inbound: pl.DataFrame, options: PreviewOptions) -> pl.DataFrame:
+def previews(
+    inbound: pl.DataFrame, options: PreviewOptions, content: Mapping[str, pl.DataFrame] | None = None
+) -> pl.DataFrame:
     """Messages worth a look, addresses masked.
 
     Chosen and random profiles, the longest and the shortest message, one for each branch of the templates, and one
@@ -68,9 +70,10 @@ def previews(inbound: pl.DataFrame, options: PreviewOptions) -> pl.DataFrame:
     three null where there is no message) and findings, a list of sentences.
     Errors: `ColumnsMissing`, `TemplatesInvalid`.
     """
-    renderers = Renderers(inbound.schema, options.personalization)
+    renderers = Renderers(inbound.schema, options.personalization, content)
+    marking = Renderers(inbound.schema, options.personalization, content, marks_branches=True)
     reasons: dict[int, list[str]] = {}
-    for row, reason in _shown(inbound, options, renderers):
+    for row, reason in _shown(inbound, options, renderers, marking):
         reasons.setdefault(row, []).append(reason)
     chosen = inbound[list(reasons)]
     bare = _without_optional(chosen.head(1), options.personalization, renderers)
@@ -82,14 +85,16 @@ def previews(inbound: pl.DataFrame, options: PreviewOptions) -> pl.DataFrame:
     return _masked(table)
 
 
-def _shown(inbound: pl.DataFrame, options: PreviewOptions, renderers: Renderers) -> Iterator[tuple[int, str]]:
+def _shown(
+    inbound: pl.DataFrame, options: PreviewOptions, renderers: Renderers, marking: Renderers
+) -> Iterator[tuple[int, str]]:
     """Rows to show, each with why."""
     keys = inbound.get_column(options.personalization.key).cast(pl.String())
     for chosen in options.profiles:
         yield from ((int(row), "chosen") for row in (keys == chosen).arg_true()[:1])
     yield from _extremes(inbound, renderers)
     if options.branches:
-        yield from _branches(inbound, options)
+        yield from _branches(inbound, marking)
     lots = random.Random(options.seed)  # noqa: S311  # a choice of examples, not a secret
     count = min(options.random, inbound.height)
     yield from ((row, "chosen by lot") for row in sorted(lots.sample(range(inbound.height), count)))
@@ -106,8 +111,7 @@ def _extremes(inbound: pl.DataFrame, renderers: Renderers) -> Iterator[tuple[int
         yield shortest, "the shortest message"
 
 
-def _branches(inbound: pl.DataFrame, options: PreviewOptions) -> Iterator[tuple[int, str]]:
-    marking = Renderers(inbound.schema, options.personalization, marks_branches=True)
+def _branches(inbound: pl.DataFrame, marking: Renderers) -> Iterator[tuple[int, str]]:
     looked_through = inbound.head(LOOKED_THROUGH)
     made = pl.concat(marking.slices([looked_through])).with_row_index("row").filter(pl.col("reason").is_null())
     mark = pl.concat_str("subject", "html", "text").str.extract_all("\x02[^\x02]+\x02").list.unique()
@@ -182,15 +186,18 @@ def write_page(messages: pl.DataFrame, total: int, options: PreviewOptions) -> P
 
 
 @task(name="Preview", task_run_name="Preview", cache_policy=NO_CACHE, result_serializer=ARROW)
-def preview(inbound: pl.DataFrame, options: PreviewOptions) -> pl.DataFrame:
+def preview(
+    inbound: pl.DataFrame, options: PreviewOptions, content: Mapping[str, pl.DataFrame] | None = None
+) -> pl.DataFrame:
     """Show messages as their readers would see them, before any is sent.
 
-    In: the audience, as for Personalization. Out: why, profile_id, email (masked), subject, html, text, findings.
-    The page is linked as the artifact `<campaign>-messages`; each finding is logged once, with how many of the
-    shown messages have it. Errors: `ColumnsMissing`, `TemplatesInvalid`, `PreviewUnwritable`.
+    In: the audience and the content tables, as for Personalization. Out: why, profile_id, email (masked), subject,
+    html, text, findings. The page is linked as the artifact `<campaign>-messages`; each finding is logged once,
+    with how many of the shown messages have it.
+    Errors: those of Personalization, `PreviewUnwritable`.
     """
     logger = get_run_logger()
-    messages = previews(inbound, options)
+    messages = previews(inbound, options, content)
     page = write_page(messages, inbound.height, options).resolve()
     send = options.personalization.send
     create_link_artifact(
