@@ -17,6 +17,7 @@ from babel.dates import format_date, format_datetime, format_time
 from babel.numbers import format_currency, format_decimal, format_percent
 from jinja2 import Environment, TemplateError, Undefined, pass_environment
 from jinja2.nodes import EvalContext
+from jinja2.utils import url_quote
 
 from tasks.content._escaping import GUARDS
 from tasks.content._fields import WHITE_SPACE
@@ -24,6 +25,9 @@ from tasks.content._vectors import ENTITIES, SPECIAL, CannotLower, Derive, Kind,
 
 FORMATS_KEPT = 100_000
 """Formatted values that are remembered, per kind of format."""
+
+URL_ENCODED = {chr(point): url_quote(chr(point)) for point in range(128) if url_quote(chr(point)) != chr(point)}
+"""ASCII characters that `urlencode` changes."""
 
 EXPECTED = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError)
 """What a filter may raise on a value that it cannot take."""
@@ -216,7 +220,13 @@ def _truncate(value: Vector, call: Call) -> Vector:
 
 
 def _urlencode(value: Vector, call: Call) -> Vector:
-    return Vector("text", call.by_value(value.expr, pl.String()), clean=True, ascii=True)
+    call.bound()
+    if value.ascii:
+        # Addresses and keys differ from profile to profile, so the Python form would be called for each.
+        expr = value.expr.str.replace_many(list(URL_ENCODED), list(URL_ENCODED.values()))
+    else:
+        expr = call.by_value(value.expr, pl.String())
+    return Vector("text", expr, clean=True, ascii=True)
 
 
 def _length(value: Vector, call: Call) -> Vector:

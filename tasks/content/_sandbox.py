@@ -5,11 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
-from jinja2 import Template, TemplateError, Undefined
+from jinja2 import Template, Undefined
 from jinja2.exceptions import SecurityError, UndefinedError
 
 from tasks.content._escaping import UnsafeValue
 from tasks.content._fields import ELEMENT, Fields, Path, known_length, python_value
+from tasks.content._filters import EXPECTED
 
 
 def render_rows(
@@ -36,7 +37,7 @@ def rendered(template: Template, context: Mapping[str, Any]) -> tuple[str | None
         return None, f"the template does what is not allowed: {error}"
     except UnsafeValue as error:
         return None, str(error)
-    except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (*EXPECTED, RecursionError) as error:
         return None, f"the template fails on the values: {error}"
 
 

@@ -68,6 +68,8 @@ UNSAFE = "the template does what is not allowed"
         ("{{ 9**99999 }}", UNSAFE),
         ("{{ 'a' * 1000000000 }}", UNSAFE),
         ("{{ [1] * 1000000000 }}", UNSAFE),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "maximum recursion depth exceeded"),
+        ("{% include 'body.txt' %}", "maximum recursion depth exceeded"),
         ("{% include '/etc/passwd' %}", "is outside the template folder"),
         ("{% include '../../secret' %}", "is outside the template folder"),
         ("{% import name as m %}", "whose name is not a fixed text"),
