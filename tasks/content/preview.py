@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 from jinja2 import Environment, PackageLoader
+from jinja2.utils import url_quote
 from markupsafe import escape
 from prefect import get_run_logger, task
 from prefect.artifacts import create_link_artifact
@@ -164,7 +165,9 @@ def _masked(table: pl.DataFrame) -> pl.DataFrame:
 def _hidden(text: str | None, email: str | None, mask: str | None) -> str | None:
     if not text or not email or not mask:
         return text
-    return text.replace(email, mask).replace(str(escape(email)), str(escape(mask)))
+    for written in (str, escape, url_quote):
+        text = text.replace(str(written(email)), str(written(mask)))
+    return text
 
 
 def write_page(messages: pl.DataFrame, total: int, options: PreviewOptions) -> Path:
