@@ -18,6 +18,8 @@ CampaignError
 ├── ColumnTypesDiffer         CMP-122      a column has different types in the populations to be brought together
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
+├── PreviewUnwritable         CMP-132      the folder of previews cannot be written
+├── RelationsDiffer           CMP-133      content tables and the relations that link them are not the same
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
 ├── ValueRefused              CMP-150      a value is bad in a column that allows none
 ├── DatabaseFailed            CMP-160      a database cannot be reached, or refuses what it was asked
@@ -218,6 +220,22 @@ class TemplatesInvalid(CampaignError):
     code = "CMP-131"
     sentence = "The templates in '{folder}' have {count} error(s): {errors}."
     remedy = "Correct them; nothing was rendered."
+
+
+class RelationsDiffer(CampaignError):
+    """Content tables without the relation that links them, or the other way round."""
+
+    code = "CMP-133"
+    sentence = "Personalization is given the content {given}, and relations of {related}."
+    remedy = "Give each content table, by its name, and its relation in the options."
+
+
+class PreviewUnwritable(CampaignError):
+    """The folder of previews cannot be written."""
+
+    code = "CMP-132"
+    sentence = "The preview '{path}' cannot be written: {reason}."
+    remedy = "Free or open its folder, or name another in the options of Preview."
 
 
 class OutboxUnwritable(CampaignError):
