@@ -12,6 +12,10 @@ CampaignError
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
+├── JournalUnavailable        CMP-150      the journal cannot be read or written
+├── MailServerUnavailable     CMP-151      the mail server is away, or takes nothing, for longer than is waited
+├── MailServerRefuses         CMP-152      the mail server refuses the sender, not a message
+├── MessageFileUnreadable     CMP-153      a file that should go into every message cannot be read
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
@@ -148,6 +152,41 @@ class OutboxUnwritable(CampaignError):
     remedy = (
         "Free or open it, or set CAMPAIGN_OUTBOX__FOLDER to another folder, and run again: nothing is sent twice."
     )
+
+
+class JournalUnavailable(CampaignError):
+    """The journal cannot be read or written."""
+
+    code = "CMP-150"
+    sentence = "The journal of deliveries ({url}) is not usable: {reason}."
+    remedy = "Mend it, or set CAMPAIGN_JOURNAL__URL to one that works, and run again: nothing is sent twice."
+
+
+class MailServerUnavailable(CampaignError):
+    """The mail server is away, or takes nothing, for longer than is waited."""
+
+    code = "CMP-151"
+    sentence = "The mail server {server} takes no messages: {reason}."
+    remedy = "Run again when it does: {sent} messages of this run were sent, and none is sent twice."
+
+
+class MailServerRefuses(CampaignError):
+    """The mail server refuses the sender, not a message."""
+
+    code = "CMP-152"
+    sentence = "The mail server {server} refuses to work for this sender: {reason}."
+    remedy = (
+        "Check its address, security, user name and password, and the sender's address, and run again:"
+        " {sent} messages of this run were sent, and none is sent twice."
+    )
+
+
+class MessageFileUnreadable(CampaignError):
+    """A file that should go into every message cannot be read."""
+
+    code = "CMP-153"
+    sentence = "The {what} '{path}' cannot be used: {reason}."
+    remedy = "Correct the email's options; nothing was sent."
 
 
 class ApiError(CampaignError):

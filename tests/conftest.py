@@ -1,6 +1,7 @@
 """One fixture per server, real ones: Prefect's backend and the sandbox partner over TLS."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,12 +16,16 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from deployments.sandbox.partner import Behaviour, Partner, running_partner
 from tasks.data_management.external_api import Endpoint, InboundMapping, OutboundColumn, OutboundMapping
+from tasks.settings import JournalSettings
+
+POSTGRESQL = "postgresql+psycopg://postgres@127.0.0.1:5432"
 
 StartPartner = Callable[..., Partner]
 
@@ -99,3 +104,30 @@ def endpoint_of() -> Callable[..., Endpoint]:
 def zip_codes() -> pl.DataFrame:
     """Zip codes for which the partner has a coupon."""
     return pl.DataFrame({"zip_code": ["95124", "02134"], "city": ["San Jose", "Boston"]})
+
+
+@pytest.fixture
+def postgresql_url() -> Iterator[str]:
+    """An empty database of a real PostgreSQL server, for this test alone."""
+    server = sa.create_engine(f"{POSTGRESQL}/postgres", isolation_level="AUTOCOMMIT")
+    name = f"journal_{secrets.token_hex(6)}"
+    try:
+        with server.connect() as database:
+            database.execute(sa.text(f"CREATE DATABASE {name}"))
+    except sa.exc.OperationalError as error:
+        pytest.skip(f"No PostgreSQL answers at 127.0.0.1:5432: {str(error.orig).splitlines()[0]}")
+    try:
+        yield f"{POSTGRESQL.replace('+psycopg', '')}/{name}"
+    finally:
+        with server.connect() as database:
+            database.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal_settings(request: pytest.FixtureRequest, tmp_path: Path) -> JournalSettings:
+    """An empty journal, in each database that can hold one."""
+    url = f"sqlite:///{tmp_path}/journal.db" if request.param == "sqlite" else None
+    return JournalSettings(
+        url=url or request.getfixturevalue("postgresql_url"), lease_seconds=30, patience_seconds=20
+    )
