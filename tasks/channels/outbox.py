@@ -6,8 +6,6 @@ its key, and a file with that name is made by a link, which the system refuses t
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
@@ -20,15 +18,14 @@ from jinja2 import Environment, PackageLoader
 from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.errors import OutboxUnwritable
 from tasks.privacy import masked_email
 from tasks.results import ARROW, PER_RUN
 from tasks.send import Send
+from tasks.send_folder import REJECT_COLUMNS, folder_of, writable, write_rejects, written
 from tasks.tables import Transitions, require_columns
 
 CHANNEL = "email"
 MESSAGE_COLUMNS = ("profile_id", "email", "subject", "html", "text")
-REJECT_COLUMNS = ("profile_id", "email", "reason")
 
 
 class OutboxOptions(BaseModel):
@@ -47,7 +44,7 @@ class OutboxOptions(BaseModel):
 
     def send_folder(self, send: Send) -> Path:
         """Folder of one send."""
-        return self.folder / send.campaign / send.business_date.isoformat()
+        return folder_of(self.folder, send)
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ def deliver(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at:
     require_columns(messages, MESSAGE_COLUMNS, activity="Outbox", where="the inbound transition")
     maildir = options.send_folder(send) / "maildir"
     outcomes: dict[str, list[dict[str, str | None]]] = {"standard": [], "complement": [], "rejects": []}
-    with _writable(maildir):
+    with writable(maildir):
         for folder in ("tmp", "new", "cur"):
             (maildir / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         known = delivered_keys(maildir)
@@ -170,33 +167,7 @@ def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send) -> Pa
     page = environment.get_template("outbox_page.html").render(
         send=send, options=options, total=messages.height, messages=shown.to_dicts()
     )
-    return _write(options.send_folder(send) / "preview.html", page.encode())
-
-
-def write_rejects(rejects: pl.DataFrame, options: OutboxOptions, send: Send) -> Path:
-    """`rejects.csv`: profile_id, email, reason of everyone who gets no message. Errors: `OutboxUnwritable`."""
-    return _write(options.send_folder(send) / "rejects.csv", rejects.write_csv().encode())
-
-
-def _write(path: Path, content: bytes) -> Path:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with _writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            draft.write_bytes(content)
-            draft.chmod(0o600)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    return path
-
-
-@contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutboxUnwritable(path=path, reason=error.strerror or str(error)) from None
+    return written(options.send_folder(send) / "preview.html", page.encode())
 
 
 @task(name="Outbox", task_run_name="Outbox", cache_policy=PER_RUN, result_serializer=ARROW)
@@ -217,7 +188,7 @@ def outbox(
     """
     delivered = deliver(messages, options, send, sent_at or datetime.now(UTC))
     write_page(messages, options, send)
-    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivered.rejects]), options, send)
+    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivered.rejects]), options.send_folder(send))
     get_run_logger().info(
         "%d messages delivered, %d delivered before, %d rejected.",
         delivered.standard.height,

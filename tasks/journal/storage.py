@@ -53,6 +53,11 @@ class Outcome(NamedTuple):
     key: str
     event: Event
     answer: str
+    """The server's, or why there is none."""
+    address_refused: bool = False
+    """Whether the server refused the address itself: it is not to be written to again."""
+    again: bool = False
+    """Whether the server asked to try again later."""
 
 
 class Known(NamedTuple):
