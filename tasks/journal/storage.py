@@ -136,6 +136,11 @@ class Journal:
         )
         self._write(lambda database: database.execute(statement, document))
 
+    def has_any(self, send: Send, channel: str) -> bool:
+        """Whether any message of a send was ever claimed."""
+        statement = sa.select(MESSAGES.c.key).where(*_of(send, channel)).limit(1)
+        return self._read(lambda database: database.execute(statement).first()) is not None
+
     def known(self, keys: Iterable[str]) -> dict[str, Known]:
         """What is known of messages, by key; keys that nobody ever claimed are left out."""
         rows = self._rows({"key": sa.String})
