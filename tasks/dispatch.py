@@ -6,6 +6,7 @@ that dies leaves at most the open windows unknown.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import asynccontextmanager, suppress
@@ -41,6 +42,10 @@ FATES = {
     "answer": pl.String(),
     "again": pl.Boolean(),
 }
+
+
+Told = dict[str, tuple[str, bool, str, bool]]
+"""By message key: the columns of a fate."""
 
 
 class DispatchOptions(BaseModel):
@@ -172,7 +177,7 @@ class Dispatch:
             known = await asyncio.to_thread(self.journal.known, some["message_key"].to_list())
             fixed = {key: one for key, one in known.items() if one.state not in claimable}
             is_fixed = pl.col("message_key").is_in(list(fixed))
-            settled.append(self._counted(_fates(some.filter(is_fixed), _told([], fixed))))
+            settled.append(self._counted(some.filter(is_fixed), _told([], fixed)))
             waiting.append(some.filter(~is_fixed))
         return pl.concat(settled), pl.concat(waiting)
 
@@ -211,12 +216,12 @@ class Dispatch:
         if rows:
             sizes.adapt(len(rows), asyncio.get_running_loop().time() - begun)
         await asyncio.to_thread(self._write_down, outcomes, messages)
-        return self._counted(_fates(messages, _told(outcomes, known)))
+        return self._counted(messages, _told(outcomes, known))
 
-    def _counted(self, fates: pl.DataFrame) -> pl.DataFrame:
-        for state, count in fates.group_by("state").len().iter_rows():
+    def _counted(self, messages: pl.DataFrame, told: Told) -> pl.DataFrame:
+        for state, count in Counter(fate[0] for fate in told.values()).items():
             self.tally.states[State(state)] += count
-        return fates
+        return _fates(messages, told)
 
     def _rows(self, messages: pl.DataFrame) -> Iterator[Any]:
         columns = messages.rename({"message_key": "key"}).select(self.row._fields)
@@ -271,10 +276,6 @@ class WindowSize:
         fitting = size * WINDOW_SECONDS / max(seconds, 1e-9)
         bounded = min(max(fitting, self.now / 2), self.now * 2)
         self.now = int(min(max(bounded, self._smallest), LARGEST_WINDOW))
-
-
-Told = dict[str, tuple[str, bool, str, bool]]
-"""By message key: the columns of a fate."""
 
 
 def _told(outcomes: list[Outcome], known: dict[str, Known]) -> Told:

@@ -32,9 +32,9 @@ LONGEST_LINE = 998
 ENCODED_WORD_BYTES = 45
 """Bytes that one encoded word of 75 characters holds in base64."""
 
-ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+"
+ASCII_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
+LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u00a1-\U0010ffff-]+")
 LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-LOCAL_PART = re.compile(rf"{ATOM}(?:\.{ATOM})*")
 DOMAIN = re.compile(rf"{LABEL}(?:\.{LABEL})*")
 PLAIN_SUBJECT = re.compile(r"[!-~](?:[ -~]{0,64}[!-~])?")
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
@@ -153,15 +153,23 @@ class MessageOptions(BaseModel):
 
 def checked_recipient(address: str) -> Recipient:
     """The address as a server takes it: an international domain in its ASCII form. Errors: `Unsendable`."""
-    local, at, domain = address.rpartition("@")
-    if not at or len(local.encode()) > LONGEST_LOCAL_PART or not LOCAL_PART.fullmatch(local):
-        raise Unsendable("the address is not valid")
-    if not local.isascii() and (CONTROL.search(local) or not local.isprintable()):
-        raise Unsendable("the address is not valid")
+    local, _, domain = address.rpartition("@")
     ascii_domain = _ascii_domain(domain)
-    if not ascii_domain or len(local.encode()) + 1 + len(ascii_domain) > LONGEST_ADDRESS:
+    if not _is_local_part(local) or not ascii_domain or len(address) > LONGEST_ADDRESS:
         raise Unsendable("the address is not valid")
     return Recipient(f"{local}@{ascii_domain}", needs_utf8=not local.isascii())
+
+
+def _is_local_part(local: str) -> bool:
+    if ".." in f".{local}.":  # a dot at an end, or two together
+        return False
+    if local.isascii():
+        return ASCII_LOCAL_PART.fullmatch(local) is not None and len(local) <= LONGEST_LOCAL_PART
+    return (
+        LOCAL_PART.fullmatch(local) is not None
+        and local.isprintable()
+        and len(local.encode()) <= LONGEST_LOCAL_PART
+    )
 
 
 @lru_cache(maxsize=10_000)
@@ -172,7 +180,7 @@ def _ascii_domain(domain: str) -> str:
             domain = idna.encode(domain, uts46=True).decode()
         except idna.IDNAError:
             return ""
-    return domain if DOMAIN.fullmatch(domain) else ""
+    return domain if DOMAIN.fullmatch(domain) and len(domain) < LONGEST_ADDRESS else ""
 
 
 def subject_header(subject: str) -> str:
@@ -211,7 +219,9 @@ def _encoded_words(text: bytes) -> list[str]:
 
 def text_part(text: str) -> bytes:
     """Encoding header and body of a text part: as it is where every server takes it, else quoted-printable."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.replace("\n", "\r\n")
     if not lines.endswith("\r\n"):
         lines += "\r\n"
     if lines.isascii() and "\x00" not in lines and max(map(len, lines.split("\r\n"))) <= LONGEST_LINE:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -85,56 +86,30 @@ class Journal:
         another's, or sent, or refused, or unknown. A claim that was made and whose answer was lost may be made
         again. Errors: `JournalUnavailable`.
         """
-        rows = self._rows({"key": sa.String, "profile_id": sa.Text})
-        claimable = states_before(Event.CLAIM, resend_unknown=resend_unknown)
-        constant: dict[str, Any] = {
-            "campaign": send.campaign,
-            "business_date": send.business_date,
-            "channel": channel,
-            "state": state_after(Event.CLAIM),
-            "sender": self.sender,
-            "attempts": 1,
-            "changed_at": self.now(),
-            "answer": "",
-        }
-        values = [sa.literal(value, MESSAGES.c[name].type).label(name) for name, value in constant.items()]
-        insert = self._insert(MESSAGES).from_select(
-            ["key", "profile_id", *constant], sa.select(rows.c.key, rows.c.profile_id, *values).where(sa.true())
-        )
-        mine = sa.and_(MESSAGES.c.state == State.CLAIMED, MESSAGES.c.sender == self.sender)
-        statement = insert.on_conflict_do_update(
-            index_elements=[MESSAGES.c.key],
-            set_={
-                "state": insert.excluded.state,
-                "sender": insert.excluded.sender,
-                "attempts": MESSAGES.c.attempts + 1,
-                "changed_at": insert.excluded.changed_at,
-            },
-            where=sa.or_(MESSAGES.c.state.in_(claimable), mine),
-        ).returning(MESSAGES.c.key)
         # In one order for all, so that two senders that want the same messages never wait for each other.
-        wanted = _document({"key": key, "profile_id": profiles[key]} for key in sorted(profiles))
-        return set(self._write(lambda database: database.execute(statement, wanted).scalars().all()))
+        wanted = {
+            **_document({"key": key, "profile_id": profiles[key]} for key in sorted(profiles)),
+            "given_campaign": send.campaign,
+            "given_business_date": send.business_date,
+            "given_channel": channel,
+            "given_sender": self.sender,
+            "given_changed_at": self.now(),
+        }
+        statement = _claim_statement(self._is_sqlite, resend_unknown)
+        if self._write(lambda database: database.execute(statement, wanted).rowcount) == len(profiles):
+            return set(profiles)
+        held = _held_statement(self._is_sqlite)
+        return set(self._read(lambda database: database.execute(held, wanted).scalars().all()))
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Write down what became of messages that this sender claimed. Errors: `JournalUnavailable`."""
-        rows = self._rows({"key": sa.String, "state": sa.String, "answer": sa.Text})
-        may_happen = sa.or_(
-            *(
-                sa.and_(rows.c.state == state_after(event), MESSAGES.c.state.in_(states_before(event)))
-                for event in ANSWERS
-            )
-        )
-        statement = (
-            sa.update(MESSAGES)
-            .values(state=rows.c.state, answer=rows.c.answer, changed_at=self.now())
-            .where(MESSAGES.c.key == rows.c.key, MESSAGES.c.sender == self.sender, may_happen)
-        )
+        statement = _record_statement(self._is_sqlite)
         document = _document(
             {"key": outcome.key, "state": state_after(outcome.event), "answer": _storable(outcome.answer)}
             for outcome in sorted(outcomes)
         )
-        self._write(lambda database: database.execute(statement, document))
+        given = {**document, "given_sender": self.sender, "given_changed_at": self.now()}
+        self._write(lambda database: database.execute(statement, given))
 
     def has_any(self, send: Send, channel: str) -> bool:
         """Whether any message of a send was ever claimed."""
@@ -143,17 +118,14 @@ class Journal:
 
     def known(self, keys: Iterable[str]) -> dict[str, Known]:
         """What is known of messages, by key; keys that nobody ever claimed are left out."""
-        rows = self._rows({"key": sa.String})
-        statement = sa.select(MESSAGES.c.key, MESSAGES.c.state, MESSAGES.c.answer).join(
-            rows, MESSAGES.c.key == rows.c.key
-        )
+        statement = _known_statement(self._is_sqlite)
         document = _document({"key": key} for key in keys)
         found = self._read(lambda database: database.execute(statement, document).all())
         return {key: Known(State(state), answer) for key, state, answer in found}
 
     def renew(self) -> None:
         """Say that this sender is alive: its claims hold for another lease."""
-        insert = self._insert(SENDERS).values(
+        insert = _insert(self._is_sqlite, SENDERS).values(
             sender=self.sender, expires_at=self.now() + timedelta(seconds=self.settings.lease_seconds)
         )
         statement = insert.on_conflict_do_update(
@@ -185,10 +157,12 @@ class Journal:
         return self._write(lambda database: int(database.execute(statement).rowcount))
 
     def entries(self, send: Send, channel: str) -> pl.DataFrame:
-        """Every message of a send: message_key, profile_id, state, attempts, changed_at (UTC), answer, by key."""
+        """Every message of a send: message_key, profile_id, state, attempts, changed_at (UTC), answer."""
         columns = ("key", "profile_id", "state", "attempts", "changed_at", "answer")
         statement = (
-            sa.select(*(MESSAGES.c[name] for name in columns)).where(*_of(send, channel)).order_by(MESSAGES.c.key)
+            sa.select(*(MESSAGES.c[name] for name in columns))
+            .where(*_of(send, channel))
+            .order_by(MESSAGES.c.number)
         )
         schema = {
             "message_key": pl.String(),
@@ -210,10 +184,10 @@ class Journal:
 
     def quarantine(self, addresses: Mapping[str, str], channel: str) -> None:
         """Keep addresses out of later sends over a channel, each with the reason. They are stored as hashes."""
-        rows = self._rows({"address": sa.String, "reason": sa.Text})
+        rows = _rows(self._is_sqlite, {"address": sa.String, "reason": sa.Text})
         constant = (sa.literal(channel), sa.literal(self.now(), QUARANTINE.c.since.type))
         statement = (
-            self._insert(QUARANTINE)
+            _insert(self._is_sqlite, QUARANTINE)
             .from_select(
                 ["address", "reason", "channel", "since"],
                 sa.select(rows.c.address, rows.c.reason, *constant).where(sa.true()),
@@ -232,23 +206,9 @@ class Journal:
         found = self._read(lambda database: database.execute(statement).all())
         return {row.address: row.reason for row in found}
 
-    def _insert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
-        return sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
-
     @property
     def _is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
-
-    def _rows(self, columns: Mapping[str, type[sa.types.TypeEngine[Any]]]) -> sa.FromClause:
-        """The rows of the JSON document that a statement is given as the parameter `rows`."""
-        document = sa.bindparam("rows", type_=sa.Text)
-        if self._is_sqlite:
-            each = sa.func.json_each(document).table_valued("value")
-            fields = [sa.func.json_extract(each.c.value, f"$.{name}").label(name) for name in columns]
-            return sa.select(*fields).select_from(each).subquery("given")
-        typed = [sa.column(name, kind) for name, kind in columns.items()]
-        as_json = sa.func.json_to_recordset(sa.cast(document, postgresql.JSON))
-        return as_json.table_valued(*typed, name="given").render_derived(with_types=True)
 
     def _write(self, work: Callable[[sa.Connection], T]) -> T:
         return self._patiently(lambda: _in_transaction(self.engine, work))
@@ -259,6 +219,81 @@ class Journal:
     def _patiently(self, attempt: Callable[[], T]) -> T:
         """Try until the journal answers: every statement here may be repeated without harm."""
         return patiently(attempt, self.settings, self.engine.url)
+
+
+def _insert(is_sqlite: bool, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
+    return sqlite.insert(table) if is_sqlite else postgresql.insert(table)
+
+
+def _rows(is_sqlite: bool, columns: Mapping[str, type[sa.types.TypeEngine[Any]]]) -> sa.FromClause:
+    """The rows of the JSON document that a statement is given as the parameter `rows`."""
+    document = sa.bindparam("rows", type_=sa.Text)
+    if is_sqlite:
+        each = sa.func.json_each(document).table_valued("value")
+        fields = [sa.func.json_extract(each.c.value, f"$.{name}").label(name) for name in columns]
+        return sa.select(*fields).select_from(each).subquery("given")
+    typed = [sa.column(name, kind) for name, kind in columns.items()]
+    as_json = sa.func.json_to_recordset(sa.cast(document, postgresql.JSON))
+    return as_json.table_valued(*typed, name="given").render_derived(with_types=True)
+
+
+def _given(name: str) -> sa.BindParameter[Any]:
+    # Not by the column's name alone: SQLAlchemy keeps those for what it makes itself.
+    return sa.bindparam(f"given_{name}", type_=MESSAGES.c[name].type)
+
+
+MINE = sa.and_(MESSAGES.c.state == State.CLAIMED, MESSAGES.c.sender == _given("sender"))
+
+
+@cache
+def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.Insert:
+    rows = _rows(is_sqlite, {"key": sa.String, "profile_id": sa.Text})
+    claimable = states_before(Event.CLAIM, resend_unknown=resend_unknown)
+    values: dict[str, sa.ColumnElement[Any]] = {
+        **{name: _given(name) for name in ("campaign", "business_date", "channel", "sender", "changed_at")},
+        "state": sa.literal(state_after(Event.CLAIM), sa.String),
+        "attempts": sa.literal(1),
+        "answer": sa.literal(""),
+    }
+    chosen = sa.select(rows.c.key, rows.c.profile_id, *values.values()).where(sa.true())
+    insert = _insert(is_sqlite, MESSAGES).from_select(["key", "profile_id", *values], chosen)
+    return insert.on_conflict_do_update(
+        index_elements=[MESSAGES.c.key],
+        set_={
+            **{name: insert.excluded[name] for name in ("state", "sender", "changed_at")},
+            "attempts": MESSAGES.c.attempts + 1,
+        },
+        where=sa.or_(MESSAGES.c.state.in_(claimable), MINE),
+    )
+
+
+@cache
+def _held_statement(is_sqlite: bool) -> sa.Select[Any]:
+    rows = _rows(is_sqlite, {"key": sa.String})
+    return sa.select(MESSAGES.c.key).join(rows, MESSAGES.c.key == rows.c.key).where(MINE)
+
+
+@cache
+def _record_statement(is_sqlite: bool) -> sa.Update:
+    rows = _rows(is_sqlite, {"key": sa.String, "state": sa.String, "answer": sa.Text})
+    may_happen = sa.or_(
+        *(
+            sa.and_(rows.c.state == state_after(event), MESSAGES.c.state.in_(states_before(event)))
+            for event in ANSWERS
+        )
+    )
+    return (
+        sa.update(MESSAGES)
+        .values(state=rows.c.state, answer=rows.c.answer, changed_at=_given("changed_at"))
+        .where(MESSAGES.c.key == rows.c.key, MESSAGES.c.sender == _given("sender"), may_happen)
+    )
+
+
+@cache
+def _known_statement(is_sqlite: bool) -> sa.Select[Any]:
+    rows = _rows(is_sqlite, {"key": sa.String})
+    columns = (MESSAGES.c.key, MESSAGES.c.state, MESSAGES.c.answer)
+    return sa.select(*columns).join(rows, MESSAGES.c.key == rows.c.key)
 
 
 def patiently(attempt: Callable[[], T], settings: JournalSettings, url: sa.URL) -> T:
@@ -374,6 +409,8 @@ def _sqlite_engine(url: sa.URL, settings: JournalSettings) -> sa.Engine:
         # A claim must be on the disk before its message leaves: power may go, not only the process.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -65536")  # kibibytes: keys are random, their pages are found again
+        connection.execute("PRAGMA wal_autocheckpoint = 8192")
 
     return engine
 

@@ -27,7 +27,8 @@ class Moment(sa.TypeDecorator[datetime]):
 MESSAGES = sa.Table(
     "messages",
     METADATA,
-    sa.Column("key", sa.String(40), primary_key=True),
+    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("key", sa.String(40), nullable=False, unique=True),
     sa.Column("campaign", sa.Text, nullable=False),
     sa.Column("business_date", sa.Date, nullable=False),
     sa.Column("channel", sa.Text, nullable=False),
@@ -38,9 +39,11 @@ MESSAGES = sa.Table(
     sa.Column("changed_at", Moment, nullable=False),
     sa.Column("answer", sa.Text, nullable=False),
     sa.Index("messages_of_a_send", "campaign", "business_date", "channel"),
-    sqlite_with_rowid=False,
 )
-"""One row a message, by its key. `answer` is the server's, or why there is none."""
+"""One row a message; `answer` is the server's, or why there is none.
+
+Rows lie in the order of their claims. Keys are random: by key, each of a window's rows would lie elsewhere.
+"""
 
 SENDERS = sa.Table(
     "senders",

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from enum import StrEnum
 from pathlib import Path
+from typing import cast
 
 import aiosmtplib
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -90,9 +91,9 @@ class Line(asyncio.Protocol):
     """An open connection on which messages are sent."""
 
     def __init__(self, client: aiosmtplib.SMTP, server: MailServer) -> None:
-        transport = client.transport
-        if not isinstance(transport, asyncio.Transport):
+        if client.transport is None:
             raise LineDropped("the connection broke")
+        transport = cast("asyncio.Transport", client.transport)
         self.pipelining = client.supports_extension("pipelining")
         self.takes_utf8 = client.supports_extension("smtputf8")
         self._client = client  # kept: its end closes the transport
@@ -103,6 +104,9 @@ class Line(asyncio.Protocol):
         self._wanted = 0
         self._arrived: asyncio.Future[None] | None = None
         self._end = ""
+        self._loop = asyncio.get_running_loop()
+        self._deadline = 0.0
+        self._watch: asyncio.TimerHandle | None = None
         transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
@@ -149,19 +153,28 @@ class Line(asyncio.Protocol):
     async def _read(self, count: int, replies: list[Reply]) -> None:
         if len(self._replies) < count and not self._end:
             self._wanted = count
-            self._arrived = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await self._arrived
-            except TimeoutError:
-                self._end = f"no reply within {self._timeout:g} seconds"
-            finally:
-                self._arrived = None
+            self._arrived = self._loop.create_future()
+            self._deadline = self._loop.time() + self._timeout
+            if self._watch is None:
+                self._look_at_the_clock()
+            await self._arrived
+            self._arrived = None
         replies += self._replies[:count]
         enough = len(self._replies) >= count
         del self._replies[:count]
         if not enough:
             raise LineDropped(self._end)
+
+    def _look_at_the_clock(self) -> None:
+        """One timer a line, and not one a reply, which would cost as much as the reading."""
+        now = self._loop.time()
+        if self._end:
+            self._watch = None
+        elif self._arrived is not None and now >= self._deadline:
+            self._watch = None
+            self._finish(f"no reply within {self._timeout:g} seconds")
+        else:
+            self._watch = self._loop.call_later(self._timeout / 8, self._look_at_the_clock)
 
     def quit(self) -> None:
         """Take leave, without waiting for the answer."""

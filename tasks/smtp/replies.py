@@ -28,10 +28,15 @@ class Reply(NamedTuple):
     """One reply, its lines joined."""
 
     code: int
-    text: str
+    raw: bytes
 
     def __str__(self) -> str:
         return f"{self.code} {self.text}"
+
+    @property
+    def text(self) -> str:
+        """What a person would read of it."""
+        return self.raw.decode("utf-8", "replace").strip()
 
     @property
     def enhanced(self) -> str:
@@ -75,25 +80,39 @@ def blames_address(step: Step, reply: Reply) -> bool:
     return step is Step.RECIPIENT and not reply.enhanced.startswith(OTHER_STATUSES)
 
 
+LONGEST_LINE = 10_000
+MOST_LINES = 1_000
+
+
 class ReplyReader:
     """Makes replies of bytes as they arrive."""
 
     def __init__(self) -> None:
         self._rest = b""
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
 
     def feed(self, data: bytes) -> list[Reply]:
         """The replies that these bytes complete. Errors: `ValueError` for what is no reply."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > 10_000 or len(self._lines) > 1_000:
+        if len(self._rest) > LONGEST_LINE or len(self._lines) > MOST_LINES:
             raise ValueError("a reply without end")
         replies = []
         for line in lines:
-            code, more, text = line[:3], line[3:4], line[4:].decode("utf-8", "replace").strip()
-            if not code.isdigit() or len(code) != 3 or more.strip() not in {b"", b"-"}:
+            whole = line if line[3:4] == b" " and not self._lines else self._last_of_many(line)
+            if whole is None:
+                continue
+            if not whole[:3].isdigit():
                 raise ValueError(f"not a reply: {line[:80]!r}")
-            self._lines.append(text)
-            if more != b"-":
-                replies.append(Reply(int(code), " ".join(self._lines)))
-                self._lines = []
+            replies.append(Reply(int(whole[:3]), whole[4:]))
         return replies
+
+    def _last_of_many(self, line: bytes) -> bytes | None:
+        """All lines of a reply as one, when this is the last; None for one that is not."""
+        self._lines.append(line[4:].strip())
+        if line[3:4] == b"-":
+            return None
+        if line[3:4] not in {b" ", b"\r", b""}:
+            raise ValueError(f"not a reply: {line[:80]!r}")
+        whole = line[:3] + b" " + b" ".join(self._lines)
+        self._lines = []
+        return whole

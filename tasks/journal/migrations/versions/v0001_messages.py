@@ -11,7 +11,8 @@ def upgrade() -> None:
     """Make the tables."""
     op.create_table(
         "messages",
-        sa.Column("key", sa.String(40), primary_key=True),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+        sa.Column("key", sa.String(40), nullable=False, unique=True),
         sa.Column("campaign", sa.Text, nullable=False),
         sa.Column("business_date", sa.Date, nullable=False),
         sa.Column("channel", sa.Text, nullable=False),
@@ -21,7 +22,6 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("answer", sa.Text, nullable=False),
-        sqlite_with_rowid=False,
     )
     op.create_index("messages_of_a_send", "messages", ["campaign", "business_date", "channel"])
     op.create_table(
