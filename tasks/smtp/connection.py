@@ -13,7 +13,6 @@ from typing import cast
 import aiosmtplib
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from tasks.errors import CampaignError
 from tasks.exchange import trusted_certificates
 from tasks.smtp.replies import Reply, ReplyReader
 
@@ -205,22 +204,20 @@ async def opened(server: MailServer, helo_name: str) -> Line:
         if client.is_ehlo_or_helo_needed:
             await client.ehlo()
         return Line(client, server)
-    except CampaignError:
-        raise
-    except aiosmtplib.SMTPResponseException as error:
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise _why_not(error) from None
+
+
+def _why_not(error: Exception) -> LineDropped | SenderRefused:
+    """Whether the failure to open a connection may pass."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return SenderRefused(f"its certificate does not verify: {cause.verify_message}")
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, aiosmtplib.SMTPResponseException):
         reason = f"{error.code} {error.message}"
-        raise (LineDropped(reason) if error.code < 500 else SenderRefused(reason)) from None
-    except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPConnectError, aiosmtplib.SMTPTimeoutError) as error:
-        raise (_untrusted(error) or LineDropped(str(error))) from None
-    except (aiosmtplib.SMTPException, ssl.SSLCertVerificationError) as error:
-        raise SenderRefused(getattr(error, "message", "") or str(error)) from None
-    except OSError as error:
-        raise LineDropped(error.strerror or str(error) or type(error).__name__) from None
-
-
-def _untrusted(error: BaseException | None) -> SenderRefused | None:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return SenderRefused(f"its certificate does not verify: {error.verify_message}")
-        error = error.__cause__ or error.__context__
-    return None
+        return LineDropped(reason) if error.code < 500 else SenderRefused(reason)
+    if isinstance(error, OSError):  # aiosmtplib's own errors of lost connections and timeouts are among them
+        return LineDropped(error.strerror or str(error) or type(error).__name__)
+    return SenderRefused(str(error))
