@@ -5,7 +5,6 @@ sends whole groups of commands where the server offers PIPELINING (RFC 2920), an
 """
 
 import asyncio
-import ssl
 from enum import StrEnum
 from pathlib import Path
 from typing import cast
@@ -13,6 +12,7 @@ from typing import cast
 import aiosmtplib
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from tasks.certificates import verification_failure
 from tasks.exchange import trusted_certificates
 from tasks.smtp.replies import Reply, ReplyReader
 
@@ -210,11 +210,8 @@ async def opened(server: MailServer, helo_name: str) -> Line:
 
 def _why_not(error: Exception) -> LineDropped | SenderRefused:
     """Whether the failure to open a connection may pass."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return SenderRefused(f"its certificate does not verify: {cause.verify_message}")
-        cause = cause.__cause__ or cause.__context__
+    if (why := verification_failure(error)) is not None:
+        return SenderRefused(f"its certificate does not verify: {why}")
     if isinstance(error, aiosmtplib.SMTPResponseException):
         reason = f"{error.code} {error.message}"
         return LineDropped(reason) if error.code < 500 else SenderRefused(reason)

@@ -23,7 +23,8 @@ import aiosmtplib
 import polars as pl
 from pydantic import SecretStr
 
-from tasks.channels.email import EmailOptions, deliver
+from tasks.channels.email import EmailOptions, email_channel
+from tasks.delivery import deliver
 from tasks.dispatch import Tally
 from tasks.journal.storage import open_journal
 from tasks.message import Letter, MessageOptions, prepared_skeleton
@@ -112,7 +113,14 @@ def ours(port: int, messages: pl.DataFrame) -> float:
         server = MailServer(host="127.0.0.1", port=port, security=Security.NONE, connections=CONNECTIONS)
         options = EmailOptions(server=server, folder=Path(folder))
         begun = time.perf_counter()
-        mailed, failure = deliver(messages, options, SEND, NOW, journal=journal, tally=Tally(messages.height))
+        mailed, failure = deliver(
+            messages,
+            email_channel(options, SEND, NOW),
+            options,
+            SEND,
+            journal=journal,
+            tally=Tally(messages.height),
+        )
         seconds = time.perf_counter() - begun
         journal.engine.dispose()
     assert failure is None

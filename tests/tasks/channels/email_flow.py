@@ -7,7 +7,8 @@ from pathlib import Path
 import polars as pl
 from prefect import flow
 
-from tasks.channels.email import EmailOptions, Mailed, email
+from tasks.channels.email import EmailOptions, email
+from tasks.delivery import Delivery
 from tasks.send import Send
 from tasks.smtp.connection import MailServer, Security
 
@@ -43,7 +44,7 @@ def options_for(port: int, folder: Path, **options: object) -> EmailOptions:
 
 
 @flow
-def birthday_mail(count: int, port: int, folder: Path) -> Mailed:
+def birthday_mail(count: int, port: int, folder: Path) -> Delivery:
     return email(made_up_messages(count), NO_REJECTS, options_for(port, folder), SEND)
 
 

@@ -21,7 +21,8 @@ from prefect.client.schemas.objects import Artifact
 from pydantic import SecretStr, ValidationError
 
 from deployments.sandbox.mail_server import At, Fault, MailBehaviour, MailSandbox, running_mail_server
-from tasks.channels.email import EmailOptions, Mailed, deliver, email
+from tasks.channels.email import EmailOptions, email, email_channel
+from tasks.delivery import Delivery, deliver
 from tasks.dispatch import Tally
 from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailable
 from tasks.journal.storage import open_journal
@@ -62,9 +63,16 @@ def context_for(authority: trustme.CA, name: str) -> ssl.SSLContext:
     return context
 
 
-def sent(messages: pl.DataFrame, options: EmailOptions, folder: Path) -> tuple[Mailed, object]:
+def sent(messages: pl.DataFrame, options: EmailOptions, folder: Path) -> tuple[Delivery, object]:
     journal = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{folder}/journal.db")))
-    return deliver(messages, options, SEND, NOON, journal=journal, tally=Tally(messages.height))
+    return deliver(
+        messages,
+        email_channel(options, SEND, NOON),
+        options,
+        SEND,
+        journal=journal,
+        tally=Tally(messages.height),
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Requiring AUTH:UserWarning")
@@ -215,7 +223,7 @@ def test_a_rate_limit_spaces_messages_and_saves_up_no_burst(
 
 
 @flow
-def mail_flow(count: int, options: EmailOptions) -> Mailed:
+def mail_flow(count: int, options: EmailOptions) -> Delivery:
     return email(made_up_messages(count), NO_REJECTS, options, SEND, NOON)
 
 
@@ -240,7 +248,7 @@ def test_a_run_leaves_a_report_its_progress_the_rejects_and_a_manifest(
     messages = made_up_messages(50).with_columns(email=pl.col("email").str.replace(r"^p9@", "bad9@"))
 
     @flow
-    def campaign() -> Mailed:
+    def campaign() -> Delivery:
         return email(messages, NO_REJECTS, options_for(sandbox.port, in_folder), SEND, NOON)
 
     mailed = campaign()
@@ -249,7 +257,7 @@ def test_a_run_leaves_a_report_its_progress_the_rejects_and_a_manifest(
     assert artifact("birthday-email-progress").data == 100.0
     folder = in_folder / "birthday" / "2026-11-24"
     assert pl.read_csv(folder / "rejects.csv", infer_schema=False).rows() == [
-        ("9", "bad9@example.com", "refused by the mail server: 550 5.1.1 No such user")
+        ("9", "bad9@example.com", "refused: 550 5.1.1 No such user")
     ]
     path = folder / "email-manifest.parquet"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

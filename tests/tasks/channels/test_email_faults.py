@@ -20,7 +20,8 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.sandbox.mail_server import GOODBYE, At, Fault, MailBehaviour, MailSandbox, running_mail_server
-from tasks.channels.email import EmailOptions, Mailed, deliver
+from tasks.channels.email import EmailOptions, email_channel
+from tasks.delivery import Delivery, deliver
 from tasks.dispatch import Tally
 from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable
 from tasks.journal.storage import Journal, address_hash, open_journal
@@ -47,11 +48,18 @@ def journal_at(folder: Path, **options: float) -> Journal:
     return open_journal(JournalSettings(url=url, **{"lease_seconds": 3, "patience_seconds": 20, **options}))
 
 
-def sent(messages: pl.DataFrame, options: EmailOptions, journal: Journal) -> tuple[Mailed, CampaignError | None]:
-    return deliver(messages, options, SEND, NOON, journal=journal, tally=Tally(messages.height))
+def sent(messages: pl.DataFrame, options: EmailOptions, journal: Journal) -> tuple[Delivery, CampaignError | None]:
+    return deliver(
+        messages,
+        email_channel(options, SEND, NOON),
+        options,
+        SEND,
+        journal=journal,
+        tally=Tally(messages.height),
+    )
 
 
-def counts(mailed: Mailed) -> dict[str, int]:
+def counts(mailed: Delivery) -> dict[str, int]:
     return {name: table.height for name, table in mailed.tables().items() if table.height}
 
 
@@ -131,9 +139,7 @@ def test_one_bad_recipient_in_a_thousand_is_refused_alone_and_quarantined(
     journal = journal_at(tmp_path)
     mailed, _ = sent(messages, options_for(sandbox.port, tmp_path), journal)
     assert counts(mailed) == {"standard": 999, "rejects": 1}
-    assert mailed.rejects.rows() == [
-        ("517", "bad@example.com", "refused by the mail server: 550 5.1.1 No such user")
-    ]
+    assert mailed.rejects.rows() == [("517", "bad@example.com", "refused: 550 5.1.1 No such user")]
     assert journal.quarantined("email") == {address_hash("bad@example.com"): "550 5.1.1 No such user"}
     assert tally(journal, sandbox) == {"sent": 999, "refused": 1}
 
@@ -229,7 +235,7 @@ def test_two_senders_of_the_same_send_share_it(
     sandbox = serve()
     start = threading.Barrier(2)
 
-    def work(_: int) -> Mailed:
+    def work(_: int) -> Delivery:
         journal = open_journal(journal_settings)
         start.wait()
         return sent(made_up_messages(800), options_for(sandbox.port, tmp_path), journal)[0]
