@@ -6,7 +6,7 @@ and the manifest are the same for all.
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -132,6 +132,8 @@ def _sendable(messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         .then(pl.lit("no profile id"))
         .when(pl.col("email").fill_null("") == "")
         .then(pl.lit("no address"))
+        .when(pl.any_horizontal(pl.col("subject", "html", "text").is_null()))
+        .then(pl.lit("the message lacks a part"))
         .when(~pl.col("profile_id").is_first_distinct())
         .then(pl.lit("the profile has another message in this send"))
     )
@@ -198,7 +200,19 @@ def delivered(
     Artifacts: `<campaign>-<channel>-progress`, `<campaign>-<channel>`. Errors: those of `deliver`, the carrier's
     failure, `OutboxUnwritable`; what was sent before the error stays sent, and is known.
     """
-    journal = open_journal(Settings.load().journal)
+    with closing(open_journal(Settings.load().journal)) as journal:
+        delivery, failure = _reported(messages, channel, options, send, journal)
+        manifest = write_manifest(journal, channel, options, send)
+    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivery.rejects]), folder_of(options.folder, send))
+    _tell(delivery, manifest)
+    if failure is not None:
+        raise failure
+    return delivery
+
+
+def _reported(
+    messages: pl.DataFrame, channel: Channel, options: DeliveryOptions, send: Send, journal: Journal
+) -> tuple[Delivery, CampaignError | None]:
     begun = time.monotonic()
     tally = Tally(messages.height)
     name = f"{send.campaign}-{channel.name}"
@@ -209,11 +223,7 @@ def delivered(
         key=name,
         description=f"Outcome of {channel.name}, {send.business_date}",
     )
-    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivery.rejects]), folder_of(options.folder, send))
-    _tell(delivery, write_manifest(journal, channel, options, send))
-    if failure is not None:
-        raise failure
-    return delivery
+    return delivery, failure
 
 
 def _tell(delivery: Delivery, manifest: Path) -> None:

@@ -37,6 +37,24 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
+def placed(path: Path, content: bytes, draft: Path | None = None) -> bool:
+    """Write a file whole under a name that is free; False where the name is taken. Errors: `OSError`.
+
+    It is made as `draft`, on the same file system (a hidden file beside it, if not given), and linked: the system
+    refuses to make a name twice.
+    """
+    draft = draft or path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(content)
+        draft.chmod(0o600)
+        path.hardlink_to(draft)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
 @contextmanager
 def writable(path: Path) -> Iterator[None]:
     """Tell a system's refusal to write in a sentence. Errors: `OutboxUnwritable`."""

@@ -5,7 +5,6 @@ for a run that has new profiles. The files themselves are the record of what was
 and takes its number by a link, which the system refuses to make twice.
 """
 
-import os
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.results import ARROW, PER_RUN
 from tasks.send import Send
-from tasks.send_folder import REJECT_COLUMNS, folder_of, writable, write_rejects
+from tasks.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects
 from tasks.tables import Transitions, quoted, require_columns
 
 CHANNEL = "direct-mail"
@@ -116,26 +115,12 @@ def _placed(rows: pl.DataFrame, labels: dict[str, str], options: DirectMailOptio
         table = new.select(KEY, *(pl.col(column).alias(label) for column, label in labels.items()))
         content = BytesIO()
         table.write_csv(content, separator=options.separator, quote_style="non_numeric", include_bom=True)
-        if _linked(content.getvalue(), folder / f"{CHANNEL}-{len(files) + 1:03}.csv"):
+        if placed(folder / f"{CHANNEL}-{len(files) + 1:03}.csv", content.getvalue()):
             return new.select(KEY)
 
 
 def _keys_of(file: Path, options: DirectMailOptions) -> pl.DataFrame:
     return pl.read_csv(file, separator=options.separator, columns=[KEY], schema_overrides={KEY: pl.String()})
-
-
-def _linked(content: bytes, path: Path) -> bool:
-    """Write a file whole under a name that is free; False where another run took the name."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(content)
-        draft.chmod(0o600)
-        path.hardlink_to(draft)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
-    return True
 
 
 @task(name="Direct mail", task_run_name="Direct mail", cache_policy=PER_RUN, result_serializer=ARROW)

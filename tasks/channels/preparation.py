@@ -5,6 +5,7 @@ quarantined address, control group, duplicate address, already sent.
 """
 
 import hashlib
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -181,8 +182,8 @@ def preparation(audience: pl.DataFrame, options: PreparationOptions, send: Send)
     `rejects` (profile_id, email, reason). What is quarantined or already sent is the journal's to say.
     Errors: `ColumnsMissing`, `JournalUnavailable`.
     """
-    journal = open_journal(Settings.load().journal)
-    known = KnownBefore(journal.quarantined(options.channel), journal.entries(send, options.channel))
+    with closing(open_journal(Settings.load().journal)) as journal:
+        known = KnownBefore(journal.quarantined(options.channel), journal.entries(send, options.channel))
     prepared = prepare(audience, options, send, known)
     get_run_logger().info("%d profiles to send to, %d left out.", prepared.standard.height, prepared.rejects.height)
     return prepared

@@ -206,6 +206,10 @@ class Journal:
         found = self._read(lambda database: database.execute(statement).all())
         return {row.address: row.reason for row in found}
 
+    def close(self) -> None:
+        """Give the database's connections back."""
+        self.engine.dispose()
+
     @property
     def _is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"

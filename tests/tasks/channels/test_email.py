@@ -177,6 +177,7 @@ def test_a_profile_without_a_message_that_can_be_is_rejected_with_the_reason_and
          "not taken yet: the subject has a line break or a control character"),
         ("5", "a@example.com\r\nRCPT TO:<eve@example.com>", "s", "h", "t",
          "not taken yet: the address is not valid"),
+        ("6", "a@example.com", "s", None, "t", "the message lacks a part"),
         ("good", "b@example.com", "s", "h", "t", "the profile has another message in this send"),
     ]  # fmt: skip
     rows = [("good", "good@example.com", "s", "h", "t"), *(row[:5] for row in bad)]

@@ -1,0 +1,212 @@
+import errno
+import mailbox
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from email import policy
+from email.parser import BytesParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tasks.channels.outbox import OutboxOptions, deliver, outbox, write_page
+from tasks.errors import ColumnsMissing, OutboxUnwritable
+from tasks.send import Send
+
+SEND = Send(campaign="birthday", label="Birthday <1>", business_date=date(2026, 11, 24))
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+MESSAGES = pl.DataFrame(
+    {
+        "profile_id": ["1", "2", "3"],
+        "email": ["ada@x.example", "grace@x.example", "noor@x.example"],
+        "subject": ["Hello Ada", "שלום, 山田 & <b>", "Hi"],
+        "html": ["<p>Ada &lt;3</p>", "<script>alert(1)</script>" + "é" * 600, "<p>\nFrom here\n.\n</p>"],
+        "text": ["Ada", "שלום", "From here\n.\nto there"],
+    }
+)
+NO_REJECTS = pl.DataFrame(schema=dict.fromkeys(("profile_id", "email", "reason"), pl.String()))
+
+
+def options(folder: Path, **changed: object) -> OutboxOptions:
+    return OutboxOptions(folder=folder, **changed)
+
+
+def messages_in(folder: Path) -> list[mailbox.MaildirMessage]:
+    box = mailbox.Maildir(
+        options(folder).send_folder(SEND) / "maildir",
+        factory=lambda file: BytesParser(policy=policy.default).parse(file),
+        create=False,
+    )
+    return sorted(box, key=lambda message: str(message["To"]))
+
+
+def text_of(message: mailbox.MaildirMessage, kind: str) -> str:
+    return message.get_body((kind,)).get_content()
+
+
+def test_a_mail_program_opens_every_message_as_it_was_written(tmp_path: Path) -> None:
+    deliver(MESSAGES, options(tmp_path, sender_name="Łukasz & Co."), SEND, NOON)
+    read = messages_in(tmp_path)
+    for message, row in zip(read, MESSAGES.sort("email").iter_rows(named=True), strict=True):
+        assert message["To"] == row["email"]
+        assert message["Subject"] == row["subject"]
+        assert message["From"].addresses[0].display_name == "Łukasz & Co."
+        assert message["Date"].datetime == NOON
+        assert message["Message-ID"] == f"<{SEND.message_key('email', row['profile_id'])}@campaign.example>"
+        assert text_of(message, "plain").rstrip("\n") == row["text"]
+        assert text_of(message, "html").rstrip("\n") == row["html"]
+        assert message.defects == []
+
+
+def test_a_second_run_of_the_send_adds_no_second_message(tmp_path: Path) -> None:
+    first = deliver(MESSAGES.head(2), options(tmp_path), SEND, NOON)
+    again = deliver(MESSAGES, options(tmp_path), SEND, NOON)
+    assert (first.standard.height, first.complement.height) == (2, 0)
+    assert (again.standard["profile_id"].to_list(), again.complement["profile_id"].to_list()) == (["3"], ["1", "2"])
+    assert len(messages_in(tmp_path)) == 3
+
+
+def test_a_message_that_was_read_or_flagged_is_still_the_message(tmp_path: Path) -> None:
+    deliver(MESSAGES, options(tmp_path), SEND, NOON)
+    maildir = options(tmp_path).send_folder(SEND) / "maildir"
+    for path in list((maildir / "new").iterdir()):
+        path.rename(maildir / "cur" / f"{path.name}:2,S")
+    assert deliver(MESSAGES, options(tmp_path), SEND, NOON).complement.height == 3
+    assert len(messages_in(tmp_path)) == 3
+
+
+def test_another_day_is_another_send(tmp_path: Path) -> None:
+    deliver(MESSAGES, options(tmp_path), SEND, NOON)
+    tomorrow = SEND.model_copy(update={"business_date": date(2026, 11, 25)})
+    assert deliver(MESSAGES, options(tmp_path), tomorrow, NOON).standard.height == 3
+
+
+def test_a_profile_that_comes_twice_gets_one_message(tmp_path: Path) -> None:
+    delivered = deliver(pl.concat([MESSAGES, MESSAGES]), options(tmp_path), SEND, NOON)
+    assert (delivered.standard.height, delivered.complement.height) == (3, 3)
+
+
+def test_two_processes_at_the_same_time_deliver_each_message_once(tmp_path: Path) -> None:
+    many = pl.DataFrame(
+        {
+            "profile_id": [str(n) for n in range(300)],
+            "email": "a@x.example",
+            "subject": "s",
+            "html": "h",
+            "text": "t",
+        }
+    )
+    many.write_parquet(tmp_path / "messages.parquet")
+    program = (
+        "import sys, polars as pl\n"
+        "from datetime import datetime, UTC\n"
+        "from pathlib import Path\n"
+        "from tasks.channels.outbox import OutboxOptions, deliver\n"
+        "from tasks.send import Send\n"
+        "folder, send = Path(sys.argv[1]), Send.model_validate_json(sys.argv[2])\n"
+        "messages = pl.read_parquet(folder / 'messages.parquet')\n"
+        "print(deliver(messages, OutboxOptions(folder=folder), send, datetime.now(UTC)).standard.height)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path), SEND.model_dump_json()]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    counts = [int(process.communicate(timeout=60)[0]) for process in running]
+    assert sum(counts) == 300
+    assert len(messages_in(tmp_path)) == 300
+
+
+def test_a_full_disk_leaves_no_half_message_and_the_next_run_does_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Path.write_bytes
+    left = [2]
+
+    def write_until_full(path: Path, content: bytes) -> int:
+        if path.parent.name == "tmp":
+            left[0] -= 1
+            if left[0] < 0:
+                written(path, content[: len(content) // 2])
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return written(path, content)
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", write_until_full)
+        with pytest.raises(OutboxUnwritable, match=r"No space left on device.*CAMPAIGN_OUTBOX__FOLDER"):
+            deliver(MESSAGES, options(tmp_path), SEND, NOON)
+    maildir = options(tmp_path).send_folder(SEND) / "maildir"
+    assert len(messages_in(tmp_path)) == 2
+    assert list((maildir / "tmp").iterdir()) == []
+    assert deliver(MESSAGES, options(tmp_path), SEND, NOON).standard.height == 1
+
+
+def test_an_outbox_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutboxUnwritable, match=r"file.*cannot be written"):
+        deliver(MESSAGES, options(tmp_path / "file"), SEND, NOON)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"email": None}, "no address"),
+        ({"email": "not an address"}, "the address is not valid"),
+        ({"email": "ada@"}, "the address is not valid"),
+        ({"email": "a@x.example, b@x.example"}, "the address is not valid"),
+        ({"email": "ada@x.example\nBcc: eve@x.example"}, "the address is not valid"),
+        ({"profile_id": None}, "no profile id"),
+        ({"subject": "Hello\r\nBcc: eve@x.example"}, "the subject has a line break"),
+    ],
+)
+def test_a_message_that_cannot_be_sent_is_a_reject_and_the_others_are_sent(
+    tmp_path: Path, changed: dict[str, object], reason: str
+) -> None:
+    bad = MESSAGES.head(1).with_columns(**{name: pl.lit(value, pl.String()) for name, value in changed.items()})
+    delivered = deliver(pl.concat([bad, MESSAGES.tail(2)]), options(tmp_path), SEND, NOON)
+    assert delivered.rejects["reason"][0].startswith(reason)
+    assert delivered.standard.height == 2
+    assert not any("eve" in str(value) for message in messages_in(tmp_path) for value in message.values())
+
+
+def test_messages_without_a_column_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ColumnsMissing, match="'html'"):
+        deliver(MESSAGES.drop("html"), options(tmp_path), SEND, NOON)
+
+
+def test_the_page_shows_the_first_messages_masked_and_harmless(tmp_path: Path) -> None:
+    page = write_page(MESSAGES, options(tmp_path, preview_messages=2), SEND).read_text()
+    assert "2 of 3 messages" in page
+    assert "a…@x.example" in page
+    assert "ada@x.example" not in page
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+    assert 'iframe sandbox title="Hello Ada"' in page
+    assert "Birthday &lt;1&gt;" in page
+
+
+def test_only_the_owner_reads_what_was_written(tmp_path: Path) -> None:
+    folder = options(tmp_path).send_folder(SEND)
+    deliver(MESSAGES, options(tmp_path), SEND, NOON)
+    write_page(MESSAGES, options(tmp_path), SEND)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) == 4
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o600"}
+
+
+def test_the_task_writes_messages_page_and_rejects(
+    tmp_path: Path, result_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    earlier = pl.DataFrame(
+        {"profile_id": ["9"], "email": ["z@x.example"], "reason": ["no value for profile.first_name"]}
+    )
+    bad = MESSAGES.head(1).with_columns(profile_id=pl.lit("8"), email=pl.lit("nowhere"))
+    delivered = outbox(pl.concat([MESSAGES, bad]), earlier, options(tmp_path), SEND)
+    assert delivered.standard.height == 3
+    folder = options(tmp_path).send_folder(SEND)
+    rejects = pl.read_csv(folder / "rejects.csv", infer_schema=False)
+    assert rejects.rows() == [
+        ("9", "z@x.example", "no value for profile.first_name"),
+        ("8", "nowhere", "the address is not valid"),
+    ]
+    assert (folder / "preview.html").is_file()
+    assert "3 messages delivered, 0 delivered before, 1 rejected." in caplog.text
+    assert outbox(MESSAGES.clear(), NO_REJECTS, options(tmp_path), SEND).standard.is_empty()
