@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import wrap
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
 from tasks.answer.column import OutboundColumn
@@ -86,6 +86,8 @@ def _leaves(model: type[BaseModel], values: BaseModel, prefix: str) -> Iterator[
         value = getattr(values, name)
         if isinstance(value, BaseModel):
             yield from _leaves(type(value), value, f"{prefix}{name.upper()}{DELIMITER}")
+        elif isinstance(value, SecretStr):
+            yield f"{prefix}{name.upper()}", field, field.default.get_secret_value() if field.default else ""
         else:
             default = "" if as_json[name] is None else as_json[name]
             shown = default.removeprefix(f"{ROOT}/") if isinstance(default, str) else json.dumps(default)

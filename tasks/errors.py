@@ -28,6 +28,13 @@ CampaignError
 ├── TransferFailed            CMP-163      a file cannot be transferred
 ├── FilesMissing              CMP-164      there is no file to transfer
 ├── SignalRefused             CMP-170      a signal's parameters are not those that it declares
+├── JournalUnavailable        CMP-150      the journal cannot be read or written
+├── MailServerUnavailable     CMP-151      the mail server is away, or takes nothing, for longer than is waited
+├── MailServerRefuses         CMP-152      the mail server refuses the sender, not a message
+├── MessageFileUnreadable     CMP-153      a file that should go into every message cannot be read
+├── SendNotConfirmed          CMP-154      nobody confirmed a send that asks for it
+├── ProviderRefuses           CMP-155      a provider of SMS, push or in-app messages refuses the sender
+├── ProviderUnavailable       CMP-156      such a provider takes nothing for longer than is waited
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
@@ -307,6 +314,67 @@ class SignalRefused(CampaignError):
     code = "CMP-170"
     sentence = "The signal '{name}' cannot be sent: {reason}."
     remedy = "Give the parameters that it declares, in their types."
+
+
+class JournalUnavailable(CampaignError):
+    """The journal cannot be read or written."""
+
+    sentence = "The journal of deliveries ({url}) is not usable: {reason}."
+    remedy = "Mend it, or set CAMPAIGN_JOURNAL__URL to one that works, and run again: nothing is sent twice."
+
+
+class MailServerUnavailable(CampaignError):
+    """The mail server is away, or takes nothing, for longer than is waited."""
+
+    code = "CMP-151"
+    sentence = "The mail server {server} takes no messages: {reason}."
+    remedy = "Run again when it does: {sent} messages of this run were sent, and none is sent twice."
+
+
+class MailServerRefuses(CampaignError):
+    """The mail server refuses the sender, not a message."""
+
+    code = "CMP-152"
+    sentence = "The mail server {server} refuses to work for this sender: {reason}."
+    remedy = (
+        "Check its address, security, user name and password, and the sender's address, and run again:"
+        " {sent} messages of this run were sent, and none is sent twice."
+    )
+
+
+class MessageFileUnreadable(CampaignError):
+    """A file that should go into every message cannot be read."""
+
+    code = "CMP-153"
+    sentence = "The {what} '{path}' cannot be used: {reason}."
+    remedy = "Correct the email's options; nothing was sent."
+
+
+class SendNotConfirmed(CampaignError):
+    """Nobody confirmed a send that asks for it."""
+
+    code = "CMP-154"
+    sentence = "'{label}' was not sent: {reason}."
+    remedy = "Run it again to be asked again."
+
+
+class ProviderRefuses(CampaignError):
+    """A provider of SMS, push or in-app messages refuses the sender, not a message."""
+
+    code = "CMP-155"
+    sentence = "The provider '{url}' refuses to work for this sender: {reason}."
+    remedy = (
+        "Check its account and address, and run again: {sent} messages of this run were sent, and none is sent"
+        " twice."
+    )
+
+
+class ProviderUnavailable(CampaignError):
+    """Such a provider is away, or takes nothing, for longer than is waited."""
+
+    code = "CMP-156"
+    sentence = "The provider '{url}' takes no messages: {reason}."
+    remedy = "Run again when it does: {sent} messages of this run were sent, and none is sent twice."
 
 
 class ApiError(CampaignError):

@@ -1,6 +1,7 @@
 """One fixture per server, real ones: Prefect's backend and the sandbox partner over TLS."""
 
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ from tasks.database import Database, transaction
 from tasks.endpoint import Endpoint
 from tasks.errors import CampaignError
 from tasks.inbound import InboundMapping
+from tasks.settings import JournalSettings
 
 StartPartner = Callable[..., Partner]
 StartServer = Callable[[Respond], Server]
@@ -127,6 +129,7 @@ def zip_codes() -> pl.DataFrame:
 
 
 POSTGRESQL = "postgresql://postgres@127.0.0.1:5432/postgres"
+POSTGRESQL_SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -213,3 +216,30 @@ def deploy(worker: str) -> Callable[..., str]:
         return f"{workflow.name}/{name}"
 
     return deployed
+
+
+@pytest.fixture
+def postgresql_url() -> Iterator[str]:
+    """An empty database of a real PostgreSQL server, for this test alone."""
+    server = sa.create_engine(f"{POSTGRESQL_SERVER}/postgres", isolation_level="AUTOCOMMIT")
+    name = f"journal_{secrets.token_hex(6)}"
+    try:
+        with server.connect() as database:
+            database.execute(sa.text(f"CREATE DATABASE {name}"))
+    except sa.exc.OperationalError as error:
+        pytest.skip(f"No PostgreSQL answers at 127.0.0.1:5432: {str(error.orig).splitlines()[0]}")
+    try:
+        yield f"{POSTGRESQL_SERVER.replace('+psycopg', '')}/{name}"
+    finally:
+        with server.connect() as database:
+            database.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal_settings(request: pytest.FixtureRequest, tmp_path: Path) -> JournalSettings:
+    """An empty journal, in each database that can hold one."""
+    url = f"sqlite:///{tmp_path}/journal.db" if request.param == "sqlite" else None
+    return JournalSettings(
+        url=url or request.getfixturevalue("postgresql_url"), lease_seconds=30, patience_seconds=20
+    )
