@@ -28,7 +28,7 @@ CampaignError
 ├── TransferFailed            CMP-163      a file cannot be transferred
 ├── FilesMissing              CMP-164      there is no file to transfer
 ├── SignalRefused             CMP-170      a signal's parameters are not those that it declares
-├── JournalUnavailable        CMP-150      the journal cannot be read or written
+├── JournalUnavailable        CMP-157      the journal cannot be read or written
 ├── MailServerUnavailable     CMP-151      the mail server is away, or takes nothing, for longer than is waited
 ├── MailServerRefuses         CMP-152      the mail server refuses the sender, not a message
 ├── MessageFileUnreadable     CMP-153      a file that should go into every message cannot be read
@@ -319,6 +319,7 @@ class SignalRefused(CampaignError):
 class JournalUnavailable(CampaignError):
     """The journal cannot be read or written."""
 
+    code = "CMP-157"
     sentence = "The journal of deliveries ({url}) is not usable: {reason}."
     remedy = "Mend it, or set CAMPAIGN_JOURNAL__URL to one that works, and run again: nothing is sent twice."
 
