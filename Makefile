@@ -4,12 +4,13 @@
 # make types   mypy, strict
 # make format  let ruff rewrite
 # make bench   measure where a run's time goes
+# make fuzz    throw bytes at the answer reader
 # make samples write the made-up profiles
 # make sandbox serve the sandbox partner by itself
 # make clean   remove everything that these made
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint types format bench samples sandbox clean
+.PHONY: demo test lint types format bench fuzz samples sandbox clean
 
 # The first Python that will do; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -43,6 +44,11 @@ format: .venv/installed-dev
 # Ratios and medians of one run; nothing else should run beside it. BENCH=answer runs one of tests/benchmarks.
 bench: .venv/installed-bench
 	@for file in tests/benchmarks/bench_$(or $(BENCH),*).py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# Ten minutes of bytes that nobody would send; MINUTES=1 for fewer.
+fuzz: .venv/installed-dev
+	@$(INSTALL) --editable '.[dev,fuzz]'
+	$(BIN)/python tests/fuzz/fuzz_answer.py -max_total_time=$$(( 60 * $(or $(MINUTES),10) ))
 
 samples: .venv/installed
 	$(BIN)/python -m deployments.sandbox.profiles
