@@ -132,10 +132,11 @@ def _scan(path: Path, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
 
 
 def _scan_delta(path: Path) -> pl.LazyFrame:
-    errors = extra_module("deltalake.exceptions", extra="delta", purpose="reading a Delta table")
+    deltalake = extra_module("deltalake", extra="delta", purpose="reading a Delta table")
     try:
-        return pl.scan_delta(str(path))
-    except errors.DeltaError as error:
+        # Opened here: polars would do it later, where its errors are not looked for.
+        return pl.scan_delta(deltalake.DeltaTable(str(path)))
+    except deltalake.exceptions.DeltaError as error:
         raise ComputeError(first_line(error)) from None
 
 
