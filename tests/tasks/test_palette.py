@@ -5,7 +5,7 @@ import inspect
 from pathlib import Path
 
 import pytest
-from prefect import Task
+from prefect import Task, flow
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -78,6 +78,21 @@ def test_every_option_says_what_it_does_and_has_a_default(group: str, name: str)
             has_default = field.default is not PydanticUndefined or field.default_factory is not None
             required_list = any(getattr(rule, "min_length", 0) for rule in field.metadata)
             assert has_default or required_list or field_name in GIVEN_BY_THE_AUTHOR, (model, field_name)
+
+
+@pytest.mark.parametrize(("group", "name"), PALETTE)
+def test_the_prefect_ui_can_show_the_options_as_a_form(group: str, name: str) -> None:
+    for model in models_of(module_of(group, name)):
+
+        @flow
+        def workflow(options: model) -> None:
+            pass
+
+        shown = workflow.parameters.model_dump()["definitions"][model.__name__]["properties"]
+        assert set(shown) == set(model.model_fields)
+        assert all(
+            (field.get("title") or "$ref" in field) and field.get("description") for field in shown.values()
+        ), model
 
 
 def test_no_activity_imports_another() -> None:

@@ -30,7 +30,7 @@ PROFILES = pl.DataFrame(
 Write = Callable[[pl.DataFrame], Path]
 
 
-@pytest.fixture(params=["parquet", "csv", "ndjson"])
+@pytest.fixture(params=["parquet", "csv", "ndjson", "delta"])
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
     def write(table: pl.DataFrame) -> Path:
         path = tmp_path / f"profiles.{request.param}"
@@ -91,7 +91,7 @@ def test_a_constant_comes_before_a_column_of_the_file(written: Write) -> None:
     assert selected(written(PROFILES), "may_contact", constants={"may_contact": False}).is_empty()
 
 
-@pytest.mark.parametrize("written", ["parquet", "csv"], indirect=True)
+@pytest.mark.parametrize("written", ["parquet", "csv", "delta"], indirect=True)
 def test_the_filter_is_pushed_down_into_the_scan(written: Write) -> None:
     path = written(PROFILES.rename({"zip_code": "postal"}))
     source = ProfileFile(path=path, columns={"zip_code": "postal"})
@@ -206,6 +206,14 @@ def test_additional_data_that_cannot_be_linked_is_named(written: Write) -> None:
         )
         with pytest.raises(error, match="more"):
             select_profiles(QueryOptions(source=source, additional_data=[additional]))
+
+
+def test_a_spoiled_delta_table_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "profiles.delta" / "_delta_log"
+    log.mkdir(parents=True)
+    (log / "00000000000000000000.json").write_text("noise")
+    with pytest.raises(SourceUnreadable, match=r"profiles\.delta"):
+        selected(log.parent, "TRUE")
 
 
 def test_a_mapped_column_that_is_not_in_the_file_is_named(written: Write) -> None:
