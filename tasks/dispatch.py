@@ -189,12 +189,16 @@ class Dispatch:
         begin = 0
         try:
             while windows or begin < messages.height:
+                if self.carrier.failure is not None:
+                    fates.append(self._not_begun(messages.slice(begin)))
+                    begin = messages.height
                 while begin < messages.height and len(windows) < OVERLAPPING:
                     window = messages.slice(begin, sizes.now)
                     windows.add(asyncio.create_task(self._window(window, sizes)))
                     begin += window.height
-                finished, windows = await asyncio.wait(windows, return_when=asyncio.FIRST_COMPLETED)
-                fates += [window.result() for window in finished]
+                if windows:
+                    finished, windows = await asyncio.wait(windows, return_when=asyncio.FIRST_COMPLETED)
+                    fates += [window.result() for window in finished]
         except BaseException:
             self.carrier.stop("the run was stopped")
             # What is on its way is finished and written down, so that little is left unknown.
@@ -202,6 +206,11 @@ class Dispatch:
                 await asyncio.gather(*windows, return_exceptions=True)
             raise
         return pl.concat(fates)
+
+    def _not_begun(self, messages: pl.DataFrame) -> pl.DataFrame:
+        """The fates of messages that nobody claimed, as no more is carried."""
+        fate = (str(State.DEFERRED), True, "the sending had stopped before it was its turn", False)
+        return self._counted(messages, dict.fromkeys(messages["message_key"], fate))
 
     async def _window(self, messages: pl.DataFrame, sizes: "WindowSize") -> pl.DataFrame:
         profiles = dict(messages.select("message_key", "profile_id").iter_rows())

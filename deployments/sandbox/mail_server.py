@@ -97,6 +97,7 @@ class MailSandbox:
     behaviour: MailBehaviour = MailBehaviour.NORMAL
     faults: tuple[Fault, ...] = ()
     pipelining: bool = True
+    utf8: bool = True
     login: tuple[str, str] | None = None
     taken: list[Taken] = field(default_factory=list)
     connections: int = 0
@@ -186,7 +187,7 @@ async def _struck(server: SMTP, fault: Fault) -> str:
 
 class _Server(SMTP):
     def __init__(self, sandbox: MailSandbox, **options: Any) -> None:  # noqa: ANN401
-        super().__init__(_Handler(sandbox), hostname="sandbox.example", enable_SMTPUTF8=True, **options)
+        super().__init__(_Handler(sandbox), hostname="sandbox.example", enable_SMTPUTF8=sandbox.utf8, **options)
         self._sandbox = sandbox
 
     async def smtp_DATA(self, arg: str | None) -> None:

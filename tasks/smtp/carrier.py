@@ -8,9 +8,10 @@ second has not left.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable
 from tasks.journal.states import Event
@@ -43,23 +44,39 @@ class Batch:
 
 @dataclass
 class Parcel:
-    """One message on its way."""
+    """One message on its way. It is made when it is about to leave: with its files, many would fill the memory."""
 
-    key: str
-    message: Message
+    letter: Letter
     batch: Batch
     tries: int = 0
 
     def settle(self, event: Event, answer: str, *, address_refused: bool = False, again: bool = False) -> None:
         """Note what became of it."""
-        self.batch.settle(Outcome(self.key, event, answer, address_refused, again))
+        self.batch.settle(Outcome(self.letter.key, event, answer, address_refused, again))
+
+
+class Begun(NamedTuple):
+    """A message that a line has taken up."""
+
+    parcel: Parcel
+    message: Message
+
+    def envelope(self, sender: bytes) -> tuple[bytes, bytes, bytes]:
+        """The commands that begin it."""
+        recipient = self.message.recipient
+        utf8 = b" BODY=8BITMIME SMTPUTF8" if recipient.needs_utf8 else b""
+        return (
+            b"MAIL FROM:<%b>%b\r\n" % (sender, utf8),
+            b"RCPT TO:<%b>\r\n" % recipient.address.encode(),
+            b"DATA\r\n",
+        )
 
 
 @dataclass
 class Stand:
     """Where a line stands between two groups of commands."""
 
-    leaving: Parcel | None = None
+    leaving: "Begun | None" = None
     """The message whose envelope was accepted: its content goes next."""
     reset: bytes = b""
     """What ends a transaction that failed."""
@@ -100,8 +117,9 @@ class MailCarrier:
         self._server = server
         self._skeleton = skeleton
         self._helo_name = server.helo_name or skeleton.domain
-        self._mail = b"MAIL FROM:<%b>" % skeleton.options.sender.encode()
+        self._sender = skeleton.options.sender.encode()
         self._bag: deque[Parcel] = deque()
+        self._batches: list[Batch] = []
         self._filled = asyncio.Event()
         self._pace = Pace(server.messages_per_second)
         self._random = random.Random(seed)  # noqa: S311  # jitter
@@ -113,6 +131,8 @@ class MailCarrier:
         """Start the connections' workers."""
         self._last_progress = self._time()
         self._workers = [asyncio.create_task(self._work()) for _ in range(self._server.connections)]
+        for worker in self._workers:
+            worker.add_done_callback(self._ended)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -127,19 +147,22 @@ class MailCarrier:
         batch = Batch(len(letters), asyncio.get_running_loop().create_future())
         if not self._bag:
             self._last_progress = self._time()
-        for letter in letters:
-            try:
-                message = self._skeleton.message(letter)
-            except Unsendable as reason:
-                batch.settle(Outcome(letter.key, Event.POSTPONED, str(reason)))
-            else:
-                self._bag.append(Parcel(letter.key, message, batch))
+        self._batches.append(batch)
+        self._bag.extend(Parcel(letter, batch) for letter in letters)
         if self.failure is not None:
             self._return_the_rest(str(self.failure.facts.get("reason", self.failure)))
         self._filled.set()
         if letters:
             await batch.done
+        self._batches.remove(batch)
         return batch.outcomes
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        """A worker ends by itself only by a bug: nobody is to wait for it in vain."""
+        if not worker.cancelled() and (bug := worker.exception()) is not None:
+            for batch in self._batches:
+                if not batch.done.done():
+                    batch.done.set_exception(bug)
 
     def stop(self, reason: str) -> None:
         """Carry no more: what waits comes back as postponed; what is on its way is finished."""
@@ -208,42 +231,47 @@ class MailCarrier:
             opening = stand.opening()
             replies: list[Reply] = []
             try:
-                await line.exchange([*opening, *(self._envelope(following) if following else ())], replies)
+                await line.exchange([*opening, *(following.envelope(self._sender) if following else ())], replies)
             except LineClosed as closed:
-                self._put_back_all((stand.leaving, following), str(closed))
+                for begun in filter(None, (stand.leaving, following)):
+                    self._put_back(begun.parcel, str(closed))
                 raise
             except (LineDropped, asyncio.CancelledError) as drop:
                 self._broken(stand.leaving, following, replies, str(drop) or "the run was stopped")
                 raise
             try:
                 if stand.leaving:
-                    leaving, stand.leaving = stand.leaving, None
-                    self._answered(leaving, replies[0])
+                    self._answered(stand.leaving.parcel, replies[0])
+            except LineDropped as drop:
                 if following:
-                    parcel, following = following, None
-                    stand = self._entered(parcel, replies[len(opening) :])
-                else:
-                    stand = Stand()
-            finally:
-                if following:
-                    self._put_back(following, "the connection broke")
+                    self._put_back(following.parcel, str(drop))
+                raise
+            stand = self._entered(following, replies[len(opening) :]) if following else Stand()
 
-    async def _next(self, line: Line, *, waits: bool) -> Parcel | None:
+    async def _next(self, line: Line, *, waits: bool) -> Begun | None:
         """The next message to begin; None if there is none now or, with `waits`, none for long."""
         while True:
             if not self._bag:
                 if not waits or not await self._filled_within(IDLE_SECONDS):
                     return None
-                continue
-            if delay := self._pace.wait(self._time()):
+            elif delay := self._pace.wait(self._time()):
                 if not waits:
                     return None
                 await asyncio.sleep(delay)
-                continue
-            parcel = self._bag.popleft()
-            if not parcel.message.recipient.needs_utf8 or line.takes_utf8:
-                return parcel
+            elif begun := self._made(self._bag.popleft(), line):
+                return begun
+
+    def _made(self, parcel: Parcel, line: Line) -> Begun | None:
+        """The message; None, with the reason told, where none can be made or the server could not take it."""
+        try:
+            message = self._skeleton.message(parcel.letter)
+        except Unsendable as reason:
+            parcel.settle(Event.POSTPONED, str(reason))
+            return None
+        if message.recipient.needs_utf8 and not line.takes_utf8:
             parcel.settle(Event.POSTPONED, "the mail server takes no address with letters outside ASCII")
+            return None
+        return Begun(parcel, message)
 
     async def _filled_within(self, seconds: float) -> bool:
         self._filled.clear()
@@ -251,24 +279,15 @@ class MailCarrier:
             await asyncio.wait_for(self._filled.wait(), seconds)
         return bool(self._bag)
 
-    def _envelope(self, parcel: Parcel) -> tuple[bytes, bytes, bytes]:
-        recipient = parcel.message.recipient
-        utf8 = b" BODY=8BITMIME SMTPUTF8" if recipient.needs_utf8 else b""
-        return (
-            b"%b%b\r\n" % (self._mail, utf8),
-            b"RCPT TO:<%b>\r\n" % recipient.address.encode(),
-            b"DATA\r\n",
-        )
-
-    def _broken(self, leaving: Parcel | None, following: Parcel | None, replies: list[Reply], reason: str) -> None:
+    def _broken(self, leaving: Begun | None, following: Begun | None, replies: list[Reply], reason: str) -> None:
         """The line broke in the middle: what became of the two messages on it."""
         if following:
-            self._put_back(following, reason)
+            self._put_back(following.parcel, reason)
         if leaving and replies:
             with suppress(LineDropped):  # it is broken already
-                self._answered(leaving, replies[0])
+                self._answered(leaving.parcel, replies[0])
         elif leaving:
-            leaving.settle(Event.LOST, f"the message was sent, and then {reason}")
+            leaving.parcel.settle(Event.LOST, f"the message was sent, and then {reason}")
 
     def _answered(self, parcel: Parcel, reply: Reply) -> None:
         """The server's word on a message that it has whole. Errors: `LineDropped`."""
@@ -283,23 +302,23 @@ class MailCarrier:
             case verdict:
                 self._declined(parcel, verdict, Step.CONTENT, reply)
 
-    def _entered(self, parcel: Parcel, replies: list[Reply]) -> "Stand":
+    def _entered(self, begun: Begun, replies: list[Reply]) -> Stand:
         """The server's words on a message's envelope. Errors: `LineDropped`, `SenderRefused`."""
         for step, reply in zip((Step.SENDER, Step.RECIPIENT, Step.DATA), replies, strict=True):
             match verdict_of(step, reply):
                 case Verdict.GO_ON:
                     continue
                 case Verdict.GOODBYE | Verdict.BUSY:
-                    self._put_back(parcel, str(reply))
+                    self._put_back(begun.parcel, str(reply))
                     raise LineDropped(str(reply))
                 case Verdict.SENDER_REFUSED:
-                    self._put_back(parcel, str(reply))
+                    self._put_back(begun.parcel, str(reply))
                     raise SenderRefused(str(reply))
                 case verdict:
-                    self._declined(parcel, verdict, step, reply)
+                    self._declined(begun.parcel, verdict, step, reply)
                     waits_for_content = replies[-1].code == 354
                     return Stand(reset=b".\r\n" if waits_for_content else b"RSET\r\n")
-        return Stand(leaving=parcel)
+        return Stand(leaving=begun)
 
     def _declined(self, parcel: Parcel, verdict: Verdict, step: Step, reply: Reply) -> None:
         self._last_progress = self._time()
@@ -307,11 +326,6 @@ class MailCarrier:
             parcel.settle(Event.REFUSED, str(reply), address_refused=blames_address(step, reply))
         else:
             parcel.settle(Event.POSTPONED, str(reply), again=True)
-
-    def _put_back_all(self, parcels: Iterable[Parcel | None], reason: str) -> None:
-        for parcel in parcels:
-            if parcel:
-                self._put_back(parcel, reason)
 
     def _put_back(self, parcel: Parcel, reason: str) -> None:
         """A message that has certainly not left, to be taken up by another connection."""

@@ -162,7 +162,8 @@ class Line(asyncio.Protocol):
         enough = len(self._replies) >= count
         del self._replies[:count]
         if not enough:
-            raise LineDropped(self._end)
+            said = f"{replies[-1]}; " if replies and replies[-1].code >= 400 else ""
+            raise LineDropped(said + self._end)
 
     def _look_at_the_clock(self) -> None:
         """One timer a line, and not one a reply, which would cost as much as the reading."""

@@ -26,6 +26,7 @@ from tasks.delivery import Delivery, deliver
 from tasks.dispatch import Tally
 from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailable
 from tasks.journal.storage import open_journal
+from tasks.message import Letter, Message, Skeleton
 from tasks.results import ArrowSerializer
 from tasks.settings import JournalSettings
 from tasks.smtp.carrier import Pace
@@ -188,6 +189,32 @@ def test_a_profile_without_a_message_that_can_be_is_rejected_with_the_reason_and
     corrected = messages.with_columns(email=pl.lit("c@example.com"), subject=pl.lit("s")).head(6)
     again, _ = sent(corrected, options_for(sandbox.port, tmp_path), tmp_path)
     assert again.standard["profile_id"].sort().to_list() == ["1", "2", "3", "4"], "a corrected profile is sent to"
+
+
+def test_a_server_that_knows_ascii_only_is_not_given_other_addresses(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve(utf8=False)
+    messages = made_up_messages(3).with_columns(email=pl.col("email").str.replace(r"^p1@", "josé@"))
+    mailed, failure = sent(messages, options_for(sandbox.port, tmp_path), tmp_path)
+    assert failure is None
+    assert mailed.rejects["reason"].to_list() == [
+        "not taken yet: the mail server takes no address with letters outside ASCII"
+    ]
+    assert mailed.standard.height == 2
+
+
+def test_a_bug_ends_the_run_and_does_not_hang_it(
+    serve: Callable[..., MailSandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Skeleton.message
+
+    def breaking(skeleton: Skeleton, letter: Letter) -> Message:
+        return 1 / 0 if letter.profile_id == "33" else made(skeleton, letter)
+
+    monkeypatch.setattr(Skeleton, "message", breaking)
+    with pytest.raises(ZeroDivisionError):
+        sent(made_up_messages(50), options_for(serve().port, tmp_path), tmp_path)
 
 
 def test_a_table_without_the_columns_of_a_message_is_named(tmp_path: Path) -> None:
