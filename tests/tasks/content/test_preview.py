@@ -21,7 +21,8 @@ HTML = """<p>Hello {{ profile.first_name }}</p>
 {% else %}
 <p>See you</p>
 {% endif %}
-<p>Sent to {{ profile.email }}</p><a href="https://x.example/unsubscribe?m={{ profile.email|urlencode }}">Unsubscribe</a>
+<p>Sent to {{ profile.email }}</p>
+<a href="https://x.example/unsubscribe?m={{ profile.email|urlencode }}">Unsubscribe</a>
 """
 AUDIENCE = pl.DataFrame(
     {
