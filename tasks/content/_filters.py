@@ -246,9 +246,11 @@ def _safe(value: Vector, call: Call) -> Vector:
 
 def _absolute(value: Vector, call: Call) -> Vector:
     call.bound()
-    if value.kind == "integer" and value.bits > 63:
+    if value.kind == "integer" and value.bits > 120:
         raise CannotLower("the filter 'abs' on such large numbers")
-    return replace(value, expr=value.expr.abs())
+    # The smallest integer of 64 bits has no counterpart of 64 bits.
+    wide = value.expr.cast(pl.Int128()) if value.kind == "integer" and value.bits > 62 else value.expr
+    return replace(value, expr=wide.abs())
 
 
 def _round(value: Vector, call: Call) -> Vector:
