@@ -100,6 +100,8 @@ class Expressions(ABC):
                 return self._named_value(node, frame)
             case nodes.CondExpr(expr2=nodes.Expr() as otherwise):
                 return self._chosen(self._value(node.test, frame), node.expr1, otherwise, frame)
+            case nodes.CondExpr():
+                raise CannotLower("an inline if without else inside an expression")
             case nodes.And():
                 left = self._value(node.left, frame)
                 return self._chosen(left, node.right, None, frame)

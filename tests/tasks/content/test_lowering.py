@@ -260,6 +260,40 @@ def test_each_kind_of_column_has_one_rendering(field: str, shown: list[str]) -> 
     assert assert_same(KINDS, html=f"{{{{ profile.{field} }}}}")["html"].to_list() == shown
 
 
+INHERITED = {
+    "base.html": "{% set a = 'A' %}<b>{% block one %}{{ a }}{{ plain|d('x') }}{% endblock %}</b>"
+    "{% block two %}2{% endblock %}",
+    "macros.html": "{% macro m(x) %}<i>{{ x }}</i>{% endmacro %}{% set sign = '&' %}",
+}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% extends 'base.html' %}{% block one %}[{{ super() }}{{ full }}]{% endblock %}",
+        "{% extends 'base.html' %}{% set a = 'B' %}{% block two %}{{ a }}{% endblock %}",
+        "{% extends 'base.html' %}{% macro n(x) %}<u>{{ x }}</u>{% endmacro %}"
+        "{% block two %}{{ n(full) }}{% endblock %}",
+        "{% extends 'base.html' %}{% from 'macros.html' import m, sign as s %}"
+        "{% block two %}{{ m(full) }}{{ s }}{% endblock %}",
+        "{% import 'macros.html' as k %}{{ k.m(who|d('')) }}{{ k.sign }}",
+        "{% block own %}{{ full }}{% block inner %}{{ small }}{% endblock %}{% endblock %}",
+        "{% set _hidden = 1 %}{% set open = 2 %}{% block own %}{{ open }}{% endblock %}",
+        "{% include 'base.html' %}{% for tag in tags|d([]) %}{% include 'base.html' %}{% endfor %}",
+        "{{ 'yes' if vip }}",
+    ],
+)  # fmt: skip
+def test_inheritance_imports_and_includes_are_resolved(template: str) -> None:
+    assert_same(audience(), html=template, more=INHERITED)
+
+
+def test_a_block_sees_only_what_jinja_shows_it() -> None:
+    hidden = "{% with city = 1 %}{% block own %}{{ city|d('-') }}{% endblock %}{% endwith %}"
+    one, other, not_lowered = renderings(audience(3), hidden)
+    assert_frame_equal(one, other)
+    assert not_lowered == ["a block inside a loop or another statement (body.html, line 1)"]
+
+
 @pytest.mark.parametrize(
     ("template", "construct"),
     [
