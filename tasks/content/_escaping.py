@@ -202,6 +202,8 @@ class Contexts:
     """Where the blocks of the template that this one extends stand."""
     blocks: dict[str, Places] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    _printed_in: dict[int, tuple[nodes.Expr, Places]] = field(default_factory=dict)
+    """Each printed expression, and where."""
 
     def follow(self, body: Iterable[nodes.Node], places: Places) -> Places:
         """The places after `body`, whose printed expressions are wrapped on the way."""
@@ -248,30 +250,22 @@ class Contexts:
         return places
 
     def _wrapped(self, expression: nodes.Expr, places: Places) -> nodes.Expr:
-        if (
-            _is_fixed(expression)
-            or _is_super(expression)
-            or (isinstance(expression, nodes.Filter) and expression.name in GUARDS)
-        ):
+        expression = _unwrapped(expression)
+        if _is_fixed(expression) or _is_super(expression):
             return expression
-        treatments = {_treatment(place) for place in places}
-        if len(treatments) > 1:
-            # Before what is a scheme in one branch and a path in the other, the stricter holds.
-            strict = [each for each in treatments if isinstance(each, str) or ADDRESS in each]
-            treatment = strict[0] if strict else "stands in different parts of the HTML, depending on the branch"
-        else:
-            treatment = treatments.pop()
+        # The body of a loop is followed more than once: what counts is every place where a round may print.
+        _, known = self._printed_in.get(id(expression), (expression, frozenset[Place]()))
+        places |= known
+        self._printed_in[id(expression)] = expression, places
+        treatment = _strictest({_treatment(place) for place in places})
         if isinstance(treatment, str):
             self._problem(expression.lineno, "a value", treatment)
             return expression
-        attribute = next(iter(places)).attribute
+        attribute = min(place.attribute for place in places)
         dynamic = any(place.dynamic for place in places)
         for name in treatment:
-            arguments: list[nodes.Expr] = []
-            if name != UNQUOTED:
-                arguments = [nodes.Const(attribute, lineno=expression.lineno)]
-            if name == ADDRESS:
-                arguments.append(nodes.Const(dynamic, lineno=expression.lineno))
+            given = {ADDRESS: (attribute, dynamic), STYLE: (attribute,), UNQUOTED: ()}[name]
+            arguments: list[nodes.Expr] = [nodes.Const(each, lineno=expression.lineno) for each in given]
             expression = nodes.Filter(expression, name, arguments, [], None, None, lineno=expression.lineno)
         return expression
 
@@ -279,6 +273,25 @@ class Contexts:
         problem = f"{self.template}, line {line}: {what} {why}"
         if problem not in self.problems:
             self.problems.append(problem)
+
+
+def _strictest(treatments: set[tuple[str, ...] | str]) -> tuple[str, ...] | str:
+    """The treatment that will do in every place, or why there is none."""
+    refused = sorted(each for each in treatments if isinstance(each, str))
+    if refused:
+        return refused[0]
+    filters = sorted(each for each in treatments if isinstance(each, tuple))
+    if len(filters) == 1:
+        return filters[0]
+    # What may be the beginning of an address is treated as one.
+    with_address = [each for each in filters if ADDRESS in each]
+    return max(with_address, key=len) if with_address else "stands in another part of the HTML in each branch"
+
+
+def _unwrapped(expression: nodes.Expr) -> nodes.Expr:
+    while isinstance(expression, nodes.Filter) and expression.name in GUARDS and expression.node is not None:
+        expression = expression.node
+    return expression
 
 
 def _is_fixed(expression: nodes.Expr) -> bool:

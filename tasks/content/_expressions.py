@@ -14,7 +14,7 @@ from tasks.content import _vectors as vectors
 from tasks.content._environment import CampaignEnvironment
 from tasks.content._escaping import ADDRESS, GUARDS, STYLE, UNQUOTED, UNQUOTED_CHARACTERS, UnsafeValue, guarded
 from tasks.content._fields import ELEMENT, Fact, Fields, Path, element_value, known_length, struct_types
-from tasks.content._filters import COLUMN_FORMS, EXPECTED, MARKUP_FILTERS, Call
+from tasks.content._filters import COLUMN_FORMS, EXPECTED, MARKUP_FILTERS, Call, escaped
 from tasks.content._frames import Binding, Frame, Module, Piece, Rounds, joined
 from tasks.content._operators import (
     boolean,
@@ -31,7 +31,7 @@ from tasks.content._operators import (
     truth,
     truthy,
 )
-from tasks.content._printing import escaped, list_text, printed_pieces, text_of
+from tasks.content._printing import list_text, printed_pieces, text_of
 from tasks.content._sandbox import undefined_reason
 from tasks.content._templates import path_of
 from tasks.content._vectors import (
@@ -100,6 +100,8 @@ class Expressions(ABC):
                 return self._named_value(node, frame)
             case nodes.CondExpr(expr2=nodes.Expr() as otherwise):
                 return self._chosen(self._value(node.test, frame), node.expr1, otherwise, frame)
+            case nodes.CondExpr():
+                raise CannotLower("an inline if without else inside an expression")
             case nodes.And():
                 left = self._value(node.left, frame)
                 return self._chosen(left, node.right, None, frame)
@@ -341,7 +343,7 @@ class Expressions(ABC):
         if not isinstance(atom, Vector) or atom.kind in {"datetime", "time"}:
             raise CannotLower(f"{named(atom)} inside an attribute")
         if call.name == UNQUOTED:
-            text = escaped(text_of(atom, True, frame), frame)
+            text = escaped(text_of(atom, True, frame))
             spaced = text.expr.str.replace_many(list(UNQUOTED_CHARACTERS), list(UNQUOTED_CHARACTERS.values()))
             return ((True, Vector("text", spaced, safe=True)),)
         if atom.kind == "text":

@@ -387,7 +387,7 @@ def normal(kind: pl.DataType, single_floats: pl.DataType | None = None) -> pl.Da
             return pl.List(normal(_instance(kind.inner), single_floats))
         case pl.Struct():
             return pl.Struct({f.name: normal(_instance(f.dtype), single_floats) for f in kind.fields})
-        case pl.Categorical() | pl.Enum():
+        case pl.Categorical() | pl.Enum() | pl.Null():
             return pl.String()
         case pl.Datetime():
             return pl.Datetime("us", kind.time_zone)

@@ -236,9 +236,7 @@ def _length(value: Vector, call: Call) -> Vector:
 
 def _escape(value: Vector, call: Call) -> Vector:
     call.bound()
-    if value.safe or value.clean:
-        return replace(value, safe=True)
-    return replace(value, expr=call.derive(value.expr, escape_texts), safe=True)
+    return escaped(value)
 
 
 def _safe(value: Vector, call: Call) -> Vector:
@@ -248,9 +246,11 @@ def _safe(value: Vector, call: Call) -> Vector:
 
 def _absolute(value: Vector, call: Call) -> Vector:
     call.bound()
-    if value.kind == "integer" and value.bits > 63:
+    if value.kind == "integer" and value.bits > 120:
         raise CannotLower("the filter 'abs' on such large numbers")
-    return replace(value, expr=value.expr.abs())
+    # The smallest integer of 64 bits has no counterpart of 64 bits.
+    wide = value.expr.cast(pl.Int128()) if value.kind == "integer" and value.bits > 62 else value.expr
+    return replace(value, expr=wide.abs())
 
 
 def _round(value: Vector, call: Call) -> Vector:
@@ -271,12 +271,11 @@ def _format(value: Vector, call: Call) -> Vector:
     return Vector("text", call.by_value(value.expr, pl.String()))
 
 
-def escape_texts(texts: pl.Series) -> pl.Series:
-    """Texts as HTML shows them. Few have a character that asks for it, so those alone are rewritten."""
-    rows = texts.str.contains_any(list(SPECIAL)).fill_null(value=False).arg_true()
-    if not len(rows):
-        return texts
-    return texts.scatter(rows, texts.gather(rows).str.replace_many(list(SPECIAL), list(ENTITIES)))
+def escaped(value: Vector) -> Vector:
+    """A text as HTML shows it."""
+    if value.safe or value.clean:
+        return replace(value, safe=True)
+    return replace(value, safe=True, expr=value.expr.str.replace_many(list(SPECIAL), list(ENTITIES)))
 
 
 AMOUNTS: tuple[Kind, ...] = ("integer", "number", "decimal")

@@ -85,7 +85,8 @@ class Frame:
     blocks: dict[str, list[tuple[nodes.Block, str]]] = field(default_factory=dict)
     isolated: bool = False
     """Imported without context: fields are unknown."""
-    looping: bool = False
+    nested: bool = False
+    """Inside a loop, a macro or another statement whose names a block does not see."""
     depth: int = 0
 
     @property

@@ -129,24 +129,25 @@ class Lowering(Expressions):
                 frame.scope[name] = self._value(node.node, frame)
                 return []
             case nodes.AssignBlock(target=nodes.Name(name=name)):
-                inner = frame.inner()
+                inner = frame.inner(nested=True)
                 text = self._markup(self._body(node.body, inner), inner)
                 frame.scope[name] = text if node.filter is None else self._filtered(node.filter, frame, text)
                 return []
             case nodes.FilterBlock():
-                inner = frame.inner()
+                inner = frame.inner(nested=True)
                 text = self._markup(self._body(node.body, inner), inner)
                 return printed_pieces(self._filtered(node.filter, frame, text), frame)
             case nodes.With():
                 values = [self._value(value, frame) for value in node.values]
-                inner = frame.inner()
+                inner = frame.inner(nested=True)
                 for target, value in zip(node.targets, values, strict=True):
                     if not isinstance(target, nodes.Name):
                         raise CannotLower("'with' that unpacks")
                     inner.scope[target.name] = value
                 return self._body(node.body, inner)
             case nodes.Macro():
-                frame.scope[node.name] = Macro(node, frame)
+                # The frame as it is now: an extending template's goes on as that of the extended one.
+                frame.scope[node.name] = Macro(node, replace(frame))
                 return []
             case nodes.CallBlock():
                 return self._call_block(node, frame)
@@ -161,7 +162,7 @@ class Lowering(Expressions):
                 self._from_import(node, frame)
                 return []
             case nodes.Scope():
-                return self._body(node.body, frame.inner())
+                return self._body(node.body, frame.inner(nested=True))
             case _:
                 raise CannotLower(f"the statement '{type(node).__name__.lower()}'")
 
@@ -182,10 +183,9 @@ class Lowering(Expressions):
         return pieces
 
     def _conditional(self, node: nodes.CondExpr, frame: Frame) -> list[Piece]:
-        otherwise = [] if node.expr2 is None else [nodes.Output([node.expr2], lineno=node.lineno)]
+        # Without an else, Jinja prints nothing, also where a missing value is an error otherwise.
         chosen = nodes.Output([node.expr1], lineno=node.lineno)
-        if node.expr2 is None:
-            raise CannotLower("an inline if without else")
+        otherwise = [] if node.expr2 is None else [nodes.Output([node.expr2], lineno=node.lineno)]
         return self._if(nodes.If(node.test, [chosen], [], otherwise, lineno=node.lineno), frame)
 
     def _if(self, node: nodes.If, frame: Frame) -> list[Piece]:
@@ -248,7 +248,7 @@ class Lowering(Expressions):
             raise CannotLower("a loop over such a constant")
         pieces: list[Piece] = []
         for index, element in enumerate(elements):
-            inner = frame.inner(looping=True)
+            inner = frame.inner(nested=True)
             inner.scope[node.target.name] = ((True, Constant(element)),)  # type: ignore[attr-defined]
             number, length = (pl.lit(each, pl.Int64()) for each in (index, len(elements)))
             inner.scope["loop"] = Rounds(number, length)
@@ -260,7 +260,7 @@ class Lowering(Expressions):
         path = (*sequence.path, ELEMENT)
         element = element_value(pl.col(f"{name}element"), sequence.element, path, self._facts)
         tests, body = Space(self._name), Space(self._name)
-        inner = frame.inner(space=tests, active=True, looping=True)
+        inner = frame.inner(space=tests, active=True, nested=True)
         inner.scope[node.target.name] = element  # type: ignore[attr-defined]
         test: Mask = True
         if node.test is not None:
@@ -306,10 +306,11 @@ class Lowering(Expressions):
         return Joined(content.number, made.select(content.number, loop.name, f"{loop.name}reason"))
 
     def _block(self, name: str, depth: int, frame: Frame) -> list[Piece]:
-        if frame.looping:
-            raise CannotLower("a block inside a loop")
+        if frame.nested:
+            raise CannotLower("a block inside a loop or another statement")
         node, template = frame.blocks[name][depth]
-        inner = frame.inner(template=template, depth=frame.depth + 1)
+        exported = {each: bound for each, bound in frame.scope.items() if not each.startswith("_")}
+        inner = frame.inner(template=template, scope=exported, depth=frame.depth + 1)
         if depth + 1 < len(frame.blocks[name]):
             inner.scope["super"] = Super(name, depth + 1)
         return self._body(node.body, inner)
@@ -319,19 +320,21 @@ class Lowering(Expressions):
             raise CannotLower("an include whose name is not a fixed text")
         name = node.template.value
         scope = dict(frame.scope) if node.with_context else {}
-        inner = frame.inner(
-            template=name, scope=scope, blocks={}, isolated=not node.with_context, depth=frame.depth + 1
-        )
-        return self._template(name, inner)
+        return self._template(name, self._apart(name, scope, node.with_context, frame))
 
     def _module(self, node: nodes.Import | nodes.FromImport, frame: Frame) -> Module:
         name = self._template_name(node, frame)
         scope = dict(frame.scope) if node.with_context else {}
-        inner = frame.inner(
-            template=name, scope=scope, blocks={}, isolated=not node.with_context, depth=frame.depth + 1
-        )
+        inner = self._apart(name, scope, node.with_context, frame)
         self._template(name, inner)
         return Module(inner.scope)
+
+    def _apart(self, name: str, scope: dict[str, Binding], with_context: bool, frame: Frame) -> Frame:
+        """Where an included or imported template is walked: it has blocks of its own."""
+        depth = frame.depth + 1
+        return frame.inner(
+            template=name, scope=scope, blocks={}, isolated=not with_context, nested=False, depth=depth
+        )
 
     def _from_import(self, node: nodes.FromImport, frame: Frame) -> None:
         module = self._module(node, frame)
@@ -367,9 +370,7 @@ class Lowering(Expressions):
         ):
             raise CannotLower("a macro with arguments that it does not name")
         values = {name: self._value(argument, frame) for name, argument in given.items()}
-        inner = macro.frame.inner(
-            active=frame.active, space=frame.space, depth=frame.depth + 1, looping=frame.looping
-        )
+        inner = macro.frame.inner(active=frame.active, space=frame.space, depth=frame.depth + 1, nested=True)
         inner.scope.pop("caller", None)
         if caller is not None:
             inner.scope["caller"] = caller

@@ -9,7 +9,7 @@ from markupsafe import escape
 
 from tasks.content import _vectors as vectors
 from tasks.content._fields import ELEMENT, no_value, present, printed
-from tasks.content._filters import escape_texts
+from tasks.content._filters import escaped
 from tasks.content._frames import Frame, Piece, zipped
 from tasks.content._operators import named
 from tasks.content._vectors import Absent, Atom, CannotLower, Constant, Mask, Value, Vector, both, vector_of
@@ -26,14 +26,15 @@ def printed_pieces(value: Value, frame: Frame) -> list[Piece]:
             choices.append((mask, str(text) if safe else str(escape(text))))
         else:
             text_vector = text_of(atom, both(frame.active, mask), frame)
-            choices.append((mask, escaped(text_vector, frame).expr if frame.autoescape else text_vector.expr))
+            choices.append((mask, _shown(text_vector, frame)))
     return zipped([(mask, [piece]) for mask, piece in choices], whole=True)
 
 
-def escaped(value: Vector, frame: Frame) -> Vector:
-    if value.safe or value.clean:
-        return replace(value, safe=True)
-    return replace(value, safe=True, expr=frame.space.derive(value.expr, escape_texts, key="escaped"))
+def _shown(text: Vector, frame: Frame) -> pl.Expr:
+    if not frame.autoescape or text.safe or text.clean:
+        return text.expr
+    # A column of its own: what is printed twice is escaped once.
+    return frame.space.derive(escaped(text).expr, key="escaped")
 
 
 def text_of(atom: Atom, mask: Mask, frame: Frame) -> Vector:  # noqa: PLR0911

@@ -88,6 +88,8 @@ def test_a_value_is_escaped_for_its_place_or_the_profile_is_rejected(
         ("<td {{ v }}='1'>", "not in the value of an attribute"),
         ("<iframe srcdoc='{{ v }}'>", "inside 'srcdoc'"),
         ("{% if v %}<script>{% endif %}{{ v }}</script>", "inside <script>"),
+        ("{% for x in tags %}<p style='{{ v }}'></p>{% if v %}<script>{% endif %}{% endfor %}", "inside <script>"),
+        ("{% if v %}<p title='{% endif %}{{ v }}'>{{ v }}{% if v %}<p title={% endif %}{{ v }}>", "in each branch"),
         ("<a {% include 'body.txt' %}>", "an include stands inside a tag"),
         ("{% extends 'base.html' %}{% block look %}{{ v }}{% endblock %}", "inside <style>"),
     ],

@@ -123,6 +123,15 @@ LOWERED = [
     )),
     *(f"{{{{ profile.score|d(1.5)|{name} }}}}" for name in ("round", "round(1)", "abs", "number", "percent(1)")),
     "{{ profile.score|d(1.5)|float }}",
+    *(
+        f"{{{{ profile.{name} }}}}"
+        for name in (
+            "who|upper", "who|title", "who|trim", "who|length", "who|truncate(3)", "who|replace('a', 'b')", "who|e",
+            "who|urlencode", "who|capitalize", "who|safe", "who|int", "who|float", "score|round", "score|abs",
+            "small|int", "points|float", "points|abs", "price|number", "born|date", "seen|datetime", "wakes|time",
+            "seen|date", "score|percent", "price|currency('EUR')",
+        )
+    ),
     *(f"{{{{ profile.small|{name} }}}}" for name in ("abs", "int", "float", "number", "currency('EUR', 'de')")),
     "{{ profile.price|d(1)|currency('USD') }} {{ price|d(0)|number(3, locale='de') }}",
     "{{ profile.born|d(campaign.business_date)|date }}{{ born.year }}{{ born.strftime('%d.%m.%Y') }}",
@@ -208,6 +217,100 @@ LOWERED = [
 def test_both_ways_give_the_same_message_or_the_same_reason(template: str) -> None:
     assert_same(audience(), html=template)
     assert_same(audience(), text=template)
+
+
+KINDS = pl.DataFrame(
+    {
+        "profile_id": ["1", "2"],
+        "email": ["a@x.example", "b@x.example"],
+        "nothing": pl.Series([None, None], dtype=pl.Null()),
+        "category": pl.Series(["<a>", None], dtype=pl.Categorical()),
+        "choice": pl.Series(["b", "a"], dtype=pl.Enum(["a", "b"])),
+        "single": pl.Series([0.1, 1e-9], dtype=pl.Float32()),
+        "byte": pl.Series([255, None], dtype=pl.UInt8()),
+        "large": pl.Series([2**64 - 1, 0], dtype=pl.UInt64()),
+        "huge": pl.Series([2**100, -(2**100)], dtype=pl.Int128()),
+        "fine": pl.Series([datetime(2026, 1, 2, 3, 4, 5, 6), None], dtype=pl.Datetime("ns")),
+        "zoned": pl.Series([datetime(2026, 7, 1, 12), None], dtype=pl.Datetime("ms", "UTC")).dt.convert_time_zone(
+            "Europe/Vienna"
+        ),
+        "pair": pl.Series([["a", "<b>"], ["c", None]], dtype=pl.Array(pl.String(), 2)),
+        "singles": pl.Series([[0.1, 0.25], []], dtype=pl.List(pl.Float32())),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "shown"),
+    [
+        ("nothing|d('-')", ["-", "-"]),
+        ("category|d('-')", ["&lt;a&gt;", "-"]),
+        ("choice", ["b", "a"]),
+        ("single", ["0.1", "1e-09"]),
+        ("byte|d(0)", ["255", "0"]),
+        ("large", ["18446744073709551615", "0"]),
+        ("huge", ["1267650600228229401496703205376", "-1267650600228229401496703205376"]),
+        ("fine|d('-')", ["2026-01-02 03:04:05.000006", "-"]),
+        ("zoned|d('-')", ["2026-07-01 14:00:00+02:00", "-"]),
+        ("pair|first", ["a", "c"]),
+        ("pair[:1]", ["a", "c"]),
+    ],
+)
+def test_each_kind_of_column_has_one_rendering(field: str, shown: list[str]) -> None:
+    assert assert_same(KINDS, html=f"{{{{ profile.{field} }}}}")["html"].to_list() == shown
+
+
+INHERITED = {
+    "base.html": "{% set a = 'A' %}<b>{% block one %}{{ a }}{{ plain|d('x') }}{% endblock %}</b>"
+    "{% block two %}2{% endblock %}",
+    "macros.html": "{% macro m(x) %}<i>{{ x }}</i>{% endmacro %}{% set sign = '&' %}",
+}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% extends 'base.html' %}{% block one %}[{{ super() }}{{ full }}]{% endblock %}",
+        "{% extends 'base.html' %}{% set a = 'B' %}{% block two %}{{ a }}{% endblock %}",
+        "{% extends 'base.html' %}{% macro n(x) %}<u>{{ x }}</u>{% endmacro %}"
+        "{% block two %}{{ n(full) }}{% endblock %}",
+        "{% extends 'base.html' %}{% from 'macros.html' import m, sign as s %}"
+        "{% block two %}{{ m(full) }}{{ s }}{% endblock %}",
+        "{% import 'macros.html' as k %}{{ k.m(who|d('')) }}{{ k.sign }}",
+        "{% block own %}{{ full }}{% block inner %}{{ small }}{% endblock %}{% endblock %}",
+        "{% set _hidden = 1 %}{% set open = 2 %}{% block own %}{{ open }}{% endblock %}",
+        "{% include 'base.html' %}{% for tag in tags|d([]) %}{% include 'base.html' %}{% endfor %}",
+        "{{ 'yes' if vip }}",
+    ],
+)  # fmt: skip
+def test_inheritance_imports_and_includes_are_resolved(template: str) -> None:
+    assert_same(audience(), html=template, more=INHERITED)
+
+
+def test_a_block_sees_only_what_jinja_shows_it() -> None:
+    hidden = "{% with city = 1 %}{% block own %}{{ city|d('-') }}{% endblock %}{% endwith %}"
+    one, other, not_lowered = renderings(audience(3), hidden)
+    assert_frame_equal(one, other)
+    assert not_lowered == ["a block inside a loop or another statement (body.html, line 1)"]
+
+
+@pytest.mark.parametrize(
+    ("template", "construct"),
+    [
+        ("{{ tags|sort|join }}", "the filter 'sort' on a list (body.html, line 1)"),
+        ("a\n{{ who|d('')|center(20) }}", "the filter 'center' on text (body.html, line 2)"),
+        ("{{ tags[0]|d('') }}", "an element by its number (body.html, line 1)"),
+        ("{{ points * points * points }}", "'*' of such large numbers (body.html, line 1)"),
+        ("{% set n = namespace(x=1) %}{{ n.x }}", "a call (body.html, line 1)"),
+        ("{% for a, b in [[1, 2]] %}{{ a }}{% endfor %}", "a loop that unpacks (body.html, line 1)"),
+        ("{% include 'part.html' %}", "the filter 'wordcount' on text (part.html, line 2)"),
+    ],
+)
+def test_what_cannot_be_lowered_goes_row_by_row_and_is_named(template: str, construct: str) -> None:
+    more = {"part.html": "\n{{ city|d('')|wordcount }}"}
+    one, other, not_lowered = renderings(audience(), template, more=more)
+    assert not_lowered == [construct]
+    assert_frame_equal(one, other)
 
 
 # Any template of the lowered language, over any profiles
