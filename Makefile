@@ -1,4 +1,5 @@
 # make demo    run the birthday campaign on made-up profiles against the sandbox partner
+# make serve   the Prefect UI, a worker and every campaign, until Ctrl-C
 # make test    run the tests
 # make lint    ruff: rules and format
 # make types   mypy, strict
@@ -10,7 +11,7 @@
 # make clean   remove everything that these made
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint types format bench fuzz samples sandbox clean
+.PHONY: demo serve test lint types format bench fuzz samples sandbox clean
 
 # The first Python that will do; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -26,6 +27,10 @@ export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 # DATE=2027-02-28 runs another day; SANDBOX=flaky (slow, down, html, ...) shows a failure.
 demo: .venv/installed
 	@$(BIN)/python -m flows.birthday_coupons $(if $(DATE),--date $(DATE)) $(if $(SANDBOX),--sandbox $(SANDBOX))
+
+# PORT=4300 serves elsewhere; NOTIFY=slack-webhook/team says which block is told of failed and late campaigns.
+serve: .venv/installed
+	@exec $(BIN)/python -m deployments.serve $(if $(PORT),--port $(PORT)) $(if $(NOTIFY),--notify $(NOTIFY))
 
 test: .venv/installed-dev
 	$(BIN)/pytest

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,19 +11,19 @@ from typing import Any, NoReturn
 
 from prefect import Flow
 
-from deployments.sandbox.partner import PORT, Behaviour, Partner, running_partner
-from deployments.sandbox.profiles import write_sample_profiles
+from deployments.sandbox.partner import Behaviour
+from deployments.sandbox.substitute import substitute
 from flows.settings import CampaignSettings
 from tasks.errors import CampaignError
 from tasks.execution.report import CampaignReport
-from tasks.sources.files import ProfileFile
-
-SAMPLES = ProfileFile().path.parent
 
 
-def run_from_terminal(campaign: Flow[..., CampaignReport], arguments: list[str] | None = None) -> NoReturn:
-    """Run `campaign` as the command line says, and leave with its exit status.
+def run_from_terminal(
+    campaign: Flow[..., CampaignReport], *, calls: str, arguments: list[str] | None = None
+) -> NoReturn:
+    """Run `campaign`, as the command line says, and leave with its exit status.
 
+    `calls` is the endpoint of the settings that the campaign calls: the sandbox is, where it has no address.
     Status 0: the run completed. 1: an expected failure, told in one sentence on standard error. 2: the command
     line is wrong. 130: interrupted. A bug ends with its stack trace.
     """
@@ -34,7 +33,7 @@ def run_from_terminal(campaign: Flow[..., CampaignReport], arguments: list[str] 
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     try:
         settings = CampaignSettings.load()
-        with _sandbox(settings, options.sandbox):
+        with _sandbox(settings, calls, options.sandbox):
             report = campaign(business_date=options.date)
     except CampaignError as error:
         print(f"\n{error}", file=sys.stderr)
@@ -66,30 +65,14 @@ def _command_line(campaign: Flow[..., Any]) -> argparse.ArgumentParser:
 
 
 @contextmanager
-def _sandbox(settings: CampaignSettings, behaviour: Behaviour) -> Iterator[Partner | None]:
-    """Made-up profiles and the sandbox partner, each only where the settings name nothing else."""
-    if settings.profiles == ProfileFile() and not settings.profiles.path.exists():
-        write_sample_profiles(settings.profiles.path)
-    if settings.coupons.url:
-        yield None
-        return
-    print(f"No coupon system is set (CAMPAIGN_COUPONS__URL): the sandbox partner answers, {behaviour}.", flush=True)
-    with (
-        running_partner(SAMPLES, behaviour, _usual_port_or_any()) as partner,
-        _environment(partner.settings),
-    ):
-        yield partner
-
-
-def _usual_port_or_any() -> int:
-    """The partner's usual port, or 0 (any) where another process has that."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", PORT))
-        except OSError:
-            return 0
-    return PORT
+def _sandbox(settings: CampaignSettings, calls: str, behaviour: Behaviour) -> Iterator[None]:
+    if not getattr(settings, calls).url:
+        print(
+            f"No address is set (CAMPAIGN_{calls.upper()}__URL): the sandbox partner answers, {behaviour}.",
+            flush=True,
+        )
+    with substitute(settings, [calls], behaviour) as variables, _environment(variables):
+        yield
 
 
 @contextmanager
@@ -112,7 +95,7 @@ def closing_lines(report: CampaignReport, settings: CampaignSettings) -> list[st
     return [
         f"{report.send.label}, {report.send.business_date}",
         f"  queried       {report.queried:>8,}  profiles",
-        f"  enriched      {report.enriched:>8,}  with a coupon",
+        f"  enriched      {report.enriched:>8,}  with content",
         f"  personalized  {report.personalized:>8,}  messages",
         f"  rejected      {report.rejected:>8,}  see {folder / 'rejects.csv'}",
         f"  delivered     {report.delivered:>8,}  to {folder / 'maildir'}",

@@ -6,15 +6,14 @@ query -> deduplication of zip codes -> external API -> enrichment -> personaliza
 
 from datetime import date
 
-import polars as pl
 from prefect import flow
-from prefect.runtime import flow_run
 
+from flows.closing import business_date_of, closed
 from flows.settings import CampaignSettings
 from tasks.channels.outbox import outbox
 from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
 from tasks.data_management.external_api import external_api
-from tasks.execution.report import CampaignReport, report
+from tasks.execution.report import CampaignReport
 from tasks.send import Send
 from tasks.targeting.deduplication import DeduplicationOptions, deduplication
 from tasks.targeting.enrichment import EnrichmentOptions, enrichment
@@ -30,7 +29,7 @@ def birthday_coupons(business_date: date | None = None) -> CampaignReport:
             zone of the settings. Running a day again delivers nobody a second message.
     """
     settings = CampaignSettings.load()
-    today = business_date or flow_run.scheduled_start_time.astimezone(settings.zone).date()
+    today = business_date_of(business_date, settings.zone)
     send = Send(campaign="birthday-coupons", label="Birthday coupons", business_date=today)
     templates = read_templates(settings.templates)
 
@@ -43,33 +42,17 @@ def birthday_coupons(business_date: date | None = None) -> CampaignReport:
     )
     messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
     sent = outbox(messages.standard, messages.rejects, settings.outbox, send)
-
-    rejects = pl.concat([messages.rejects, sent.rejects])
-    report(
+    return closed(
         send,
-        {
-            "Query": audience,
-            "Deduplication": zip_codes,
-            "External API": coupons,
-            "Enrichment": enriched,
-            "Personalization": messages,
-            "Outbox": sent,
-        },
-        messages.standard,
-        rejects,
-    )
-    return CampaignReport(
-        send=send,
-        queried=audience.height,
-        enriched=enriched.height - enriched["coupons"].null_count(),
-        personalized=messages.standard.height,
-        rejected=rejects.height,
-        delivered=sent.standard.height,
-        delivered_before=sent.complement.height,
+        {"Deduplication": zip_codes, "External API": coupons},
+        audience=audience,
+        enriched=enriched,
+        messages=messages,
+        sent=sent,
     )
 
 
 if __name__ == "__main__":
     from deployments.local_run import run_from_terminal
 
-    run_from_terminal(birthday_coupons)
+    run_from_terminal(birthday_coupons, calls="coupons")

@@ -7,35 +7,46 @@ in the working directory is read too, and the environment wins. `.env.example` l
 import json
 import sys
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from textwrap import wrap
+from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
-from tasks.answer.column import OutboundColumn
-from tasks.answer.mapping import OutboundMapping
+from flows.endpoints import (
+    COUPONS,
+    OFFERS,
+    SCHEDULE,
+    WEATHER,
+    Place,
+    days_before,
+    forecast_of,
+    schedule_between,
+)
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder
 from tasks.endpoint import Endpoint
-from tasks.inbound import InboundMapping
 from tasks.settings import DELIMITER, PREFIX, Settings
 from tasks.sources.files import ProfileFile
 
-COUPONS = Endpoint(
-    name="coupons",
-    inbound=InboundMapping(columns={"zip_code": "zipCode"}, add_count=True),
-    outbound=OutboundMapping(
-        path="codeData.codes",
-        columns={"code": OutboundColumn(key="code"), "zip_code": OutboundColumn(key="zipCode")},
-    ),
-)
-"""The coupon system's shape of request and answer; its address comes from `CAMPAIGN_COUPONS__URL`."""
-
-
 ROOT = Path(__file__).parents[1]
-BIRTHDAY_TEMPLATES = TemplateFolder(folder=ROOT / "flows" / "templates" / "birthday_coupons")
+REGIONS = {
+    "Berlin": Place(latitude=52.52, longitude=13.41),
+    "Paris": Place(latitude=48.85, longitude=2.35),
+    "Lyon": Place(latitude=45.76, longitude=4.84),
+}
+
+
+def templates_of(campaign: str) -> TemplateFolder:
+    """The templates that come with a campaign here."""
+    return TemplateFolder(folder=ROOT / "flows" / "templates" / campaign)
+
+
+EndpointName = Literal["coupons", "schedule", "offers", "weather"]
+"""The endpoints of the settings."""
 
 
 class CampaignSettings(Settings):
@@ -43,13 +54,41 @@ class CampaignSettings(Settings):
 
     profiles: ProfileFile = Field(default=ProfileFile(), title="Profiles")
     coupons: Endpoint = Field(default=COUPONS, title="Coupon system")
-    templates: TemplateFolder = Field(default=BIRTHDAY_TEMPLATES, title="Templates")
+    schedule: Endpoint = Field(default=SCHEDULE, title="Schedule of matches")
+    offers: Endpoint = Field(default=OFFERS, title="Products on offer")
+    weather: Endpoint = Field(default=WEATHER, title="Weather service")
+    regions: dict[str, Place] = Field(
+        default=REGIONS,
+        min_length=1,
+        title="Regions",
+        description="Where each region's weather is asked for, {region: {latitude: ..., longitude: ...}}.",
+    )
+    templates: TemplateFolder = Field(default=templates_of("birthday_coupons"), title="Templates")
+    match_day_templates: TemplateFolder = Field(default=templates_of("match_day"), title="Templates of match day")
+    latest_offers_templates: TemplateFolder = Field(
+        default=templates_of("latest_offers"), title="Templates of latest offers"
+    )
+    regional_weather_templates: TemplateFolder = Field(
+        default=templates_of("regional_weather"), title="Templates of regional weather"
+    )
     outbox: OutboxOptions = Field(default=OutboxOptions(), title="Outbox")
     time_zone: str = Field(
         default="UTC",
         title="Time zone",
         description="Time zone in which 'today' is decided when a run names no business date.",
     )
+
+    def endpoint_on(self, name: EndpointName, day: date) -> Endpoint:
+        """One of these endpoints, as it is asked on a day."""
+        match name:
+            case "schedule":
+                return schedule_between(self.schedule, days_before(day, 7), day)
+            case "weather":
+                return forecast_of(self.weather, self.regions, day)
+            case "coupons":
+                return self.coupons
+            case "offers":
+                return self.offers
 
     @field_validator("time_zone")
     @classmethod
@@ -70,22 +109,42 @@ def documented_environment() -> str:
         "# Every setting, with its default. Copy this file to .env and uncomment what should differ;",
         "# variables of the environment win over .env. Made by `python -m flows.settings`.",
     ]
-    for variable, field, default in _leaves(CampaignSettings, CampaignSettings(_env_file=None), PREFIX):
-        lines += [
-            "",
-            *wrap(f"{field.title}. {field.description}", 100, initial_indent="# ", subsequent_indent="# "),
-        ]
-        lines.append(f"#{variable}={default}")
+    for group in _groups(CampaignSettings(_env_file=None)):
+        lines += ["", *group]
     return "\n".join(lines) + "\n"
 
 
-def _leaves(model: type[BaseModel], values: BaseModel, prefix: str) -> Iterator[tuple[str, FieldInfo, str]]:
+def _groups(settings: CampaignSettings) -> Iterator[list[str]]:
+    """A setting with its comment; of a further endpoint or template folder, in one group, what differs."""
+    first: dict[type, tuple[str, dict[str, str]]] = {}
+    for name, about in CampaignSettings.model_fields.items():
+        value = getattr(settings, name)
+        prefix = f"{PREFIX}{name.upper()}"
+        leaves = _leaves(value, f"{prefix}{DELIMITER}") if isinstance(value, BaseModel) else _leaf(settings, name)
+        described = [(variable.removeprefix(prefix), field, default) for variable, field, default in leaves]
+        like, known = first.setdefault(type(value), (prefix, {rest: default for rest, _, default in described}))
+        if isinstance(value, BaseModel) and like != prefix:
+            yield [
+                f"# {about.title}: as {like}, but for these.",
+                *(f"#{prefix}{rest}={default}" for rest, _, default in described if known.get(rest) != default),
+            ]
+            continue
+        for rest, field, default in described:
+            text = f"{field.title}. {field.description}"
+            yield [*wrap(text, 100, initial_indent="# ", subsequent_indent="# "), f"#{prefix}{rest}={default}"]
+
+
+def _leaf(settings: CampaignSettings, name: str) -> Iterator[tuple[str, FieldInfo, str]]:
+    return (leaf for leaf in _leaves(settings, PREFIX) if leaf[0] == f"{PREFIX}{name.upper()}")
+
+
+def _leaves(values: BaseModel, prefix: str) -> Iterator[tuple[str, FieldInfo, str]]:
     as_json = values.model_dump(mode="json")
     as_json |= values.model_dump(mode="json", exclude_defaults=True)
-    for name, field in model.model_fields.items():
+    for name, field in type(values).model_fields.items():
         value = getattr(values, name)
         if isinstance(value, BaseModel):
-            yield from _leaves(type(value), value, f"{prefix}{name.upper()}{DELIMITER}")
+            yield from _leaves(value, f"{prefix}{name.upper()}{DELIMITER}")
         elif isinstance(value, SecretStr):
             yield f"{prefix}{name.upper()}", field, field.default.get_secret_value() if field.default else ""
         else:

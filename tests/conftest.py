@@ -27,7 +27,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
-from deployments.sandbox.partner import Behaviour, Partner, running_partner
+from deployments.sandbox.partner import PATHS, Behaviour, Partner, running_partner
 from deployments.sandbox.server import Respond, Server, running_server
 from tasks.answer.column import OutboundColumn
 from tasks.answer.mapping import OutboundMapping
@@ -93,7 +93,8 @@ def use_partner(monkeypatch: pytest.MonkeyPatch) -> Callable[[Partner], None]:
     """Points the settings to a partner, with retries that do not keep a test waiting."""
 
     def use(partner: Partner) -> None:
-        for variable, value in {**partner.settings, "CAMPAIGN_COUPONS__BACKOFF_SECONDS": "0.05"}.items():
+        at_once = {f"CAMPAIGN_{service.upper()}__BACKOFF_SECONDS": "0.05" for service in PATHS}
+        for variable, value in {**partner.settings, **at_once}.items():
             monkeypatch.setenv(variable, value)
 
     return use

@@ -1,6 +1,6 @@
-"""A coupon system on loopback: HTTPS with its own test certificate, one coupon per zip code.
+"""The sandbox partner on loopback, HTTPS with its own test certificate: coupons, matches, products and weather.
 
-It answers as a real one does, and when told to (`Behaviour`) it is slow, fails, or answers nonsense.
+It answers as real services do, and when told to (`Behaviour`) it is slow, fails, or answers nonsense.
 """
 
 import hashlib
@@ -13,11 +13,20 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from deployments.sandbox.forecast import forecast_answer
+from deployments.sandbox.products import products_answer
+from deployments.sandbox.schedule import schedule_answer
 from deployments.sandbox.server import HOST, Call, Reply, Server, running_server
 
 PORT = 18443
 """Where `make demo` finds it, always the same: an answer that was cached for this address is found again."""
-COUPONS_PATH = "/api/v1/web-coupon"
+PATHS = {
+    "coupons": "/api/v1/web-coupon",
+    "schedule": "/apis/site/v2/sports/soccer/sandbox/scoreboard",
+    "offers": "/products",
+    "weather": "/v1/forecast",
+}
+"""The path of each of its services, by the name of the setting that holds its address."""
 
 
 class Behaviour(StrEnum):
@@ -93,7 +102,7 @@ def coupon_answer(request: dict[str, Any], copies: int = 1) -> dict[str, Any]:
 
 
 class Partner:
-    """A sandbox partner: answers a call for coupons as its behaviour says, and remembers the calls."""
+    """A sandbox partner: answers a call as its behaviour says, and remembers the calls."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -102,7 +111,11 @@ class Partner:
     @property
     def url(self) -> str:
         """Address of the coupon endpoint."""
-        return f"{self.server.address}{COUPONS_PATH}"
+        return self.url_of("coupons")
+
+    def url_of(self, service: str) -> str:
+        """Address of the endpoint of a service of `PATHS`."""
+        return f"{self.server.address}{PATHS[service]}"
 
     @property
     def ca_file(self) -> Path:
@@ -116,22 +129,40 @@ class Partner:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Environment variables with which a campaign calls this partner."""
-        return {
-            "CAMPAIGN_COUPONS__URL": self.url,
-            "CAMPAIGN_COUPONS__CA_FILE": str(self.ca_file),
-            "CAMPAIGN_NETWORK__ALLOWED_HOSTS": json.dumps([HOST]),
-        }
+        """Environment variables with which the campaigns call this partner."""
+        return self.settings_of(*PATHS)
+
+    def settings_of(self, *services: str) -> dict[str, str]:
+        """Environment variables with which these services are this partner's."""
+        found: dict[str, str] = {}
+        for service in services:
+            found[f"CAMPAIGN_{service.upper()}__URL"] = self.url_of(service)
+            found[f"CAMPAIGN_{service.upper()}__CA_FILE"] = str(self.ca_file)
+        return {**found, "CAMPAIGN_NETWORK__ALLOWED_HOSTS": json.dumps([HOST])}
 
     def respond(self, call: Call) -> Reply:
-        """The reply to a call: coupons, or what the behaviour makes of it."""
-        if call.path != COUPONS_PATH:
-            return Reply(b"{}", HTTPStatus.NOT_FOUND)
+        """The reply to a call: its answer, or what the behaviour makes of it."""
         try:
-            answer = coupon_answer(json.loads(call.body), copies=2 if self.behaviour is Behaviour.DOUBLE else 1)
+            answer = self._answer(call)
         except (ValueError, KeyError, TypeError):
-            return Reply(b'{"error": "send {"data": [{"zipCode": ...}]}"}', HTTPStatus.BAD_REQUEST)
+            return Reply(b'{"error": "this is not how the service is asked"}', HTTPStatus.BAD_REQUEST)
+        if answer is None:
+            return Reply(b"{}", HTTPStatus.NOT_FOUND)
         return self._behave(json.dumps(answer).encode())
+
+    def _answer(self, call: Call) -> Any:  # noqa: ANN401
+        service = next((name for name, path in PATHS.items() if path == call.path), None)
+        match service:
+            case "coupons":
+                return coupon_answer(json.loads(call.body), copies=2 if self.behaviour is Behaviour.DOUBLE else 1)
+            case "schedule":
+                return schedule_answer(call.query)
+            case "offers":
+                return products_answer(call.query)
+            case "weather":
+                return forecast_answer(call.query)
+            case _:
+                return None
 
     def _behave(self, answer: bytes) -> Reply:
         first = FAILING_FIRST.get(self.behaviour, ())

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import polars as pl
 
+from deployments.sandbox.products import THINGS
+from deployments.sandbox.schedule import TEAMS
+
 SEED = 20261124
 PROFILES_PER_DAY = 10
 
@@ -27,6 +30,8 @@ CITIES = """
 San José, Springfield, Coeur d'Alene, Winston & Salem, Łódź, القاهرة, תל אביב, 東京, São Paulo, Reykjavík, Zürich
 """
 
+REGIONS = ("Berlin", "Paris", "Lyon")
+
 
 def _choices(names: str) -> list[str]:
     return [name.strip() for name in names.split(",")]
@@ -36,7 +41,7 @@ def sample_profiles(seed: int = SEED, per_day: int = PROFILES_PER_DAY) -> pl.Dat
     """Profiles for each of a leap year's 366 days: the same for the same seed.
 
     Columns: profile_id, first_name, last_name, email, zip_code, city (text), birth_date (date), may_contact
-    (boolean). Zip codes keep their leading zeros.
+    (boolean), favourite_team, favourite_category, region (text). Zip codes keep their leading zeros.
     """
     chance = random.Random(seed)  # noqa: S311
     first_day = date(2000, 1, 1)
@@ -45,7 +50,15 @@ def sample_profiles(seed: int = SEED, per_day: int = PROFILES_PER_DAY) -> pl.Dat
         for offset in range(366)
         for place in range(per_day)
     ]
-    return pl.DataFrame(rows, schema_overrides={"birth_date": pl.Date()})
+    # What was added later has a chance of its own, so that the columns before stay what they were.
+    likings = random.Random(f"{seed} likings")  # noqa: S311
+    return pl.DataFrame([{**row, **_likings(likings)} for row in rows], schema_overrides={"birth_date": pl.Date()})
+
+
+def _likings(chance: random.Random) -> dict[str, object]:
+    """A favourite team, a favourite category and a region; each is unknown of one in ten."""
+    choices = {"favourite_team": TEAMS, "favourite_category": tuple(THINGS), "region": REGIONS}
+    return {name: None if chance.random() < 0.1 else chance.choice(known) for name, known in choices.items()}
 
 
 def _profile(chance: random.Random, number: int, birthday: date, place: int) -> dict[str, object]:

@@ -33,7 +33,8 @@ class CampaignReport(BaseModel):
 def transition_counts(outbound: Mapping[str, pl.DataFrame | Transitions]) -> pl.DataFrame:
     """Rows of every outbound transition: activity, transition, rows.
 
-    A struct column of a table adds the row "standard, with <column>": how many rows the content was found for.
+    A struct column of a table, or a list of structs, adds the row "standard, with <column>": how many rows the
+    content was found for.
     """
     counts: list[tuple[str, str, int]] = []
     for activity, result in outbound.items():
@@ -41,11 +42,20 @@ def transition_counts(outbound: Mapping[str, pl.DataFrame | Transitions]) -> pl.
         for name, table in tables.items():
             counts.append((activity, name, table.height))
             counts.extend(
-                (activity, f"{name}, with {column}", int(table[column].is_not_null().sum()))
+                (activity, f"{name}, with {column}", rows_with_content(table, [column]))
                 for column, kind in table.schema.items()
-                if isinstance(kind, pl.Struct)
+                if isinstance(kind, pl.Struct) or (isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct))
             )
     return pl.DataFrame(counts, schema=["activity", "transition", "rows"], orient="row")
+
+
+def rows_with_content(table: pl.DataFrame, columns: list[str]) -> int:
+    """How many rows have all of these columns of additional data: a row, or a collection that is not empty."""
+    there = [
+        pl.col(name).list.len() > 0 if isinstance(table.schema[name], pl.List) else pl.col(name).is_not_null()
+        for name in columns
+    ]
+    return table.filter(there).height if there else table.height
 
 
 def reject_reasons(rejects: pl.DataFrame) -> pl.DataFrame:

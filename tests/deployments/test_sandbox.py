@@ -1,15 +1,20 @@
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+import httpx
 import polars as pl
 import pytest
 
+from deployments.sandbox.forecast import forecast_answer
 from deployments.sandbox.partner import Partner, coupon_answer, has_coupon
+from deployments.sandbox.products import products_answer
 from deployments.sandbox.profiles import sample_profiles, write_sample_profiles
+from deployments.sandbox.schedule import schedule_answer
 from tasks.exchange import Connection, post
 
 ROOT = Path(__file__).parents[2]
@@ -74,3 +79,52 @@ def test_it_can_be_served_by_itself(tmp_path: Path) -> None:
         finally:
             serving.terminate()
     assert b"95124" in answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "sample"),
+    [
+        (schedule_answer({"dates": "20261118-20261124"}), "schedule-espn-team.json"),
+        (products_answer({"skip": "0", "limit": "30"}), "offers-dummyjson-products.json"),
+        (
+            forecast_answer(
+                {"latitude": "1,2", "longitude": "3,4", "start_date": "2026-11-24", "end_date": "2026-11-30"}
+            ),
+            "weather-open-meteo-locations.json",
+        ),
+    ],
+)
+def test_its_answers_have_the_shape_of_the_public_services(answer: object, sample: str) -> None:
+    def names(value: object, path: str = "") -> set[str]:
+        match value:
+            case dict():
+                return {
+                    found
+                    for name, inner in value.items()
+                    for found in {f"{path}.{name}", *names(inner, f"{path}.{name}")}
+                }
+            case list():
+                return {found for inner in value for found in names(inner, f"{path}[]")}
+            case _:
+                return set()
+
+    made_up, real = names(answer), names(json.loads((ROOT.parent / "shared" / "samples" / sample).read_text()))
+    assert made_up
+    assert made_up <= real
+
+
+@pytest.mark.parametrize(
+    ("service", "query"),
+    [
+        ("schedule", ""),
+        ("schedule", "?dates=today"),
+        ("offers", "?skip=many"),
+        ("weather", "?latitude=1,2&longitude=3&start_date=2026-11-24&end_date=2026-11-24"),
+    ],
+)
+def test_a_service_that_is_asked_wrongly_says_so(
+    start_partner: Callable[..., Partner], service: str, query: str
+) -> None:
+    partner = start_partner()
+    context = ssl.create_default_context(cafile=partner.ca_file)
+    assert httpx.get(f"{partner.url_of(service)}{query}", verify=context).status_code == 400

@@ -19,7 +19,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 
 from deployments.sandbox.partner import Behaviour, Partner, coupon_of, has_coupon
-from deployments.sandbox.profiles import write_sample_profiles
 from flows.birthday_coupons import birthday_coupons
 from tasks.errors import CardinalityViolated, HostNotAllowed
 from tasks.execution.report import CampaignReport
@@ -30,14 +29,6 @@ DAY = date(2026, 11, 24)
 
 Use = Callable[[Partner], None]
 Start = Callable[..., Partner]
-
-
-@pytest.fixture
-def sample_profiles(in_folder: Path) -> pl.DataFrame:
-    """The made-up profiles, where the settings expect them by default."""
-    path = in_folder / "samples" / "profiles.parquet"
-    write_sample_profiles(path)
-    return pl.read_parquet(path)
 
 
 def messages_of(folder: Path, day: date = DAY) -> dict[str, EmailMessage]:

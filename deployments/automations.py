@@ -1,0 +1,100 @@
+"""Automations as code: say when a campaign fails or is late, and start a campaign from an event.
+
+A campaign is started by the event `campaign.requested` about the resource `campaign.<deployment>`; its payload may
+name the day that the campaign is run for:
+
+    emit_event("campaign.requested", {"prefect.resource.id": "campaign.latest-offers"},
+               payload={"business_date": "2026-11-24"})
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import cast
+from uuid import UUID
+
+from prefect.automations import AutomationCore, EventTrigger, Posture, RunDeployment, SendNotification
+from prefect.blocks.core import Block
+from prefect.client.orchestration import SyncPrefectClient
+
+TAG = "campaign"
+"""Tag of every campaign's deployment: runs have the tags of their deployment."""
+REQUESTED = "campaign.requested"
+
+FAILED = frozenset({"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"})
+LATE = frozenset({"prefect.flow-run.Late"})
+
+BODY = (
+    "{{ flow.name }}, run {{ flow_run.name }}: {{ flow_run.state.message or 'no message' }}\n{{ flow_run|ui_url }}"
+)
+BUSINESS_DATE = {"__prefect_kind": "jinja", "template": "{{ event.payload.get('business_date') | tojson }}"}
+"""The day that the event names, as JSON; null where it names none."""
+
+
+def notification(name: str, events: Iterable[str], subject: str, block: UUID) -> AutomationCore:
+    """An automation that sends a notification through a block when one of the events happens to a campaign."""
+    return AutomationCore(
+        name=name,
+        description="Made by deployments/automations.py.",
+        trigger=EventTrigger(
+            expect=set(events),
+            match_related={
+                "prefect.resource.role": "tag",
+                "prefect.resource.id": f"prefect.tag.{TAG}",
+            },
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[SendNotification(block_document_id=block, subject=subject, body=BODY)],
+    )
+
+
+def start_by_event(deployment: str, deployment_id: UUID) -> AutomationCore:
+    """An automation that runs a deployment when it is requested, for the day that the event names."""
+    return AutomationCore(
+        name=f"Start {deployment} when it is requested",
+        description=f"Made by deployments/automations.py. Event: {REQUESTED}, resource: campaign.{deployment}.",
+        trigger=EventTrigger(
+            expect={REQUESTED},
+            match={"prefect.resource.id": f"campaign.{deployment}"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        actions=[
+            RunDeployment(
+                source="selected",
+                deployment_id=deployment_id,
+                parameters={"business_date": {"__prefect_kind": "json", "value": BUSINESS_DATE}},
+            )
+        ],
+    )
+
+
+def wanted(deployments: Mapping[str, UUID], notify: UUID | None) -> list[AutomationCore]:
+    """The automations of these deployments, {name: id}; those that notify only where there is a block to do it."""
+    starting = [start_by_event(name, identifier) for name, identifier in deployments.items()]
+    if notify is None:
+        return starting
+    return [
+        notification("A campaign failed", FAILED, "Campaign failed: {{ flow.name }}", notify),
+        notification("A campaign is late", LATE, "Campaign late: {{ flow.name }}", notify),
+        *starting,
+    ]
+
+
+def put(automations: Iterable[AutomationCore], client: SyncPrefectClient) -> None:
+    """Make each automation, in the place of those of the same name."""
+    for automation in automations:
+        for former in client.read_automations_by_name(automation.name):
+            client.delete_automation(former.id)
+        client.create_automation(automation)
+
+
+def block_id(name: str) -> UUID:
+    """The id of a notification block, <kind>/<name>. Errors: `ValueError` where there is none."""
+    block = cast("Block", Block.load(name, _sync=True))  # type: ignore[call-arg]
+    if block._block_document_id is None:
+        raise ValueError(f"the block '{name}' is not saved")
+    return block._block_document_id

@@ -1,0 +1,56 @@
+"""The sandbox in the place of partners and profiles that nobody has set."""
+
+import json
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from deployments.sandbox.partner import PORT, Behaviour, running_partner
+from deployments.sandbox.profiles import write_sample_profiles
+from deployments.sandbox.server import HOST
+from flows.settings import CampaignSettings
+from tasks.sources.files import ProfileFile
+
+SAMPLES = ProfileFile().path.parent
+
+
+@contextmanager
+def substitute(
+    settings: CampaignSettings, services: Iterable[str], behaviour: Behaviour = Behaviour.NORMAL
+) -> Iterator[dict[str, str]]:
+    """Made-up profiles, and the sandbox partner for those services that have no address, until the block ends.
+
+    Gives the environment variables with which a campaign calls the partner: none where everything is set.
+    """
+    if settings.profiles == ProfileFile() and not settings.profiles.path.exists():
+        write_sample_profiles(settings.profiles.path)
+    unset = [name for name in services if not getattr(settings, name).url]
+    if not unset:
+        yield {}
+        return
+    with _place() as (folder, port), running_partner(folder, behaviour, port) as partner:
+        allowed = sorted({*settings.network.allowed_hosts, HOST})
+        yield {**partner.settings_of(*unset), "CAMPAIGN_NETWORK__ALLOWED_HOSTS": json.dumps(allowed)}
+
+
+@contextmanager
+def _place() -> Iterator[tuple[Path, int]]:
+    """The partner's usual folder and port; where another process has that port, others that meet nobody."""
+    if port_is_free(PORT):
+        yield SAMPLES, PORT
+        return
+    with TemporaryDirectory(prefix="sandbox-") as folder:
+        yield Path(folder), 0
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server can be started on this port of loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,158 @@
+"""`make serve`: a Prefect server, a worker and every campaign on this machine, until Ctrl-C.
+
+What the settings leave open, the sandbox is: its partner runs here, and its profiles are made. The server's
+database and log are in PREFECT_HOME.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import httpx
+
+from deployments.register import POOL, ROOT
+from deployments.sandbox.partner import PATHS
+from deployments.sandbox.substitute import port_is_free, substitute
+from flows.settings import CampaignSettings
+from tasks.errors import CampaignError
+
+HOST = "127.0.0.1"
+START_SECONDS = 180
+STOP_SECONDS = 30
+
+
+class CannotServe(Exception):
+    """Something does not start, or has ended by itself: one sentence."""
+
+
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM: no error."""
+
+
+def main() -> None:
+    """Read the command line and serve. Status 0: stopped by Ctrl-C or SIGTERM; 1: told in one sentence why not."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.serve", description=__doc__)
+    parser.add_argument("--port", type=int, default=4200, help="port of the server on loopback (default: 4200)")
+    parser.add_argument(
+        "--notify", default="", help="notification block, <kind>/<name>, that is told of failed and late campaigns"
+    )
+    options = parser.parse_args()
+    os.chdir(ROOT)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        serve(options.port, options.notify)
+    except _Stopped:
+        print("Stopped.", flush=True)
+    except (CampaignError, CannotServe) as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+    # Once: a second Ctrl-C must not interrupt the stopping.
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    raise _Stopped
+
+
+def serve(port: int, notify: str = "") -> NoReturn:
+    """Serve until a signal stops it. Errors: `CannotServe`, `CampaignError`."""
+    if not port_is_free(port):
+        raise CannotServe(f"Port {port} is taken: stop what is on it, or choose another one (make serve PORT=...).")
+    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "server.log"
+    address = f"http://{HOST}:{port}"
+    with substitute(CampaignSettings.load(), PATHS) as variables:
+        environment = {**os.environ, **variables, "PREFECT_API_URL": f"{address}/api", "PWD": str(ROOT)}
+        if variables:
+            print("The sandbox answers for what has no address in the settings.", flush=True)
+        print(f"Starting the Prefect server (its log: {log}) ...", flush=True)
+        with _server(port, environment, log) as server:
+            _wait_until_healthy(address, server, log)
+            _register(notify, environment)
+            with _child(["-m", "prefect", "worker", "start", "--pool", POOL], environment) as worker:
+                print(f"Open {address}/deployments and run a campaign. Ctrl-C stops everything.", flush=True)
+                _watch({"server": server, "worker": worker})
+
+
+@contextmanager
+def _server(port: int, environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = ["-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+    with log.open("wb") as output, _child(arguments, environment, output.fileno()) as server:
+        yield server
+
+
+@contextmanager
+def _child(
+    arguments: list[str], environment: Mapping[str, str], output: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this Python in a group of its own: a Ctrl-C reaches it through us alone, and in order."""
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output is not None else None,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and whatever of its group it leaves behind."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        process.wait()
+
+
+def _wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise CannotServe(f"The Prefect server ended with status {server.returncode}; see {log}.")
+        try:
+            if httpx.get(f"{address}/api/health", timeout=5).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.25)
+    raise CannotServe(f"The Prefect server did not start in {START_SECONDS} seconds; see {log}.")
+
+
+def _register(notify: str, environment: Mapping[str, str]) -> None:
+    with _child(["-m", "deployments.register", "--notify", notify], environment) as registering:
+        if registering.wait():
+            raise CannotServe("The deployments could not be registered; the reason stands above.")
+
+
+def _watch(children: Mapping[str, subprocess.Popen[bytes]]) -> NoReturn:
+    while True:
+        for name, child in children.items():
+            if child.poll() is not None:
+                raise CannotServe(f"The {name} ended by itself with status {child.returncode}.")
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The configurable campaign: a whole campaign as parameters, for the form of the Prefect UI and for YAML.
+
+query -> for each content: deduplication -> external API -> enrichment; then personalization -> channel
+"""
+
+from datetime import date
+from typing import Annotated
+
+import polars as pl
+from prefect import flow
+from pydantic import Field
+
+from flows.closing import business_date_of, closed
+from flows.plan import (
+    AS_FILES,
+    EVERYONE,
+    GREETING,
+    Audience,
+    Channel,
+    Contents,
+    OutboxChannel,
+    WrittenTemplates,
+    check_columns,
+    templates_of,
+)
+from flows.settings import CampaignSettings
+from tasks.channels.outbox import outbox
+from tasks.content.personalization import PersonalizationOptions, TemplateFolder, personalization
+from tasks.data_management.external_api import external_api
+from tasks.endpoint import Endpoint
+from tasks.execution.report import CampaignReport
+from tasks.send import Send
+from tasks.tables import Transitions
+from tasks.targeting.deduplication import DeduplicationOptions, deduplication
+from tasks.targeting.enrichment import enrichment
+from tasks.targeting.query import query
+
+
+@flow(name="Campaign", flow_run_name="{name}")
+def campaign(
+    *,
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)] = "newsletter",
+    label: Annotated[str, Field(min_length=1, max_length=200)] = "Newsletter",
+    audience: Audience = EVERYONE,
+    contents: Contents = [],  # noqa: B006  # Prefect shows it as the form's default, and never changes it
+    templates: WrittenTemplates | TemplateFolder = GREETING,
+    channel: Channel = AS_FILES,
+    business_date: date | None = None,
+) -> CampaignReport:
+    """Run a campaign that is described by these parameters alone.
+
+    Args:
+        name: Identifier of the campaign: lower-case letters, digits and hyphens. Runs of the same name and
+            business date never deliver a profile twice.
+        label: Name of the campaign as people read it.
+        audience: Who may get a message.
+        contents: Content from partners' endpoints, each joined to the audience. Templates have one that is named
+            coupons as content.coupons.code, or, where a profile has many rows, in a loop over coupons.
+        templates: What a message says, written here or in the files of a folder.
+        channel: How messages are delivered.
+        business_date: The day to run for. Left out, it is the day that the run was scheduled for.
+    """
+    settings = CampaignSettings.load()
+    today = business_date_of(business_date, settings.zone)
+    send = Send(campaign=name, label=label, business_date=today)
+    written = templates_of(templates)
+    who = audience.query_on(today, settings.profiles)
+    endpoints = [content.endpoint_on(today, settings) for content in contents]
+    check_columns(who, contents, endpoints)
+
+    selected = query(who)
+    enriched, fetched = selected, dict[str, pl.DataFrame | Transitions]()
+    for content, endpoint in zip(contents, endpoints, strict=True):
+        answer = external_api(rows_to_send(selected, endpoint), endpoint)
+        enriched = enrichment(enriched, answer.standard, content.relation_on(today))
+        fetched[f"External API {content.name}"] = answer
+    messages = personalization(enriched, PersonalizationOptions(templates=written, send=send))
+    sent = (
+        outbox(messages.standard, messages.rejects, channel.options(settings.outbox), send)
+        if isinstance(channel, OutboxChannel)
+        else None
+    )
+    return closed(send, fetched, audience=selected, enriched=enriched, messages=messages, sent=sent)
+
+
+def rows_to_send(selected: pl.DataFrame, endpoint: Endpoint) -> pl.DataFrame | None:
+    """What an endpoint is sent: the distinct values of its inbound columns, or nothing."""
+    columns = list(endpoint.inbound.columns)
+    return deduplication(selected, DeduplicationOptions(columns=columns)).standard if columns else None

@@ -1,0 +1,69 @@
+"""Latest offers: mail everyone the best offers of the day in their favourite category.
+
+query ----------------> enrichment (a collection) -> personalization (a loop) -> outbox
+external API (offers) _/
+"""
+
+from datetime import date
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from flows.closing import business_date_of, closed
+from flows.settings import CampaignSettings
+from tasks.channels.outbox import outbox
+from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
+from tasks.data_management.external_api import external_api
+from tasks.execution.report import CampaignReport
+from tasks.send import Send
+from tasks.targeting.enrichment import EnrichmentOptions, enrichment
+from tasks.targeting.query import QueryOptions, has_text, query
+
+
+@flow(name="Latest offers")
+def latest_offers(
+    business_date: date | None = None, offers: Annotated[int, Field(ge=1, le=20)] = 3
+) -> CampaignReport:
+    """Mail the best offers of their favourite category to the profiles who may be contacted.
+
+    Args:
+        business_date: The day to run for. Left out, it is the day that the run was scheduled for, in the time
+            zone of the settings. Running a day again delivers nobody a second message.
+        offers: How many offers a message shows at most, those with the greatest discount first.
+    """
+    settings = CampaignSettings.load()
+    today = business_date_of(business_date, settings.zone)
+    send = Send(campaign="latest-offers", label="Latest offers", business_date=today)
+    templates = read_templates(settings.latest_offers_templates)
+
+    audience = query(
+        QueryOptions(
+            source=settings.profiles,
+            where=" AND ".join([has_text("favourite_category"), has_text("email"), "may_contact"]),
+        )
+    )
+    products = external_api(None, settings.offers)
+    enriched = enrichment(
+        audience,
+        products.standard,
+        EnrichmentOptions(
+            name="offers",
+            on={"favourite_category": "category"},
+            cardinality="many",
+            order_by=["discount"],
+            descending=True,
+            lines=offers,
+        ),
+    )
+    messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
+    sent = outbox(messages.standard, messages.rejects, settings.outbox, send)
+    return closed(
+        send, {"External API": products}, audience=audience, enriched=enriched, messages=messages, sent=sent
+    )
+
+
+if __name__ == "__main__":
+    from deployments.local_run import run_from_terminal
+
+    run_from_terminal(latest_offers, calls="offers")

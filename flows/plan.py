@@ -1,0 +1,258 @@
+"""A campaign as data: what the form of the configurable campaign asks for, and what a campaign in YAML says.
+
+Texts of conditions and of parameters may say {business_date}: the day that the run is for, as 2026-11-24.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    SecretStr,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from flows.settings import CampaignSettings, EndpointName
+from tasks.channels.outbox import OutboxOptions
+from tasks.content.personalization import TemplateFolder, Templates, read_templates
+from tasks.endpoint import Endpoint
+from tasks.relations import Relation
+from tasks.sources.files import ProfileFile
+from tasks.tables import quoted, require_columns
+from tasks.targeting.enrichment import EnrichmentOptions
+from tasks.targeting.query import QueryOptions
+
+BUSINESS_DATE = "{business_date}"
+
+
+class Audience(BaseModel):
+    """Who may get a message."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Audience")
+
+    source: ProfileFile | None = Field(
+        default=None,
+        title="Source",
+        description="Where the profiles are. Left out: where the settings (CAMPAIGN_PROFILES) say.",
+    )
+    where: str = Field(
+        default="may_contact AND TRIM(email) <> ''",
+        title="Filter",
+        description=(
+            "SQL condition over the profiles' columns; DATE '{business_date}' is the day of the run. For example"
+            " city = 'Paris' AND may_contact."
+        ),
+    )
+    fields: dict[str, str] = Field(
+        default_factory=dict,
+        title="Simple fields",
+        description="Columns to add, {name: SQL expression}, for example {initial: LEFT(first_name, 1)}.",
+    )
+
+    def query_on(self, day: date, profiles: ProfileFile) -> QueryOptions:
+        """The query of a day; `profiles` is the source where none is given."""
+        return QueryOptions(source=self.source or profiles, where=dated(self.where, day), fields=self.fields)
+
+
+EVERYONE = Audience()
+"""Who is addressed where nothing is said."""
+
+
+class OwnEndpoint(Endpoint):
+    """An endpoint that is described here, not in the settings."""
+
+    model_config = ConfigDict(title="Endpoint described here")
+
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        max_length=0,
+        title="Request headers",
+        description="None: whoever sees a run sees its parameters. Secrets belong in an external account.",
+    )
+
+
+class Content(Relation):
+    """Campaign-wide content from an endpoint, joined to the audience."""
+
+    model_config = ConfigDict(title="Content")
+
+    endpoint: Annotated[EndpointName, Field(title="Endpoint of the settings")] | OwnEndpoint = Field(
+        title="Endpoint",
+        description=(
+            "Where the content comes from: an endpoint of the settings by its name, or one that is described here."
+            " If it has inbound columns, their distinct values in the audience are sent."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _joins_what_is_read(self) -> "Content":
+        if isinstance(self.endpoint, OwnEndpoint):
+            _require_read(self, self.endpoint)
+        return self
+
+    def endpoint_on(self, day: date, settings: CampaignSettings) -> Endpoint:
+        """The endpoint as it is asked on a day. Errors: `ColumnsMissing` (the join needs what it does not give)."""
+        if not isinstance(self.endpoint, OwnEndpoint):
+            found = settings.endpoint_on(self.endpoint, day)
+            require_columns(
+                pl.DataFrame(schema=list(found.outbound.columns)),
+                self.on.values(),
+                activity=f"The join of '{self.name}'",
+                where=f"the endpoint '{found.name}'",
+            )
+            return found
+        inbound = self.endpoint.inbound
+        asked = {name: _dated_json(getattr(inbound, name), day) for name in ("params", "query")}
+        return self.endpoint.model_copy(update={"inbound": inbound.model_copy(update=asked)})
+
+    def relation_on(self, day: date) -> EnrichmentOptions:
+        """The join of a day."""
+        given = self.model_dump(exclude={"endpoint"})
+        return EnrichmentOptions(**{**given, "where": dated(self.where, day)})
+
+
+def _require_read(content: Content, endpoint: Endpoint) -> None:
+    unread = [name for name in content.on.values() if name not in endpoint.outbound.columns]
+    if unread:
+        raise ValueError(
+            f"on: {quoted(unread)} is no outbound column of the endpoint, which has"
+            f" {quoted(endpoint.outbound.columns)}"
+        )
+
+
+def _named_once(contents: list[Content]) -> list[Content]:
+    repeated = [name for name, times in Counter(content.name for content in contents).items() if times > 1]
+    if repeated:
+        raise ValueError(f"several contents are named {quoted(repeated)}")
+    return contents
+
+
+Contents = Annotated[list[Content], AfterValidator(_named_once)]
+
+
+class WrittenTemplates(BaseModel):
+    """Templates that are written here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Templates written here")
+
+    subject: str = Field(
+        default="News for {{ profile.first_name | default('you') }}",
+        min_length=1,
+        title="Subject",
+        description="Jinja: {{ profile.first_name }}, {{ content.coupons.code }}, {{ campaign.label }}.",
+    )
+    html: str = Field(
+        default="<p>Hello {{ profile.first_name | default('there') }},</p>\n<p>{{ campaign.label }}</p>\n",
+        min_length=1,
+        title="HTML",
+        description="The HTML part.",
+    )
+    text: str = Field(
+        default="Hello {{ profile.first_name | default('there') }},\n\n{{ campaign.label }}\n",
+        min_length=1,
+        title="Text",
+        description="The plain text part.",
+    )
+
+
+GREETING = WrittenTemplates()
+"""What is said where nothing is."""
+
+
+def templates_of(chosen: WrittenTemplates | TemplateFolder) -> Templates:
+    """The templates, their syntax checked. Errors: `TemplatesUnreadable`, `TemplatesInvalid`."""
+    if isinstance(chosen, TemplateFolder):
+        return read_templates(chosen)
+    with TemporaryDirectory(prefix="templates-") as folder:
+        names = {"subject": "subject.txt", "html": "html.html", "text": "text.txt"}
+        for part, name in names.items():
+            Path(folder, name).write_text(getattr(chosen, part), encoding="utf-8")
+        read = read_templates(TemplateFolder(folder=Path(folder), **names))
+    # The folder is gone, and another in the next run: results are found again by what they were made of.
+    return read.model_copy(update={"folder": Path("the form")})
+
+
+class OutboxChannel(BaseModel):
+    """Files that any mail program opens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Outbox")
+
+    kind: Literal["outbox"] = Field(default="outbox", title="Kind", description="Messages are delivered as files.")
+    sender_name: str = Field(default="Campaign Flows", title="Sender name", description="Name in From.")
+    sender_address: str = Field(
+        default="offers@campaign.example",
+        pattern=r"^[^@\s]+@[^@\s]+$",
+        title="Sender address",
+        description="Address in From.",
+    )
+
+    def options(self, settings: OutboxOptions) -> OutboxOptions:
+        """The activity's options; where its folder is, the settings say."""
+        return settings.model_copy(update=self.model_dump(exclude={"kind"}))
+
+
+class PreviewOnly(BaseModel):
+    """Nothing is delivered: the preview and the counts can be looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Preview only")
+
+    kind: Literal["preview"] = Field(default="preview", title="Kind", description="Nothing is delivered.")
+
+
+AS_FILES = OutboxChannel()
+"""How messages are delivered where nothing is said."""
+
+
+class _AsAnyOf:
+    """The Prefect UI draws `anyOf` as a choice, and does not know `oneOf`."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core)
+        schema.pop("discriminator", None)
+        return {"anyOf": schema.pop("oneOf"), **schema}
+
+
+Channel = Annotated[OutboxChannel | PreviewOnly, Field(discriminator="kind"), _AsAnyOf()]
+
+
+def check_columns(who: QueryOptions, contents: Sequence[Content], endpoints: Sequence[Endpoint]) -> None:
+    """Check, before anything is read, that the audience has the columns that the contents need of it.
+
+    Errors: `ColumnsMissing`; those of the source.
+    """
+    audience = pl.DataFrame(schema=[*who.source.types_of_columns(), *who.fields])
+    for content, endpoint in zip(contents, endpoints, strict=True):
+        require_columns(
+            audience,
+            [*content.on, *endpoint.inbound.columns],
+            activity=f"The content '{content.name}'",
+            where=f"'{who.source.shown}'",
+        )
+
+
+def dated(text: str, day: date) -> str:
+    """The text with the day in the place of {business_date}."""
+    return text.replace(BUSINESS_DATE, day.isoformat())
+
+
+def _dated_json(value: JsonValue, day: date) -> JsonValue:
+    match value:
+        case str():
+            return dated(value, day)
+        case list():
+            return [_dated_json(each, day) for each in value]
+        case dict():
+            return {name: _dated_json(each, day) for name, each in value.items()}
+        case _:
+            return value

@@ -1,0 +1,58 @@
+"""Regional weather: the weather of a profile's region chooses what the mail says.
+
+query -----------------> enrichment -> personalization (a choice) -> outbox
+external API (weather) _/
+"""
+
+from datetime import date
+
+from prefect import flow
+
+from flows.closing import business_date_of, closed
+from flows.endpoints import forecast_of
+from flows.settings import CampaignSettings
+from tasks.channels.outbox import outbox
+from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
+from tasks.data_management.external_api import external_api
+from tasks.execution.report import CampaignReport
+from tasks.send import Send
+from tasks.targeting.enrichment import EnrichmentOptions, enrichment
+from tasks.targeting.query import QueryOptions, has_text, query
+
+
+@flow(name="Regional weather")
+def regional_weather(business_date: date | None = None) -> CampaignReport:
+    """Mail what goes with the day's weather in their region to the profiles who may be contacted.
+
+    Args:
+        business_date: The day to run for. Left out, it is the day that the run was scheduled for, in the time
+            zone of the settings. Running a day again delivers nobody a second message.
+    """
+    settings = CampaignSettings.load()
+    today = business_date_of(business_date, settings.zone)
+    send = Send(campaign="regional-weather", label="Regional weather", business_date=today)
+    templates = read_templates(settings.regional_weather_templates)
+
+    audience = query(
+        QueryOptions(
+            source=settings.profiles,
+            where=" AND ".join([has_text("region"), has_text("email"), "may_contact"]),
+        )
+    )
+    forecast = external_api(None, forecast_of(settings.weather, settings.regions, today))
+    enriched = enrichment(
+        audience,
+        forecast.standard,
+        EnrichmentOptions(name="weather", on={"region": "region"}, where=f"day = DATE '{today}'"),
+    )
+    messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
+    sent = outbox(messages.standard, messages.rejects, settings.outbox, send)
+    return closed(
+        send, {"External API": forecast}, audience=audience, enriched=enriched, messages=messages, sent=sent
+    )
+
+
+if __name__ == "__main__":
+    from deployments.local_run import run_from_terminal
+
+    run_from_terminal(regional_weather, calls="weather")

@@ -1,0 +1,322 @@
+"""`make serve` as its user has it: one command, the UI, every campaign, and an end without leftovers."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from deployments.sandbox.profiles import sample_profiles
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = Path("/usr/bin/chromium")
+DECLARED = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+DAY = "2026-11-24"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What `make serve` has started."""
+
+    process: subprocess.Popen[str]
+    address: str
+    folder: Path
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "serve.log").read_text()
+
+    def post(self, path: str, **body: Any) -> Any:
+        answer = httpx.post(f"{self.address}/api/{path}", json=body, timeout=60)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        return {found["name"]: found for found in self.post("deployments/filter")}
+
+    def run(self, deployment: str, **parameters: Any) -> str:
+        identifier = self.deployments()[deployment]["id"]
+        return self.post(f"deployments/{identifier}/create_flow_run", parameters=parameters)["id"]
+
+    def state_of(self, run: str) -> dict[str, Any]:
+        return httpx.get(f"{self.address}/api/flow_runs/{run}", timeout=60).json()["state"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def until(found: Callable[[], Any], what: str, seconds: float = 180) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if result := found():
+            return result
+        time.sleep(0.5)
+    raise AssertionError(f"{what}: not within {seconds} seconds")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`make serve` on a free port, with a Prefect home and an outbox of its own, and few profiles."""
+    folder = tmp_path_factory.mktemp("serve")
+    sample_profiles().head(120).write_parquet(folder / "profiles.parquet")
+    port = free_port()
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(folder / "prefect"),
+        "CAMPAIGN_PROFILES__PATH": str(folder / "profiles.parquet"),
+        "CAMPAIGN_OUTBOX__FOLDER": str(folder / "outbox"),
+    }
+    command = ["make", "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}", "serve", f"PORT={port}"]
+    with (folder / "serve.log").open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    running = Served(process, f"http://127.0.0.1:{port}", folder)
+    try:
+        until(lambda: "Worker 'ProcessWorker" in running.output or process.poll() is not None, "serving")
+        assert process.poll() is None, running.output
+        yield running
+    finally:
+        process.terminate()
+        process.wait(90)
+
+
+def test_it_says_where_the_ui_is(served: Served) -> None:
+    assert f"Open {served.address}/deployments" in served.output
+    page = httpx.get(f"{served.address}/deployments", headers={"Accept": "text/html"}, timeout=60)
+    assert "<title>Prefect" in page.text
+
+
+def test_every_deployment_is_there_with_its_schedule_off_and_one_run_at_a_time(served: Served) -> None:
+    deployed = served.deployments()
+    assert set(deployed) == {declared["name"] for declared in DECLARED}
+    for declared in DECLARED:
+        found = deployed[declared["name"]]
+        assert found["tags"] == declared["tags"]
+        assert found["work_pool_name"] == "campaigns"
+        assert found["global_concurrency_limit"]["limit"] == 1
+        assert found["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+        assert [(one["schedule"]["cron"], one["active"]) for one in found["schedules"]] == [
+            (one["cron"], False) for one in declared["schedules"]
+        ]
+
+
+def test_the_kinds_of_external_account_can_be_chosen_in_the_ui(served: Served) -> None:
+    kinds = {kind["slug"] for kind in served.post("block_types/filter")}
+    assert {"basic-account", "header-account", "oauth2-account"} <= kinds
+
+
+def test_a_run_of_every_deployment_completes_and_delivers(served: Served) -> None:
+    runs = {name: served.run(name, business_date=DAY) for name in served.deployments()}
+    for name, run in runs.items():
+        state = until(
+            lambda run=run: (found := served.state_of(run))["type"] in {"COMPLETED", "FAILED", "CRASHED"} and found,
+            name,
+        )
+        assert state["type"] == "COMPLETED", f"{name}: {state['message']}\n{served.output}"
+    for campaign in ("birthday-coupons", "match-day", "latest-offers", "regional-weather", "newsletter"):
+        folder = served.folder / "outbox" / campaign / DAY
+        assert (folder / "preview.html").exists(), campaign
+    assert len(list((served.folder / "outbox" / "match-day" / DAY / "maildir" / "new").iterdir())) > 50
+
+
+def test_a_wrong_entry_is_refused_by_the_server_before_there_is_a_run(served: Served) -> None:
+    identifier = served.deployments()["campaign"]["id"]
+    refused = httpx.post(
+        f"{served.address}/api/deployments/{identifier}/create_flow_run",
+        json={"parameters": {"audience": {"were": "TRUE"}}},
+        timeout=60,
+    )
+    assert refused.status_code == 409
+    assert "were" in refused.text
+
+
+def test_an_event_starts_a_campaign_for_the_day_that_it_names(served: Served) -> None:
+    event = {
+        "id": "5f3c1fd2-7c0e-4a26-9df1-0f2e56a1d101",
+        "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "event": "campaign.requested",
+        "resource": {"prefect.resource.id": "campaign.regional-weather"},
+        "payload": {"business_date": "2027-01-15"},
+    }
+    answer = httpx.post(f"{served.address}/api/events", json=[event], timeout=60)
+    assert answer.is_success, answer.text
+    folder = served.folder / "outbox" / "regional-weather" / "2027-01-15"
+    until(folder.exists, "the run that the event asked for")
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A team's webhook: its address, and what it was told."""
+    told: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", told
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_failed_campaign_is_told_to_the_team(served: Served, webhook: tuple[str, list[dict[str, str]]]) -> None:
+    address, told = webhook
+    save = (
+        "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Webhook\n"
+        "Webhook.register_type_and_schema()\n"
+        f"Webhook(name='team', url={address!r}, json_data={{'title': '{{{{subject}}}}', 'text': '{{{{body}}}}'}},"
+        " allow_private_urls=True).save('team', overwrite=True)\n"
+    )
+    environment = {**os.environ, "PREFECT_API_URL": f"{served.address}/api", "PYTHONPATH": str(ROOT)}
+    for arguments in (["-c", save], ["-m", "deployments.register", "--notify", "custom-webhook/team"]):
+        subprocess.run([sys.executable, *arguments], env=environment, cwd=ROOT, check=True, timeout=120)
+    served.run("campaign", audience={"where": "no_such_column"}, channel={"kind": "preview"})
+    (message,) = until(lambda: told, "the notification")
+    assert message["title"] == "Campaign failed: Campaign"
+    assert "no_such_column" in message["text"]
+    # Registered a second time, nothing is there twice.
+    names = [automation["name"] for automation in served.post("automations/filter")]
+    assert len(names) == len(set(names)) == len(DECLARED) + 2
+
+
+def field(page: Any, label: str) -> Any:
+    """The innermost field of the form with this label."""
+    return page.locator(
+        f"xpath=//label[.//span[normalize-space()='{label}']]"
+        "/ancestor::div[contains(concat(' ', @class, ' '), ' p-label ')][1]"
+    ).first
+
+
+def choose(page: Any, within: Any, option: str) -> None:
+    within.locator(".p-select-button__control").press("Space")
+    page.locator(".p-select-option", has_text=re.compile(f"^{option}$")).click()
+
+
+def write_json(page: Any, within: Any, text: str) -> None:
+    within.locator("textarea, .cm-content").first.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(text)
+
+
+def completed_run(served: Served, name: str) -> str | None:
+    runs = served.post("flow_runs/filter", flow_runs={"name": {"any_": [name]}})
+    return next((run["id"] for run in runs if run["state_type"] == "COMPLETED"), None)
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser here: {CHROMIUM} (Debian's package chromium)")
+def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, tmp_path: Path) -> None:
+    api = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install '.[dev]'")
+    pictures = Path(os.environ.get("CAMPAIGN_PICTURES", tmp_path))
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update"]
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page.set_default_timeout(60_000)
+        page.goto(f"{served.address}/deployments")
+        for declared in DECLARED:
+            page.get_by_text(declared["name"], exact=True).first.wait_for()
+        page.screenshot(path=pictures / "deployments.png")
+
+        page.goto(f"{served.address}/deployments/deployment/{served.deployments()['campaign']['id']}/run")
+        page.get_by_text("Parameters", exact=True).wait_for()
+        name = field(page, "name (Optional)").locator("textarea")
+        name.fill("Wrong name!")
+        page.get_by_role("button", name="Submit").click()
+        page.get_by_text("does not match").first.wait_for()
+        assert "/run" in page.url, "the form is still there"
+        name.fill("from-the-browser")
+        field(page, "label (Optional)").locator("textarea").fill("From the browser")
+        where = "favourite_category = 'sports' AND may_contact"
+        field(page, "Filter (Optional)").locator("textarea").fill(where)
+        page.screenshot(path=pictures / "campaign-form.png")
+        page.get_by_role("button", name="Add item").click()
+        field(page, "Name").locator("textarea").fill("offers")
+        write_json(page, field(page, "On"), '{"favourite_category": "category"}')
+        choose(page, field(page, "Cardinality (Optional)"), "many")
+        choose(page, field(page, "Endpoint"), "offers")
+        field(page, "Subject (Optional)").locator("textarea").fill("{{ offers | length }} offers")
+        field(page, "Text (Optional)").locator("textarea").fill(
+            "For you:{% for offer in offers %} {{ offer.title }}.{% endfor %}"
+        )
+        page.get_by_role("button", name="Submit").click()
+        run = until(lambda: completed_run(served, "from-the-browser"), "the run of the form")
+        page.goto(f"{served.address}/runs/flow-run/{run}")
+        page.get_by_text("Completed", exact=True).first.wait_for()
+        page.wait_for_timeout(2_000)  # the graph is drawn
+        page.screenshot(path=pictures / "campaign-run.png")
+        for kind, shown in (("counts", "Personalization"), ("rejects", "no address"), ("preview", "8 offers")):
+            key = f"from-the-browser-{kind}"
+            latest = httpx.get(f"{served.address}/api/artifacts/{key}/latest", timeout=60).json()["id"]
+            page.goto(f"{served.address}/artifacts/key/{key}")
+            page.get_by_text(latest[:8]).first.click()
+            page.get_by_text(shown).first.wait_for()
+            page.screenshot(path=pictures / f"artifact-{kind}.png")
+        browser.close()
+    (folder,) = (served.folder / "outbox" / "from-the-browser").iterdir()
+    assert len(list((folder / "maildir" / "new").iterdir())) > 5
+
+
+def test_a_second_one_on_the_same_port_says_so_in_one_sentence(served: Served) -> None:
+    port = served.address.rpartition(":")[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.serve", "--port", port],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        f"Port {port} is taken: stop what is on it, or choose another one (make serve PORT=...)."
+    )
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of processes whose Prefect home is in the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(folder).encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def test_ctrl_c_stops_everything_and_leaves_nothing(served: Served) -> None:
+    assert processes_of(served.folder)
+    os.killpg(served.process.pid, signal.SIGINT)
+    served.process.wait(90)
+    assert served.output.rstrip().splitlines()[-1].startswith(("Stopped.", "make")), served.output
+    assert "Stopped." in served.output
+    assert "Traceback" not in served.output.partition("Stopped.")[2]
+    assert processes_of(served.folder) == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(served.address)

@@ -1,0 +1,233 @@
+"""The configurable campaign as the form and YAML fill it: what it delivers, and how wrong entries are refused."""
+
+import json
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+from prefect.exceptions import ParameterTypeError
+from prefect.utilities.schema_tools.validation import ValidationError, validate
+
+from deployments.sandbox.partner import Partner, coupon_of, has_coupon
+from flows.campaign import campaign
+from tasks.errors import CampaignError
+
+ROOT = Path(__file__).parents[2]
+DAY = date(2026, 11, 24)
+COUPON_SAMPLE = json.loads((ROOT.parent / "shared" / "samples" / "coupons-sample-response.json").read_text())
+
+TEMPLATES = {
+    "subject": "A coupon for {{ profile.first_name | default('you') }}",
+    "html": "<b>{{ content.coupons.code }}</b>",
+    "text": "{{ content.coupons.code }} until the end of {{ campaign.business_date }}",
+}
+
+
+def coupons(partner: Partner, **options: Any) -> dict[str, Any]:
+    """Content from an endpoint that is described in the parameters, its answer by a pasted sample."""
+    return {
+        "name": "coupons",
+        "endpoint": {
+            "name": "coupons",
+            "url": partner.url,
+            "ca_file": str(partner.ca_file),
+            "inbound": {"columns": {"zip_code": "zipCode"}, "params": {"day": "{business_date}"}},
+            "outbound": {"sample": COUPON_SAMPLE},
+        },
+        "on": {"zip_code": "zipCode"},
+        **options,
+    }
+
+
+def parameters(partner: Partner, **changed: Any) -> dict[str, Any]:
+    return {
+        "name": "spring",
+        "label": "Spring",
+        "audience": {"where": "EXTRACT(DAY FROM birth_date) = EXTRACT(DAY FROM DATE '{business_date}')"},
+        "contents": [coupons(partner)],
+        "templates": TEMPLATES,
+        "business_date": DAY,
+        **changed,
+    }
+
+
+def test_a_campaign_is_what_its_parameters_say(
+    sample_profiles: pl.DataFrame,
+    result_folder: Path,
+    start_partner: Callable[..., Partner],
+    use_partner: Callable[[Partner], None],
+    mailed: Callable[..., dict],
+) -> None:
+    partner = start_partner()
+    use_partner(partner)
+    report = campaign(**parameters(partner, channel={"kind": "outbox", "sender_address": "us@spring.example"}))
+
+    wanted = sample_profiles.filter(
+        pl.col("birth_date").dt.day() == DAY.day, pl.col("zip_code").is_not_null(), pl.col("email").is_not_null()
+    )
+    served = {row["email"]: row["zip_code"] for row in wanted.iter_rows(named=True) if has_coupon(row["zip_code"])}
+    messages = mailed("spring", DAY)
+    assert set(messages) == set(served)
+    assert len(served) > 50
+    for address, message in messages.items():
+        text = message.get_body(("plain",)).get_content()
+        assert text.strip() == f"{coupon_of(served[address])['code']} until the end of 2026-11-24"
+        assert message["From"].addresses[0].addr_spec == "us@spring.example"
+    (call,) = partner.requests
+    assert json.loads(call.body)["params"] == {"day": "2026-11-24"}
+    assert report.delivered == len(served)
+
+
+def test_without_content_everyone_gets_the_greeting(
+    sample_profiles: pl.DataFrame, result_folder: Path, mailed: Callable[..., dict]
+) -> None:
+    sample_profiles.head(30).write_parquet("samples/profiles.parquet")
+    report = campaign(business_date=DAY)
+    texts = [message.get_body(("plain",)).get_content() for message in mailed("newsletter", DAY).values()]
+    assert report.delivered == len(texts) > 10
+    assert all(text.startswith("Hello ") for text in texts)
+
+
+def test_preview_only_delivers_nothing_and_reports_the_same(
+    sample_profiles: pl.DataFrame,
+    in_folder: Path,
+    result_folder: Path,
+    start_partner: Callable[..., Partner],
+    use_partner: Callable[[Partner], None],
+) -> None:
+    partner = start_partner()
+    use_partner(partner)
+    report = campaign(**parameters(partner, channel={"kind": "preview"}))
+    assert report.personalized > 50
+    assert report.delivered == 0
+    assert not (in_folder / "outbox").exists()
+
+
+def test_a_campaign_is_added_in_yaml_alone(
+    sample_profiles: pl.DataFrame,
+    result_folder: Path,
+    start_partner: Callable[..., Partner],
+    use_partner: Callable[[Partner], None],
+    mailed: Callable[..., dict],
+) -> None:
+    use_partner(start_partner())
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    (described,) = [found["parameters"] for found in declared if found["name"] == "sports-weekend"]
+    described["templates"]["folder"] = str(ROOT / described["templates"]["folder"])
+    report = campaign(**described, business_date=DAY)
+    sporty = sample_profiles.filter(
+        pl.col("favourite_category") == "sports", pl.col("email").is_not_null(), pl.col("may_contact")
+    )
+    messages = mailed("sports-weekend", DAY)
+    assert set(messages) == set(sporty["email"])
+    assert {str(message["Subject"]) for message in messages.values()} == {"5 sports offers for the weekend"}
+    assert report.enriched == sporty.height > 100
+
+
+@pytest.mark.parametrize("endpoint", ["schedule", "weather"])
+def test_every_endpoint_of_the_settings_can_be_named(
+    sample_profiles: pl.DataFrame,
+    result_folder: Path,
+    start_partner: Callable[..., Partner],
+    use_partner: Callable[[Partner], None],
+    endpoint: str,
+) -> None:
+    use_partner(start_partner())
+    on = {"schedule": {"favourite_team": "team"}, "weather": {"region": "region"}}[endpoint]
+    report = campaign(
+        name="named",
+        audience={"where": "profile_id < 'P000030' AND TRIM(email) <> ''"},
+        contents=[{"name": "match", "endpoint": endpoint, "on": on, "cardinality": "many"}],
+        templates={"subject": "News", "html": "x", "text": "{% for row in match %}{{ loop.index }}{% endfor %}"},
+        channel={"kind": "preview"},
+        business_date=DAY,
+    )
+    assert report.enriched > 10
+
+
+WRONG = [
+    ({"name": "Spring!"}, "name"),
+    ({"audience": {"were": "TRUE"}}, "audience.were"),
+    ({"channel": {"kind": "pigeon"}}, "channel"),
+    ({"channel": {"kind": "outbox", "sender_address": "nobody"}}, "channel.outbox.sender_address"),
+    ({"contents": [{"name": "coupons", "endpoint": "cupons", "on": {"zip_code": "zipCode"}}]}, "endpoint"),
+    ({"contents": [{"name": "coupons", "endpoint": "coupons"}]}, "contents.0.on"),
+    ({"templates": {"subject": "", "html": "x", "text": "x"}}, "subject"),
+    ({"business_date": "soon"}, "business_date"),
+]
+
+
+@pytest.mark.parametrize(("changed", "field"), WRONG, ids=[field for _, field in WRONG])
+def test_a_wrong_entry_is_refused_before_the_run_with_the_field_named(
+    in_folder: Path, prefect_backend: str, changed: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ParameterTypeError) as refused:
+        campaign(**changed)
+    assert field in str(refused.value)
+    assert not (in_folder / "outbox").exists()
+
+
+@pytest.mark.parametrize(("changed", "field"), WRONG[:-1], ids=[field for _, field in WRONG[:-1]])
+def test_the_form_refuses_the_same_entries(changed: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError):
+        validate(changed, campaign.parameters.model_dump_for_openapi(), raise_on_error=True)
+
+
+def test_the_form_has_a_label_a_help_and_a_default_for_every_field() -> None:
+    form = campaign.parameters.model_dump()
+    for name, parameter in form["properties"].items():
+        assert parameter["title"] == name
+        assert "default" in parameter, name
+    for model in ("Audience", "Content", "WrittenTemplates", "OutboxChannel", "PreviewOnly", "OwnEndpoint"):
+        for name, field in form["definitions"][model]["properties"].items():
+            assert field["title"] != name, f"{model}.{name}"
+            assert field["description"], f"{model}.{name}"
+    assert "oneOf" not in json.dumps(form["properties"]), "the UI draws anyOf alone"
+
+
+def changed_content(**options: Any) -> Callable[[Partner], dict[str, Any]]:
+    return lambda partner: {"contents": [coupons(partner, **options)]}
+
+
+def with_header(partner: Partner) -> dict[str, Any]:
+    content = coupons(partner)
+    return {"contents": [{**content, "endpoint": {**content["endpoint"], "headers": {"X-Key": "canary"}}}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (changed_content(on={"zip_code": "zip"}), "'zip' is no outbound column"),
+        (changed_content(on={"zipcode": "zipCode"}), "Did you mean 'zip_code'?"),
+        (changed_content(endpoint="coupons"), "Did you mean 'zip_code'?"),
+        (
+            lambda partner: {"contents": [coupons(partner), coupons(partner)]},
+            "several contents are named 'coupons'",
+        ),
+        (with_header, "headers"),
+        (lambda _: {"audience": {"where": "may_contct"}}, "Did you mean 'may_contact'?"),
+        (lambda _: {"audience": {"where": "1 +"}}, "is not an SQL condition"),
+        (lambda _: {"templates": {**TEMPLATES, "html": "{% if %}"}}, "html.html, line 1"),
+        (lambda _: {"templates": {**TEMPLATES, "text": "{{ content.coupons.cod }}"}}, "content.coupons.cod"),
+    ],
+)
+def test_what_does_not_fit_together_is_said_in_a_sentence_and_nothing_is_delivered(
+    sample_profiles: pl.DataFrame,
+    in_folder: Path,
+    result_folder: Path,
+    start_partner: Callable[..., Partner],
+    use_partner: Callable[[Partner], None],
+    change: Callable[[Partner], dict[str, Any]],
+    says: str,
+) -> None:
+    partner = start_partner()
+    use_partner(partner)
+    with pytest.raises((CampaignError, ParameterTypeError)) as refused:
+        campaign(**parameters(partner, **change(partner)))
+    assert says in str(refused.value)
+    assert "canary" not in str(refused.value)
+    assert not (in_folder / "outbox").exists()
