@@ -67,7 +67,10 @@ def _command_line(campaign: Flow[..., Any]) -> argparse.ArgumentParser:
 @contextmanager
 def _sandbox(settings: CampaignSettings, calls: str, behaviour: Behaviour) -> Iterator[None]:
     if not getattr(settings, calls).url:
-        print(f"No address is set (CAMPAIGN_{calls.upper()}__URL): the sandbox partner answers, {behaviour}.")
+        print(
+            f"No address is set (CAMPAIGN_{calls.upper()}__URL): the sandbox partner answers, {behaviour}.",
+            flush=True,
+        )
     with substitute(settings, [calls], behaviour) as variables, _environment(variables):
         yield
 

@@ -13,7 +13,7 @@ from textwrap import wrap
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
 from flows.endpoints import (
@@ -145,6 +145,8 @@ def _leaves(values: BaseModel, prefix: str) -> Iterator[tuple[str, FieldInfo, st
         value = getattr(values, name)
         if isinstance(value, BaseModel):
             yield from _leaves(value, f"{prefix}{name.upper()}{DELIMITER}")
+        elif isinstance(value, SecretStr):
+            yield f"{prefix}{name.upper()}", field, field.default.get_secret_value() if field.default else ""
         else:
             default = "" if as_json[name] is None else as_json[name]
             shown = default.removeprefix(f"{ROOT}/") if isinstance(default, str) else json.dumps(default)

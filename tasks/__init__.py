@@ -1,8 +1,11 @@
 """Campaign activities as Prefect tasks, in the palette's groups; `flows` compose them.
 
-targeting: query, deduplication, enrichment. data_management: external_api. content: personalization.
-channels: outbox. execution: report. An activity takes tables and gives tables; the modules of this folder
-itself (errors, settings, tables, results, network, send, privacy, run_log) are the floor they all stand on.
+targeting: query, incremental_query, union, intersection, exclusion, segmentation, deduplication, enrichment,
+read_audience, save_audience. data_management: external_api, transfer_file, load_file, extract_file, reconciliation,
+update_data, subscription_services. content: personalization. channels: outbox. execution: test, wait,
+external_signal, execution_options, report. An activity takes tables and gives tables; the modules of this folder
+itself (errors, settings, tables, results, network, endpoint, conditions, columns, database, storage, ...) and the
+packages `answer`, `sources` and `remote` are the floor they all stand on.
 """
 
 from tasks.run_log import install_filters

@@ -50,7 +50,7 @@ OFFSET = r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])"
 ISO_DATE = f"^{DATE}$"
 ISO_TIME = f"^{TIME}(?:{SECONDS})?$"
 ISO_DATETIME = f"^{DATE}[Tt ]{TIME}(?:{SECONDS})? ?{OFFSET}?$"
-ISO_MOMENT = f"^{DATE}T{TIME}{SECONDS}(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})$"
+ISO_MOMENT = f"^{DATE}T{TIME}{SECONDS}(?:Z|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])$"
 """The commonest of `ISO_DATETIME`'s forms, which needs no completion."""
 
 REPORT = {"row": pl.Int64(), "column": pl.String(), "reason": pl.String(), "value": pl.String()}
@@ -66,7 +66,9 @@ class ColumnDefinition(BaseModel):
     label: str = Field(default="", title="Label", description="Name of the column as people read it.")
     type: ColumnType = Field(default="text", title="Type", description="Type of the values.")
     many: bool = Field(
-        default=False, title="List", description="The property is a list of values; the column holds lists."
+        default=False,
+        title="List",
+        description="The property is a list; the column holds lists, whose values are each read by themselves.",
     )
     ignore: bool = Field(default=False, title="Ignore", description="Leave the column out of the table.")
     max_length: int | None = Field(
@@ -246,27 +248,57 @@ def _report(name: str, raw: pl.Series, faults: pl.DataFrame, definition: ColumnD
     return found.select("row", pl.lit(name).alias("column"), "reason", shown.alias("value"), "rejects")
 
 
+def lists_of(values: pl.Series, counts: pl.Series) -> pl.Series:
+    """The values in lists of so many each, in their order; null where a count is null."""
+    lists = pl.DataFrame({"count": counts}).with_row_index("row")
+    filled = (
+        pl.DataFrame({"row": _rows_of(counts), "list": values}).group_by("row", maintain_order=True).agg("list")
+    )
+    none = pl.lit([], pl.List(values.dtype))
+    return (
+        lists.join(filled, on="row", how="left", maintain_order="left")
+        .select(pl.when(pl.col("count") == 0).then(none).otherwise("list"))
+        .to_series()
+    )
+
+
+def _rows_of(counts: pl.Series) -> pl.Series:
+    """The row that each value of some lists is in."""
+    rows = pl.DataFrame({"count": counts}).with_row_index("row").filter(pl.col("count") > 0)
+    return rows.select(pl.col("row").repeat_by("count").explode(empty_as_null=False)).to_series()
+
+
 def _column(raw: pl.Series, definition: ColumnDefinition) -> _Column:
     if not definition.many:
         return _read(raw, definition)
     if raw.dtype == definition.column_type and definition.type != "text":
         return _Column(raw)
-    lists = pl.DataFrame({"list": raw}).with_row_index("row")
-    elements = lists.filter(pl.col("list").list.len() > 0).explode("list")
-    read = _read(elements["list"], definition)
+    counts = raw.list.len()
+    read = _read(raw.filter(counts > 0).explode(), definition)
+    values = lists_of(read.values, counts)
+    missing_is_bad = definition.on_empty == "bad_value" and raw.null_count() > 0
+    if read.faults is None and not missing_is_bad:
+        return _Column(values)
+    return _Column(values, _faults_of_lists(read, counts, definition))
+
+
+def _faults_of_lists(read: _Column, counts: pl.Series, definition: ColumnDefinition) -> pl.DataFrame:
+    """For each list the first reason in it, and whether any of its values rejects the line."""
     none_found = (pl.lit(None, pl.String()).alias("reason"), pl.lit(value=False).alias("rejects"))
-    regrouped = (
-        elements.select("row", read.values.alias("value"))
+    found = (
+        pl.DataFrame({"row": _rows_of(counts)})
         .with_columns(none_found if read.faults is None else read.faults)
-        .group_by("row", maintain_order=True)
-        .agg("value", pl.col("reason").drop_nulls().first(), pl.col("rejects").any())
+        .group_by("row")
+        .agg(pl.col("reason").drop_nulls().first(), pl.col("rejects").any())
     )
-    none = pl.lit([], definition.column_type)
-    return _column_of(
-        lists.join(regrouped, on="row", how="left", maintain_order="left").select(
-            pl.when(pl.col("list").list.len() == 0).then(none).otherwise("value").alias("value"),
-            "reason",
-            pl.col("rejects").fill_null(value=False),
+    missing = pl.col("count").is_null() & pl.lit(definition.on_empty == "bad_value")
+    return (
+        pl.DataFrame({"count": counts})
+        .with_row_index("row")
+        .join(found, on="row", how="left", maintain_order="left")
+        .select(
+            pl.when(missing).then(pl.lit("is empty")).otherwise("reason").alias("reason"),
+            pl.col("rejects").fill_null(missing & pl.lit(definition.on_bad_value not in {"null", "default"})),
         )
     )
 

@@ -51,8 +51,9 @@ def expressions(texts: Mapping[str, str], schema: pl.Schema, *, activity: str, w
 
 
 def first_line(error: Exception) -> str:
-    """What an error of polars says, without its explanations."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
+    """What an error of polars says, without its explanations and the values that it may quote."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.partition(" values: ")[0].rstrip(". ")
 
 
 def _require(parsed: pl.Expr, present: list[str], *, activity: str, where: str, cure: str) -> None:

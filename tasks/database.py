@@ -4,10 +4,12 @@ Reading goes through ADBC, which gives Arrow and no Python rows (`tasks.sources.
 SQLAlchemy Core. PostgreSQL and SQLite are known.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -16,7 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchTableError, SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
-from tasks.errors import DatabaseFailed
+from tasks.errors import ConfigurationError, DatabaseFailed
 from tasks.extras import extra_module
 from tasks.tables import nearest, quoted
 
@@ -35,7 +37,7 @@ COLUMN_TYPES: Mapping[type, pl.DataType] = {
 class Database(BaseModel):
     """Address of a database, with its credentials."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: SecretStr = Field(
         title="Database URL",
@@ -48,12 +50,15 @@ class Database(BaseModel):
     @field_validator("url")
     @classmethod
     def _is_known(cls, url: SecretStr) -> SecretStr:
+        # No ValueError: where this model is part of another, its message would quote the URL.
         try:
             kind = make_url(url.get_secret_value()).get_backend_name()
         except ArgumentError:
-            raise ValueError("it is not a database URL, as postgresql://user:password@host/database is") from None
+            reason = "it is not a database URL, as postgresql://user:password@host/database is"
+            raise ConfigurationError(setting="url of a database", reason=reason) from None
         if kind not in DRIVERS:
-            raise ValueError(f"'{kind}' databases are not known, only {quoted(DRIVERS)}")
+            reason = f"'{kind}' databases are not known, only {quoted(DRIVERS)}"
+            raise ConfigurationError(setting="url of a database", reason=reason)
         return url
 
     @property
@@ -83,29 +88,25 @@ class Database(BaseModel):
 
 @contextmanager
 def transaction(database: Database) -> Iterator[Connection]:
-    """One transaction: all of it is written, or nothing. Errors: `DatabaseFailed`."""
-    with database_errors(database):
-        engine = database.engine()
-        try:
-            with engine.begin() as connection:
-                yield connection
-        finally:
-            engine.dispose()
+    """One transaction: all of it is written, or nothing.
 
-
-@contextmanager
-def database_errors(database: Database) -> Iterator[None]:
-    """Turns what the database refuses into `DatabaseFailed`, in one line without values of rows."""
+    Errors: `ExtraMissing`; `DatabaseFailed`, in one line without values of rows.
+    """
+    engine = database.engine()
     try:
-        yield
-    except SQLAlchemyError as error:
+        with engine.begin() as connection:
+            yield connection
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         cause = getattr(error, "orig", None) or error
         raise DatabaseFailed(database=database.shown, reason=first_sentence(cause)) from None
+    finally:
+        engine.dispose()
 
 
 def first_sentence(error: BaseException) -> str:
-    """First line of what a database says; what follows may quote a row."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
+    """First line of what a database says, without the value that it may end with; what follows may quote a row."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r': "[^"]*"$', "", line).rstrip(". ")
 
 
 def reflected(connection: Connection, database: Database, table: str) -> Table:
@@ -119,7 +120,7 @@ def reflected(connection: Connection, database: Database, table: str) -> Table:
         ) from None
 
 
-def polars_type(kind: TypeEngine[object]) -> pl.DataType:
+def polars_type(kind: TypeEngine[Any]) -> pl.DataType:
     """The type that a database column has in a table here; what has no counterpart is text."""
     try:
         python_type = kind.python_type

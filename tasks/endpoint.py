@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import Field, SecretStr, model_validator
 
 from tasks.answer.mapping import OutboundMapping
-from tasks.answer.reader import Answer, read_answer, value_in
+from tasks.answer.reader import Answer, read_answer, row_count, value_in
 from tasks.credentials import NO_CREDENTIALS, Credentials
 from tasks.errors import StatusRefused, TooManyPages
 from tasks.exchange import NO_CONTENT, Connection, PartnerAnswer, PartnerRequest, Session, backoff_delays
@@ -214,9 +214,8 @@ def _following(endpoint: Endpoint, step: Step, request: PartnerRequest, answer: 
     if endpoint.pagination is None or answer.status == NO_CONTENT:
         return None
     url = public_url(endpoint.url)
-    read = read_answer([answer.body], endpoint.outbound, url=url)
     page = Page(
-        rows=read.standard.height + read.rejects["row"].n_unique(),
+        rows=row_count(answer.body, endpoint.outbound, url=url),
         url=request.url,
         headers=answer.headers,
         value_at=partial(value_in, answer.body, limits=endpoint.outbound.limits, url=url),

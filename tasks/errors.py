@@ -12,14 +12,29 @@ CampaignError
 ├── PopulationUnknown         CMP-116      an option names an inbound population that is not there
 ├── AudienceMissing           CMP-117      no audience is stored under a name
 ├── AudienceTaken             CMP-118      an audience that should be created is stored already
+├── StoreUnwritable           CMP-119      a file that is kept between runs cannot be written
 ├── CardinalityViolated       CMP-120      a relation has more, or fewer, rows for a key than it allows
 ├── KeyTypesDiffer            CMP-121      the columns of a relation are of different types
 ├── ColumnTypesDiffer         CMP-122      a column has different types in the populations to be brought together
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
+├── PreviewUnwritable         CMP-132      the folder of previews cannot be written
+├── RelationsDiffer           CMP-133      content tables and the relations that link them are not the same
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
 ├── ValueRefused              CMP-150      a value is bad in a column that allows none
-├── DatabaseFailed            CMP-150      a database cannot be reached, or refuses what it was asked
+├── DatabaseFailed            CMP-160      a database cannot be reached, or refuses what it was asked
+├── OutsideStorage            CMP-161      a file name leads out of the storage folder
+├── ColumnsUnexpected         CMP-162      a file has columns that it should not have
+├── TransferFailed            CMP-163      a file cannot be transferred
+├── FilesMissing              CMP-164      there is no file to transfer
+├── SignalRefused             CMP-170      a signal's parameters are not those that it declares
+├── JournalUnavailable        CMP-157      the journal cannot be read or written
+├── MailServerUnavailable     CMP-151      the mail server is away, or takes nothing, for longer than is waited
+├── MailServerRefuses         CMP-152      the mail server refuses the sender, not a message
+├── MessageFileUnreadable     CMP-153      a file that should go into every message cannot be read
+├── SendNotConfirmed          CMP-154      nobody confirmed a send that asks for it
+├── ProviderRefuses           CMP-155      a provider of SMS, push or in-app messages refuses the sender
+├── ProviderUnavailable       CMP-156      such a provider takes nothing for longer than is waited
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
@@ -33,8 +48,8 @@ CampaignError
     ├── HeaderValueInvalid    WKF-560247
     ├── ResponseShapeInvalid  WKF-560240
     ├── ResponseMalformed     WKF-560241
-    ├── ProfileLevelCall      CMP-150      the mapping would send one row per profile
-    ├── LimitNotFree          CMP-151      a concurrency or rate limit of Prefect gave no place in time
+    ├── ProfileLevelCall      CMP-180      the mapping would send one row per profile
+    ├── LimitNotFree          CMP-181      a concurrency or rate limit of Prefect gave no place in time
     ├── AccountMissing        WKF-560280
     ├── AccountDisabled       WKF-560281
     ├── AccountOfWrongKind    WKF-560282
@@ -166,6 +181,14 @@ class AudienceTaken(CampaignError):
     remedy = "Choose another name, or save with the mode replace or complete."
 
 
+class StoreUnwritable(CampaignError):
+    """A file that is kept between runs cannot be written."""
+
+    code = "CMP-119"
+    sentence = "'{path}' cannot be written: {reason}."
+    remedy = "Free or open its folder, or choose another one; what was there before is unchanged."
+
+
 class CardinalityViolated(CampaignError):
     """A relation has more, or fewer, rows for a key than it allows."""
 
@@ -186,7 +209,7 @@ class ColumnTypesDiffer(CampaignError):
     """A column has different types in the populations that are brought together."""
 
     code = "CMP-122"
-    sentence = "{activity} cannot bring '{column}' together: it is {types}."
+    sentence = "{activity} cannot use the column '{column}': it is {types}."
     remedy = "Give it one type, or leave it out."
 
 
@@ -204,6 +227,22 @@ class TemplatesInvalid(CampaignError):
     code = "CMP-131"
     sentence = "The templates in '{folder}' have {count} error(s): {errors}."
     remedy = "Correct them; nothing was rendered."
+
+
+class RelationsDiffer(CampaignError):
+    """Content tables without the relation that links them, or the other way round."""
+
+    code = "CMP-133"
+    sentence = "Personalization is given the content {given}, and relations of {related}."
+    remedy = "Give each content table, by its name, and its relation in the options."
+
+
+class PreviewUnwritable(CampaignError):
+    """The folder of previews cannot be written."""
+
+    code = "CMP-132"
+    sentence = "The preview '{path}' cannot be written: {reason}."
+    remedy = "Free or open its folder, or name another in the options of Preview."
 
 
 class OutboxUnwritable(CampaignError):
@@ -227,9 +266,116 @@ class ValueRefused(CampaignError):
 class DatabaseFailed(CampaignError):
     """A database cannot be reached, or refuses what it was asked."""
 
-    code = "CMP-150"
+    code = "CMP-160"
     sentence = "The database '{database}' cannot do this: {reason}."
     remedy = "Check its address and rights; nothing of this step was written."
+
+
+class OutsideStorage(CampaignError):
+    """A file name leads out of the storage folder."""
+
+    code = "CMP-161"
+    sentence = "The file '{file}' is not inside the storage folder."
+    remedy = "Name it relative to the folder (CAMPAIGN_STORAGE__FOLDER), without '..' and links that lead out."
+
+
+class ColumnsUnexpected(CampaignError):
+    """A file has columns that it should not have."""
+
+    code = "CMP-162"
+    sentence = "{where} has the unexpected column(s) {columns}; known are {known}."
+    remedy = "Add definitions for them, or let the option other_columns ignore them."
+
+
+class TransferFailed(CampaignError):
+    """A file cannot be transferred. `retryable` says whether a later attempt could mend it."""
+
+    code = "CMP-163"
+    sentence = "The transfer with {where} failed: {reason}."
+    remedy = "Check the account, its rights and the file's name."
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same transfer may succeed if it is made again."""
+        return bool(self.facts.get("retryable", False))
+
+
+class FilesMissing(CampaignError):
+    """There is no file to transfer."""
+
+    code = "CMP-164"
+    sentence = "There is no file '{pattern}' in {where}."
+    remedy = "Wait for it, correct the name, or let the option when_none say that this is no error."
+
+
+class SignalRefused(CampaignError):
+    """A signal's parameters are not those that it declares."""
+
+    code = "CMP-170"
+    sentence = "The signal '{name}' cannot be sent: {reason}."
+    remedy = "Give the parameters that it declares, in their types."
+
+
+class JournalUnavailable(CampaignError):
+    """The journal cannot be read or written."""
+
+    code = "CMP-157"
+    sentence = "The journal of deliveries ({url}) is not usable: {reason}."
+    remedy = "Mend it, or set CAMPAIGN_JOURNAL__URL to one that works, and run again: nothing is sent twice."
+
+
+class MailServerUnavailable(CampaignError):
+    """The mail server is away, or takes nothing, for longer than is waited."""
+
+    code = "CMP-151"
+    sentence = "The mail server {server} takes no messages: {reason}."
+    remedy = "Run again when it does: {sent} messages of this run were sent, and none is sent twice."
+
+
+class MailServerRefuses(CampaignError):
+    """The mail server refuses the sender, not a message."""
+
+    code = "CMP-152"
+    sentence = "The mail server {server} refuses to work for this sender: {reason}."
+    remedy = (
+        "Check its address, security, user name and password, and the sender's address, and run again:"
+        " {sent} messages of this run were sent, and none is sent twice."
+    )
+
+
+class MessageFileUnreadable(CampaignError):
+    """A file that should go into every message cannot be read."""
+
+    code = "CMP-153"
+    sentence = "The {what} '{path}' cannot be used: {reason}."
+    remedy = "Correct the email's options; nothing was sent."
+
+
+class SendNotConfirmed(CampaignError):
+    """Nobody confirmed a send that asks for it."""
+
+    code = "CMP-154"
+    sentence = "'{label}' was not sent: {reason}."
+    remedy = "Run it again to be asked again."
+
+
+class ProviderRefuses(CampaignError):
+    """A provider of SMS, push or in-app messages refuses the sender, not a message."""
+
+    code = "CMP-155"
+    sentence = "The provider '{url}' refuses to work for this sender: {reason}."
+    remedy = (
+        "Check its account and address, and run again: {sent} messages of this run were sent, and none is sent"
+        " twice."
+    )
+
+
+class ProviderUnavailable(CampaignError):
+    """Such a provider is away, or takes nothing, for longer than is waited."""
+
+    code = "CMP-156"
+    sentence = "The provider '{url}' takes no messages: {reason}."
+    remedy = "Run again when it does: {sent} messages of this run were sent, and none is sent twice."
 
 
 class ApiError(CampaignError):
@@ -354,7 +500,7 @@ class ResponseMalformed(ApiError):
 class ProfileLevelCall(ApiError):
     """The mapping would send one row per profile: that is not what a campaign-wide call is for."""
 
-    code = "CMP-150"
+    code = "CMP-180"
     sentence = "'{url}' would be sent data about single profiles: {reason}."
     remedy = (
         "Deduplicate first, or use Transfer file and Load file for such data; inbound.allow_profile_level sends it"
@@ -365,7 +511,7 @@ class ProfileLevelCall(ApiError):
 class LimitNotFree(ApiError):
     """A concurrency or rate limit of Prefect gave no place in time, or does not exist."""
 
-    code = "CMP-151"
+    code = "CMP-181"
     sentence = "'{url}' was not called: the Prefect limit '{limit}' {reason}."
     remedy = "See it with `prefect gcl inspect {limit}`; `prefect gcl create` makes one."
 

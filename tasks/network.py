@@ -101,6 +101,26 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
+def check_host(host: str, port: int, allowed_hosts: Iterable[str] = ()) -> None:
+    """Check the host of a connection that a library opens by itself, by name and by every address it has now.
+
+    Weaker than `GuardedTransport`: the library resolves the name again. Errors: `HostNotAllowed`; a name that does
+    not resolve is left to the library, which says so.
+    """
+    name = canonical_host(host)
+    if is_allowed(name, port, allowed_hosts):
+        return
+    if is_address_literal(name):
+        raise HostNotAllowed(reason=f"'{name}' is an IP address literal")
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return
+    for address in dict.fromkeys(str(entry[4][0]) for entry in found):
+        if not is_public(ipaddress.ip_address(address.partition("%")[0])):
+            raise HostNotAllowed(reason=f"'{name}' resolves to {address}")
+
+
 class GuardedBackend(httpcore.AsyncNetworkBackend):
     """httpcore network backend that connects only to addresses it has checked."""
 

@@ -19,10 +19,13 @@ class Send(BaseModel):
     label: str = Field(title="Label", description="Name of the campaign as people read it.")
     business_date: date = Field(title="Business date", description="The day that the campaign is run for.")
 
-    def message_key(self, channel: str, profile_id: str) -> str:
+    def message_key(self, channel: str, profile_id: str, variant: str = "") -> str:
         """Name of the one message that this send may deliver to a profile over a channel.
 
-        Equal in every run and on every machine, and safe as a file name: 40 hexadecimal digits.
+        Equal in every run and on every machine, and safe as a file name: 40 hexadecimal digits, and a dot and the
+        variant's code where the message has one. The digits are the same for every variant: who gets one of them
+        gets no other.
         """
         identity = "\x1f".join((self.campaign, self.business_date.isoformat(), channel, profile_id))
-        return hashlib.sha256(identity.encode()).hexdigest()[:40]
+        digits = hashlib.sha256(identity.encode()).hexdigest()[:40]
+        return f"{digits}.{variant}" if variant else digits

@@ -4,9 +4,10 @@
 with defaults in `.env.example`.
 """
 
+from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from tasks.errors import ConfigurationError
@@ -30,6 +31,45 @@ class NetworkSettings(BaseModel):
     )
 
 
+class StorageSettings(BaseModel):
+    """The folder in which activities read and write files: the only one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Path = Field(
+        default=Path("storage"),
+        title="Storage folder",
+        description="Folder of the files that Transfer file, Load file and Extract file work with, and no other.",
+    )
+
+
+class JournalSettings(BaseModel):
+    """Where the journal of deliveries is kept, and how long a silent sender is believed to be alive."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: SecretStr = Field(
+        default=SecretStr("sqlite:///journal.db"),
+        title="Journal",
+        description=(
+            "Database of the journal: sqlite:///file, for senders on one machine, or"
+            " postgresql://user:password@host/database, for senders on many (extra: postgresql)."
+        ),
+    )
+    lease_seconds: float = Field(
+        default=30,
+        gt=0,
+        title="Lease",
+        description="How long a sender that is not heard of keeps its claims; then their fate is unknown.",
+    )
+    patience_seconds: float = Field(
+        default=60,
+        ge=0,
+        title="Patience",
+        description="How long a sender waits for a journal that is locked, full or away before it gives up.",
+    )
+
+
 class Settings(BaseSettings):
     """What every activity may need to know about where it runs."""
 
@@ -44,6 +84,8 @@ class Settings(BaseSettings):
     )
 
     network: NetworkSettings = NetworkSettings()
+    storage: StorageSettings = StorageSettings()
+    journal: JournalSettings = JournalSettings()
 
     @classmethod
     def load(cls) -> Self:

@@ -1,7 +1,11 @@
 """One fixture per server, real ones: Prefect's backend and the sandbox partner over TLS."""
 
 import os
+import secrets
+import subprocess
+import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -17,7 +21,9 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from prefect import Flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
@@ -29,6 +35,7 @@ from tasks.database import Database, transaction
 from tasks.endpoint import Endpoint
 from tasks.errors import CampaignError
 from tasks.inbound import InboundMapping
+from tasks.settings import JournalSettings
 
 StartPartner = Callable[..., Partner]
 StartServer = Callable[[Respond], Server]
@@ -123,6 +130,7 @@ def zip_codes() -> pl.DataFrame:
 
 
 POSTGRESQL = "postgresql://postgres@127.0.0.1:5432/postgres"
+POSTGRESQL_SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -157,3 +165,82 @@ def make_table(database: Database) -> Callable[..., None]:
                 connection.execute(sa.text(f"INSERT INTO {qualified} VALUES ({marks})"), values)
 
     return make
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Waits until something is so, and fails when it is not within a minute and a half."""
+
+    def wait_until(is_so: Callable[[], object], seconds: float = 90) -> None:
+        give_up = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < give_up, "it did not come to be"
+            time.sleep(0.2)
+
+    return wait_until
+
+
+WORK_POOL = "tests"
+
+
+@pytest.fixture(scope="session")
+def worker(prefect_backend: str) -> Iterator[str]:
+    """A real worker, in a process of its own, that runs what is deployed to its work pool."""
+    prefect = str(Path(sys.executable).with_name("prefect"))
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": prefect_backend,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_WORKER_PREFETCH_SECONDS": "1",
+    }
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type="process"))
+    log = Path(os.environ["PREFECT_HOME"]) / "worker.log"
+    with log.open("wb") as output:
+        command = [prefect, "--no-prompt", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield WORK_POOL
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture
+def deploy(worker: str) -> Callable[..., str]:
+    """Deploys a flow of `tests/flows/deployed.py` to the worker's pool, and gives the deployment's name."""
+    root = Path(__file__).parents[1]
+
+    def deployed(name: str, **options: object) -> str:
+        workflow = Flow.from_source(source=str(root), entrypoint=f"tests/flows/deployed.py:{name}")
+        workflow.deploy(name=name, work_pool_name=worker, print_next_steps=False, **options)
+        return f"{workflow.name}/{name}"
+
+    return deployed
+
+
+@pytest.fixture
+def postgresql_url() -> Iterator[str]:
+    """An empty database of a real PostgreSQL server, for this test alone."""
+    server = sa.create_engine(f"{POSTGRESQL_SERVER}/postgres", isolation_level="AUTOCOMMIT")
+    name = f"journal_{secrets.token_hex(6)}"
+    try:
+        with server.connect() as database:
+            database.execute(sa.text(f"CREATE DATABASE {name}"))
+    except sa.exc.OperationalError as error:
+        pytest.skip(f"No PostgreSQL answers at 127.0.0.1:5432: {str(error.orig).splitlines()[0]}")
+    try:
+        yield f"{POSTGRESQL_SERVER.replace('+psycopg', '')}/{name}"
+    finally:
+        with server.connect() as database:
+            database.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def journal_settings(request: pytest.FixtureRequest, tmp_path: Path) -> JournalSettings:
+    """An empty journal, in each database that can hold one."""
+    url = f"sqlite:///{tmp_path}/journal.db" if request.param == "sqlite" else None
+    return JournalSettings(
+        url=url or request.getfixturevalue("postgresql_url"), lease_seconds=30, patience_seconds=20
+    )

@@ -1,5 +1,6 @@
 """Columns of an answer: column definitions that also say where in the answer the value is."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -9,21 +10,23 @@ from tasks.columns import ColumnDefinition
 JsonType = Literal["text", "number", "boolean"]
 
 
-def json_type_of(value: Any) -> JsonType | Literal["null", "list", "object"]:  # noqa: ANN401
-    """The JSON type of a value."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return "text"
-        case list():
-            return "list"
-        case _:
-            return "object"
+FoundType = JsonType | Literal["fraction", "null", "list", "object"]
+
+JSON_TYPES: Mapping[type, FoundType] = {
+    type(None): "null",
+    bool: "boolean",
+    int: "number",
+    str: "text",
+    list: "list",
+    dict: "object",
+}
+
+
+def json_type_of(value: Any) -> FoundType:  # noqa: ANN401
+    """The JSON type of a value; that of a number which is not whole is `fraction`."""
+    if isinstance(value, float):
+        return "number" if value.is_integer() else "fraction"
+    return JSON_TYPES[type(value)]
 
 
 class OutboundColumn(ColumnDefinition):

@@ -8,13 +8,17 @@ import polars as pl
 
 from tasks.answer.column import OutboundColumn
 from tasks.answer.mapping import Contract
+from tasks.answer.shape import some_of
 from tasks.errors import ResponseShapeInvalid
-from tasks.tables import nearest, quoted
+from tasks.tables import nearest
 
 Kind = Literal["missing", "new", "changed", "unreadable"]
 
 FINDINGS = {"kind": pl.String(), "column": pl.String(), "action": pl.String(), "detail": pl.String()}
 """Columns of a table of findings; `action` is the contract's, error left out: that one is raised."""
+
+MOST_NEW = 20
+"""How many new properties are named one by one: an object may have a property for each day, or each profile."""
 
 
 @dataclass(frozen=True)
@@ -30,32 +34,46 @@ def missing_column(name: str, column: OutboundColumn, where: str, present: Itera
     """No element has the property of a column."""
     present = list(present)
     hint = nearest([column.key], present)
-    detail = f"no object at '{where}' has '{column.key}', only {quoted(present)}. {hint}".rstrip(". ")
+    detail = f"no object at '{where}' has '{column.key}', only {some_of(present)}. {hint}".rstrip(". ")
     return Finding("missing", name, detail)
 
 
 def new_properties(present: Iterable[str], known: set[str]) -> list[Finding]:
     """Properties that are there and not known."""
-    return [Finding("new", name, f"'{name}' is new") for name in present if name not in known]
+    new = [name for name in present if name not in known]
+    findings = [Finding("new", name, f"'{name}' is new") for name in new[:MOST_NEW]]
+    if len(new) > MOST_NEW:
+        findings.append(Finding("new", "", f"{len(new) - MOST_NEW} more properties are new"))
+    return findings
 
 
 def changed_type(name: str, column: OutboundColumn, found: Mapping[str, int]) -> Finding | None:
-    """Values of another JSON type than the column's, `found` as {type: first row that has it}."""
-    for json_type, row in found.items():
-        if json_type in {"list", "object", "plain"}:
-            expected = "a list" if json_type == "plain" else f"of type {column.type}"
-        elif column.json_type is not None and json_type != column.json_type:
-            expected = f"{ARTICLE[column.json_type]} as in the sample"
-        else:
-            continue
-        detail = f"'{column.key}' is {ARTICLE[json_type]}, not {expected} (element {row + 1})"
-        return Finding("changed", name, detail)
+    """The first value of another JSON type than the column's; `found` is {type: first element that has it}."""
+    for json_type, position in found.items():
+        expected = _expected_instead(json_type, column)
+        if expected:
+            detail = f"'{column.key}' is {ARTICLE[json_type]}, not {expected} (element {position + 1})"
+            return Finding("changed", name, detail)
     return None
+
+
+def _expected_instead(json_type: str, column: OutboundColumn) -> str:
+    """What a column holds instead of values of a type; nothing where it may hold them."""
+    if json_type == "plain":
+        return "a list"
+    if json_type in {"list", "object"}:
+        return f"of type {column.type}"
+    if column.json_type is None:
+        return ""
+    if json_type == "fraction" and column.json_type == "number":
+        return "a whole number as in the sample" if column.type == "integer" else ""
+    return "" if json_type == column.json_type else f"{ARTICLE[column.json_type]} as in the sample"
 
 
 ARTICLE = {
     "text": "a text",
     "number": "a number",
+    "fraction": "a number with a fraction",
     "boolean": "a boolean",
     "list": "a list",
     "object": "an object",

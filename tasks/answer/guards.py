@@ -1,8 +1,9 @@
 """What an answer may be at all: JSON of RFC 8259 in UTF-8, within limits. Every breach has its documented code.
 
-An answer is parsed twice at most. orjson is quick, and strict where we are: UTF-8, one document, no NaN, no lone
+A document is parsed twice at most. orjson is quick, and strict where we are: UTF-8, one document, no NaN, no lone
 surrogate, no number beyond floats. What it refuses is parsed again by the standard library, which tells why, or
-finds that it was none of that. Of a property that is named twice in one object the last counts in both.
+finds that it was none of that; so is an answer of whose numbers every digit is needed. Of a property that is named
+twice in one object the last counts, in both and in `uniform`.
 """
 
 import json
@@ -18,7 +19,12 @@ from tasks.errors import ResponseMalformed, ResponseShapeInvalid
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-CONTAINERS = (dict, list)
+ESCAPE = re.compile(
+    rb"""\\(?: u[dD][89abAB]..\\u[dD][c-fC-F]..   # a surrogate pair
+            | (?P<lone> u[dD][89a-fA-F])         # a surrogate by itself
+            | . )""",
+    re.VERBOSE | re.DOTALL,
+)
 
 
 class ReaderLimits(BaseModel):
@@ -81,8 +87,8 @@ def exact_document(body: bytes, limits: ReaderLimits, *, url: str) -> Any:  # no
     """The document of an answer's body, every number with all its digits.
 
     A byte order mark before the document is passed over. Errors: `ResponseMalformed` (an empty body, bytes that
-    are not UTF-8, no JSON, more than one document, NaN, Infinity, a lone surrogate), `ResponseShapeInvalid`
-    (nesting over the limit, a number beyond 64-bit floats).
+    are not UTF-8, no JSON, more than one document, NaN, Infinity), `ResponseShapeInvalid` (nesting over the
+    limit, a number beyond 64-bit floats, a lone surrogate).
     """
 
     def refuse(reason: str) -> NoReturn:
@@ -105,8 +111,8 @@ def exact_document(body: bytes, limits: ReaderLimits, *, url: str) -> Any:  # no
     except ValueError as error:
         refuse(f"sent no JSON ({error})")
     _check_depth(document, body, limits)
-    if ESCAPED_SURROGATE.search(body) and _has_lone_surrogate(document):
-        refuse("sent a lone surrogate, which is no character")
+    if ESCAPED_SURROGATE.search(body) and _has_lone_surrogate(body):
+        raise ResponseShapeInvalid(reason="a text or name holds a lone surrogate, which is no character")
     return document
 
 
@@ -128,12 +134,9 @@ def _short(written: str) -> str:
     return written if len(written) <= 40 else f"{written[:20]}… ({len(written)} characters)"
 
 
-def _has_lone_surrogate(document: Any) -> bool:  # noqa: ANN401
-    try:
-        json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+def _has_lone_surrogate(body: bytes) -> bool:
+    """Whether a text of a JSON body has one, also where the text is a property's that is named again."""
+    return any(escape["lone"] for escape in ESCAPE.finditer(body))
 
 
 def _too_deep(limits: ReaderLimits) -> ResponseShapeInvalid:
@@ -143,36 +146,40 @@ def _too_deep(limits: ReaderLimits) -> ResponseShapeInvalid:
 
 
 def _check_depth(document: Any, body: bytes, limits: ReaderLimits) -> None:  # noqa: ANN401
-    if _most_levels(document, body) > limits.max_depth and depth_of(document) > limits.max_depth:
+    if not _is_shallow(document, body, limits.max_depth) and depth_of(document) > limits.max_depth:
         raise _too_deep(limits)
 
 
-def _most_levels(document: Any, body: bytes) -> int:  # noqa: ANN401
-    """A number of levels that the document does not exceed, without a walk through it.
+def _is_shallow(document: Any, body: bytes, most: int) -> bool:  # noqa: ANN401
+    """Whether a count of brackets alone tells that there are at most so many levels: no walk is needed then.
 
-    Every level needs a bracket; those that open the elements of one array are beside each other, so that at most
-    one of them counts. Brackets within texts only raise the number.
+    Every level needs a bracket of its own. Those of the objects of one array are beside each other, so that at
+    most one of them is a level's. Brackets within texts only raise the count.
     """
-    return body.count(b"{") + body.count(b"[") - max(_containers_beside_each_other(document) - 1, 0)
+    arrays = 0
+    at = body.find(b"[")
+    while at >= 0 and arrays <= most:
+        arrays += 1
+        at = body.find(b"[", at + 1)
+    return arrays + body.count(b"{") - max(_objects_beside_each_other(document) - 1, 0) <= most
 
 
-def _containers_beside_each_other(value: Any) -> int:  # noqa: ANN401
-    """How many elements of one array of the document are objects or arrays; the array is found by a few looks."""
+def _objects_beside_each_other(value: Any) -> int:  # noqa: ANN401
+    """How many objects one array of the document holds; the array is found by a few looks."""
     widest: list[Any] = []
     level = [value]
     for _ in range(3):
         widest = max([widest, *(each for each in level if type(each) is list)], key=len)
         level = [inner for each in level if type(each) is dict for inner in each.values()]
-    types = list(map(type, widest))
-    return types.count(dict) + types.count(list)
+    return list(map(type, widest)).count(dict)
 
 
 def depth_of(document: Any) -> int:  # noqa: ANN401
     """Levels of objects and arrays within each other; a text or number alone has none."""
     levels = 0
-    level = [document] if type(document) in CONTAINERS else []
+    level = [document] if type(document) is dict or type(document) is list else []
     while level:
         levels += 1
         values = chain.from_iterable(each.values() if type(each) is dict else each for each in level)
-        level = [value for value in values if type(value) in CONTAINERS]
+        level = [value for value in values if type(value) is dict or type(value) is list]
     return levels

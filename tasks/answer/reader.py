@@ -1,7 +1,9 @@
 """The one entry point of the answer reader: the bytes of an answer, page by page, become typed tables."""
 
+import gc
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from tasks.answer.column import OutboundColumn, json_type_of
+from tasks.answer.column import JsonType, OutboundColumn, json_type_of
 from tasks.answer.contract import (
     Finding,
     changed_type,
@@ -37,7 +39,8 @@ from tasks.answer.shape import (
     steps_of,
     values_at,
 )
-from tasks.columns import TypedTable, typed_table
+from tasks.answer.uniform import uniform_values
+from tasks.columns import TypedTable, lists_of, typed_table
 from tasks.errors import ResponseShapeInvalid, ValueRefused
 from tasks.tables import Transitions
 
@@ -68,13 +71,34 @@ def read_answer(pages: Sequence[bytes], mapping: OutboundMapping, *, url: str) -
     is no page: no page at all gives no rows. Errors: `ResponseMalformed` and `ResponseShapeInvalid`, for the
     guards of `exact_document`, for a shape that is not the mapping's, and for what its contract calls an error.
     """
-    limits = mapping.limits
-    if _only_goes_down(mapping):
-        try:
-            return _answer([quick_document(page, limits, url=url) for page in pages], mapping)
-        except DigitsNeeded:
-            pass
-    return _answer([exact_document(page, limits, url=url) for page in pages], mapping)
+    with _collector_paused():
+        answer = _read_uniform(pages, mapping)
+        return _read_documents(pages, mapping, url=url) if answer is None else answer
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep Python's cycle collector from walking through each new document, again and again while it is made.
+
+    Documents hold no cycles, and the walks take up to half of the time. Two threads may meet here: whoever leaves
+    first starts the collector again, and nobody leaves it stopped.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def row_count(body: bytes, mapping: OutboundMapping, *, url: str) -> int:
+    """How many rows a page has, whatever they hold: a page may lack what the answer as a whole has.
+
+    Errors: those of `exact_document`, `ResponseShapeInvalid` (no array at the path).
+    """
+    parse = exact_document if steps_of(mapping.path) is None else quick_document
+    return len(_rows([parse(body, mapping.limits, url=url)], mapping).levels[-1].elements)
 
 
 def value_in(body: bytes, path: str, limits: ReaderLimits, *, url: str) -> Any:  # noqa: ANN401
@@ -82,10 +106,10 @@ def value_in(body: bytes, path: str, limits: ReaderLimits, *, url: str) -> Any: 
     return searched(expression(path), exact_document(body, limits, url=url), path)
 
 
-def _only_goes_down(mapping: OutboundMapping) -> bool:
-    """Whether no JMESPath compares or computes, for which every number must be exact."""
-    keys = [column.key for column in mapping.columns.values()]
-    return steps_of(mapping.path) is not None and all(key_steps(key) is not None for key in keys)
+@dataclass(frozen=True)
+class _Raw:
+    values: pl.Series
+    findings: list[Finding]
 
 
 @dataclass(frozen=True)
@@ -107,12 +131,43 @@ class _Rows:
         return values
 
 
-def _answer(documents: list[Any], mapping: OutboundMapping) -> Answer:
+def _read_uniform(pages: Sequence[bytes], mapping: OutboundMapping) -> Answer | None:
+    """The answer, if its rows hold nothing but the columns; None where only its document can tell."""
+    values = uniform_values(pages, mapping)
+    if values is None:
+        return None
+    raw = {name: _raw(name, mapping.columns[name], column) for name, column in values.items()}
+    if any(_is_all_null(column.values) for column in raw.values()):
+        return None  # null in all rows, or missing in all of them
+    return _answer(raw, [], mapping)
+
+
+def _read_documents(pages: Sequence[bytes], mapping: OutboundMapping, *, url: str) -> Answer:
+    limits = mapping.limits
+    if _only_goes_down(mapping):
+        try:
+            return _read_rows([quick_document(page, limits, url=url) for page in pages], mapping)
+        except DigitsNeeded:
+            pass
+    return _read_rows([exact_document(page, limits, url=url) for page in pages], mapping)
+
+
+def _only_goes_down(mapping: OutboundMapping) -> bool:
+    """Whether no JMESPath compares or computes, for which every number must be exact."""
+    keys = [column.key for column in mapping.columns.values()]
+    return steps_of(mapping.path) is not None and all(key_steps(key) is not None for key in keys)
+
+
+def _read_rows(documents: list[Any], mapping: OutboundMapping) -> Answer:
     rows = _rows(documents, mapping)
     columns = {name: column for name, column in mapping.columns.items() if not column.ignore}
-    raw = _raw_columns(columns, rows)
-    differences = [*_new(rows, mapping), *chain.from_iterable(column.findings for column in raw.values())]
+    return _answer(_raw_columns(columns, rows), _new(rows, mapping), mapping)
+
+
+def _answer(raw: dict[str, _Raw], findings: list[Finding], mapping: OutboundMapping) -> Answer:
+    differences = [*findings, *chain.from_iterable(column.findings for column in raw.values())]
     judged(differences, mapping.contract)
+    columns = {name: mapping.columns[name] for name in raw}
     table = _typed(raw, columns)
     unreadable = _unreadable(raw, columns, table)
     return Answer(
@@ -125,7 +180,7 @@ def _answer(documents: list[Any], mapping: OutboundMapping) -> Answer:
 
 def _rows(documents: list[Any], mapping: OutboundMapping) -> _Rows:
     if mapping.flatten:
-        leaves = dict.fromkeys(path_of(steps) for document in documents for steps, _ in leaves_of(document))
+        leaves = {path_of(steps): None for document in documents for steps, _ in leaves_of(document)}
         return _Rows([Level((), documents, [len(documents)])], [WHOLE_ANSWER], list(leaves))
     keys = [column.key for column in mapping.columns.values() if column.at is None and not column.ignore]
     places = levels_of(mapping.path)
@@ -167,12 +222,6 @@ def _new(rows: _Rows, mapping: OutboundMapping) -> list[Finding]:
     return new_properties(rows.properties, {*mapping.properties, *read})
 
 
-@dataclass(frozen=True)
-class _Raw:
-    values: pl.Series
-    findings: list[Finding]
-
-
 def _raw_columns(columns: dict[str, OutboundColumn], rows: _Rows) -> dict[str, _Raw]:
     keys: dict[int, set[str]] = {}
     for column in columns.values():
@@ -187,20 +236,22 @@ def _raw_columns(columns: dict[str, OutboundColumn], rows: _Rows) -> dict[str, _
 def _raw_column(name: str, column: OutboundColumn, rows: _Rows, values: list[Any]) -> _Raw:
     level = rows.level_of(column)
     elements = rows.levels[level].elements
-    series, json_types = _lists(values, column) if column.many else _plain(values, column)
-    findings = [changed_type(name, column, json_types)]
-    if (
-        elements
-        and series.null_count() == len(series)
-        and not (column.optional or is_anywhere(elements, column.key))
-    ):
+    raw = _raw(name, column, values)
+    missing = []
+    if _is_missing(column, elements, raw.values):
         present = rows.properties if level == len(rows.levels) - 1 else sorted({*_names_of(elements)})
-        findings.append(missing_column(name, column, path_of(rows.levels[level].path), present))
-    return _Raw(rows.to_rows(series, level), [finding for finding in findings if finding is not None])
+        missing = [missing_column(name, column, path_of(rows.levels[level].path), present)]
+    return _Raw(rows.to_rows(raw.values, level), [*raw.findings, *missing])
+
+
+def _raw(name: str, column: OutboundColumn, values: list[Any]) -> _Raw:
+    series, json_types = _lists(values, column) if column.many else _plain(values, column)
+    changed = changed_type(name, column, json_types)
+    return _Raw(series, [changed] if changed else [])
 
 
 def _is_missing(column: OutboundColumn, elements: list[Any], values: pl.Series) -> bool:
-    if column.optional or not elements or values.null_count() < len(values):
+    if column.optional or not elements or not _is_all_null(values):
         return False
     return not is_anywhere(elements, column.key)
 
@@ -210,26 +261,59 @@ def _names_of(elements: list[Any]) -> Iterator[str]:
 
 
 JsonTypes = dict[str, int]
-"""JSON types of some values, each with the position of the first value that has it."""
+"""JSON types of some values, each with the position of the first element that has it."""
 
 
 def _plain(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
     """The values as a series of texts, or of the column's type where they are so in JSON already."""
     try:
-        return _native(values, column)
+        native, json_type = _native(values, column)
     except (TypeError, ValueError, OverflowError, PolarsError):
-        texts = pl.Series([_text_of(value, column) for value in values], dtype=pl.String())
-        return texts, _json_types(values)
+        texts = [_text_of(value, column) for value in values]
+        return pl.Series(texts, dtype=pl.String()), _json_types([value] for value in values)
+    return native, {} if _is_all_null(native) else {json_type: 0}
 
 
-def _native(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
+def _is_all_null(values: pl.Series) -> bool:
+    return values.null_count() == len(values)
+
+
+def _lists(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
+    """The values as a series of lists of texts; a plain value is a list of one."""
+    lists = [value if type(value) is list else [] if value is None else [value] for value in values]
+    counts = [None if value is None else len(inner) for value, inner in zip(values, lists, strict=True)]
+    inner = list(chain.from_iterable(lists))
+    try:
+        texts, json_types = pl.Series(inner, dtype=pl.String(), strict=True), {"text": 0}
+    except TypeError:
+        texts = pl.Series([_text_of(value, column) for value in inner], dtype=pl.String())
+        json_types = _json_types(lists)
+    if _is_all_null(texts):
+        json_types = {}
+    plain = next((at for at, value in enumerate(values) if type(value) is not list and value is not None), None)
+    if plain is not None:
+        json_types = {"plain": plain, **json_types}
+    return lists_of(texts, pl.Series(counts, dtype=pl.UInt32())), json_types
+
+
+def _json_types(elements: Iterable[list[Any]]) -> JsonTypes:
+    """The types of the values that each element has; null is of any type."""
+    found: JsonTypes = {}
+    for position, values in enumerate(elements):
+        for value in values:
+            found.setdefault(json_type_of(value), position)
+    return {json_type: position for json_type, position in found.items() if json_type != "null"}
+
+
+def _native(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonType]:
+    """The values, if all are of the JSON type that the column's type has, and that type. Errors: `TypeError`."""
     match column.type:
         case "integer" | "number" if not column.remap:
-            return _numbers(values, column), {"number": 0}
+            return _numbers(values, column), "number"
         case "boolean" if not column.remap:
-            return pl.Series(values, dtype=pl.Boolean(), strict=True), {"boolean": 0}
+            return pl.Series(values, dtype=pl.Boolean(), strict=True), "boolean"
         case _:
-            return pl.Series(values, dtype=pl.String(), strict=True), {"text": 0}
+            return pl.Series(values, dtype=pl.String(), strict=True), "text"
 
 
 def _numbers(values: list[Any], column: OutboundColumn) -> pl.Series:
@@ -241,27 +325,6 @@ def _numbers(values: list[Any], column: OutboundColumn) -> pl.Series:
             values = [None if value is None else float(value) for value in values]
         return pl.Series(values, dtype=pl.Float64(), strict=True)
     raise TypeError("not all values are numbers of the column's type")
-
-
-def _json_types(values: Sequence[Any]) -> JsonTypes:
-    found: JsonTypes = {}
-    for kind in set(map(type, values)) - {type(None)}:
-        position = next(at for at, value in enumerate(values) if type(value) is kind)
-        json_type = json_type_of(values[position])
-        found[json_type] = min(position, found.get(json_type, position))
-    return found
-
-
-def _lists(values: list[Any], column: OutboundColumn) -> tuple[pl.Series, JsonTypes]:
-    """The values as a series of lists of texts; a plain value is a list of one."""
-    positions = [at for json_type, at in _json_types(values).items() if json_type != "list"]
-    json_types = {"plain": min(positions)} if positions else {}
-    lists = [value if type(value) is list or value is None else [value] for value in values]
-    for at, value in enumerate(lists):
-        for json_type in _json_types(value or ()):
-            json_types.setdefault(json_type, at)
-    texts = [None if value is None else [_text_of(each, column) for each in value] for value in lists]
-    return pl.Series(texts, dtype=pl.List(pl.String())), json_types
 
 
 def _text_of(value: Any, column: OutboundColumn) -> str | None:  # noqa: ANN401
@@ -292,9 +355,11 @@ def _typed(raw: dict[str, _Raw], columns: dict[str, OutboundColumn]) -> TypedTab
 
 
 def _unreadable(raw: dict[str, _Raw], columns: dict[str, OutboundColumn], table: TypedTable) -> list[Finding]:
+    """Columns of which every value is bad; a text is never wholly bad, and a missing value is none."""
     findings = []
-    for (name,), bad in pl.concat([table.rejects, table.replaced]).group_by("column", maintain_order=True):
+    bad_values = pl.concat([table.rejects, table.replaced]).filter(pl.col("value").is_not_null())
+    for (name,), bad in bad_values.group_by("column", maintain_order=True):
         values = raw[name].values
-        if bad.height == len(values) - values.null_count():
+        if columns[name].type != "text" and bad.height == len(values) - values.null_count():
             findings.append(unreadable_column(name, columns[name], bad.item(0, "reason"), bad.height))
     return findings

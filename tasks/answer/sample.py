@@ -12,6 +12,7 @@ from tasks.answer.column import OutboundColumn, json_type_of
 from tasks.answer.guards import ReaderLimits, exact_document
 from tasks.answer.shape import (
     Each,
+    Index,
     Level,
     Property,
     Steps,
@@ -79,9 +80,8 @@ def recorded(sample: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: 
     else:
         found = _place_of_rows(answer, given)
         levels = _sample_levels(answer, found["path"], parallel=found["parallel"])
-        rows = levels[-1]
-        leaves = [*_leaves(rows, None), *chain.from_iterable(map(_outer_leaves, levels[1:], levels[2:]))]
-        found["properties"] = tuple(dict.fromkeys(chain.from_iterable(rows.elements)))
+        leaves = [*_leaves(levels[-1], None), *chain.from_iterable(map(_outer_leaves, levels[1:], levels[2:]))]
+        found["properties"] = tuple(dict.fromkeys(chain.from_iterable(levels[-1].elements)))
     if "columns" not in given:
         found["columns"] = _columns(leaves, limits, flat=bool(given.get("flatten")))
     return found
@@ -103,10 +103,17 @@ def parallel_candidates(answer: Any) -> list[str]:  # noqa: ANN401
 
 
 def _outermost(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:  # noqa: ANN401
+    """A value and all that lies in it, but nothing of what lies in an array of objects."""
     yield steps, value
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _outermost(inner, (*steps, Property(name)))
+    match value:
+        case dict():
+            for name, inner in value.items():
+                yield from _outermost(inner, (*steps, Property(name)))
+        case list() if value and all(map(_is_array_of_objects, value)):
+            yield (*steps, Each(merged=True)), list(chain.from_iterable(value))
+        case list() if not _is_array_of_objects(value):
+            for position, inner in enumerate(value):
+                yield from _outermost(inner, (*steps, Index(position)))
 
 
 def _is_array_of_objects(value: Any) -> bool:  # noqa: ANN401
@@ -132,7 +139,10 @@ def _place_of_rows(answer: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # 
         if arrays:
             return {"path": _only(arrays, "arrays of objects"), "parallel": False}
     if path is None:
-        path = _only(parallel_candidates(answer), "arrays of objects, or objects whose arrays lie side by side,")
+        found = parallel_candidates(answer)
+        path = _only(
+            found, "objects whose arrays lie side by side" if found else "arrays of objects, or side by side,"
+        )
         return {"path": path, "parallel": True}
     if parallel is None:
         parallel = _leads_to_parallel_arrays(answer, path)
@@ -169,9 +179,15 @@ def _sample_levels(answer: Any, path: str, *, parallel: bool) -> list[Level]:  #
 def _leaves(level: Level, at: str | None) -> list[Leaf]:
     """The columns that the elements of a level imply."""
     found: dict[Steps, list[Any]] = {}
+    rows_within: set[Steps] = set()
     for element in level.elements:
-        for steps, value in _plain_values(element, ()):
-            found.setdefault(steps, []).append(value)
+        for steps, value in _values_within(element, ()):
+            if _is_plain(value):
+                found.setdefault(steps, []).append(value)
+            else:
+                rows_within.add(steps)
+    # What is an array of objects, or of arrays, in one element is no column, though it be empty in another.
+    found = {steps: values for steps, values in found.items() if steps not in rows_within}
     # A property that is null in one element and an object in another is the object's values.
     inner = {steps[:length] for steps in found for length in range(1, len(steps))}
     return [
@@ -193,15 +209,18 @@ def _outer_leaves(level: Level, below: Level) -> list[Leaf]:
     ]
 
 
-def _plain_values(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:  # noqa: ANN401
-    match value:
-        case dict():
-            for name, inner in value.items():
-                yield from _plain_values(inner, (*steps, Property(name)))
-        case list() if not all(isinstance(element, PLAIN) for element in value):
-            return
-        case _ if steps:
-            yield steps, value
+def _values_within(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:  # noqa: ANN401
+    """Values and lists within an element, through objects; an empty object has none."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _values_within(inner, (*steps, Property(name)))
+    elif steps:
+        yield steps, value
+
+
+def _is_plain(value: Any) -> bool:  # noqa: ANN401
+    """Whether a value, or each of a list, is no container."""
+    return all(isinstance(element, PLAIN) for element in (value if isinstance(value, list) else [value]))
 
 
 def _columns(leaves: list[Leaf], limits: ReaderLimits, *, flat: bool) -> dict[str, dict[str, Any]]:
@@ -257,18 +276,13 @@ def _column(leaf: Leaf, limits: ReaderLimits) -> dict[str, Any]:
 
 def _type_of(values: list[Any]) -> dict[str, Any]:
     json_types = {json_type_of(value) for value in values}
-    if len(json_types) != 1:
-        return {"type": "text"}
-    (json_type,) = json_types
-    match json_type:
-        case "boolean":
-            return {"type": "boolean", "json_type": json_type}
-        case "number":
-            return {"type": _number_type(values), "json_type": json_type}
-        case "text":
-            return {**_text_type(values), "json_type": json_type}
-        case _:
-            return {"type": "text"}
+    if json_types and json_types <= {"number", "fraction"}:
+        return {"type": _number_type(values), "json_type": "number"}
+    if json_types == {"boolean"}:
+        return {"type": "boolean", "json_type": "boolean"}
+    if json_types == {"text"}:
+        return {**_text_type(values), "json_type": "text"}
+    return {"type": "text"}
 
 
 def _number_type(values: list[Any]) -> ColumnType:

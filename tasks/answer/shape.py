@@ -7,10 +7,10 @@ left to JMESPath, and its rows lie in nothing but the whole answer.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any
 
@@ -245,7 +245,7 @@ def _merged(array: list[Any]) -> list[Any]:
 
 def _met(value: Any, answers: list[Any]) -> str:  # noqa: ANN401
     if value is None and len(answers) > 0 and type(answers[0]) is dict:
-        return f"the answer is an object with {quoted(answers[0])}"
+        return f"the answer is an object with {some_of(answers[0])}"
     return f"there is {kind_of(value)}"
 
 
@@ -263,7 +263,13 @@ def kind_of(value: Any) -> str:  # noqa: ANN401
         case list():
             return "an array"
         case _:
-            return f"an object with {quoted(value)}"
+            return f"an object with {some_of(value)}"
+
+
+def some_of(names: Collection[str]) -> str:
+    """Property names as a sentence shows them; only the first of many, and the beginning of long ones."""
+    first = [name if len(name) <= 60 else f"{name[:60]}…" for name in islice(names, 20)]
+    return quoted(first) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def _found(values: list[Any], path: Steps) -> Level:

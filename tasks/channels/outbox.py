@@ -6,48 +6,37 @@ its key, and a file with that name is made by a link, which the system refuses t
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import default as internet_message
 from pathlib import Path
 
 import polars as pl
 from jinja2 import Environment, PackageLoader
 from prefect import get_run_logger, task
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from tasks.errors import OutboxUnwritable
+from tasks.message import Letter, MessageOptions, Unsendable, prepared_skeleton
 from tasks.privacy import masked_email
 from tasks.results import ARROW, PER_RUN
 from tasks.send import Send
+from tasks.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects, written
 from tasks.tables import Transitions, require_columns
 
 CHANNEL = "email"
 MESSAGE_COLUMNS = ("profile_id", "email", "subject", "html", "text")
-REJECT_COLUMNS = ("profile_id", "email", "reason")
 
 
-class OutboxOptions(BaseModel):
+class OutboxOptions(MessageOptions):
     """Options of the Outbox activity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     folder: Path = Field(default=Path("outbox"), title="Folder", description="Where sends are kept.")
-    sender_name: str = Field(default="Campaign Flows", title="Sender name", description="Name in From.")
-    sender_address: str = Field(
-        default="offers@campaign.example", title="Sender address", description="Address in From."
-    )
     preview_messages: int = Field(
         default=20, ge=0, title="Messages on the page", description="How many messages preview.html shows."
     )
 
     def send_folder(self, send: Send) -> Path:
         """Folder of one send."""
-        return self.folder / send.campaign / send.business_date.isoformat()
+        return folder_of(self.folder, send)
 
 
 @dataclass(frozen=True)
@@ -60,35 +49,6 @@ class Delivered(Transitions):
     """Messages that an earlier run had delivered: the same columns."""
     rejects: pl.DataFrame
     """Messages that cannot be delivered: profile_id, email, reason."""
-
-
-def internet_message_of(row: dict[str, str], options: OutboxOptions, key: str, sent_at: datetime) -> EmailMessage:
-    """RFC 5322 message with a text and an HTML part.
-
-    Errors: `ValueError`, with the reason, for an address or subject that no message can have.
-    """
-    message = EmailMessage(policy=internet_message)
-    message["From"] = Address(display_name=options.sender_name, addr_spec=options.sender_address)
-    message["To"] = _recipient(row["email"])
-    message["Subject"] = row["subject"]
-    message["Date"] = sent_at
-    message["Message-ID"] = f"<{key}@{options.sender_address.rpartition('@')[2]}>"
-    message.set_content(row["text"])
-    message.add_alternative(row["html"], subtype="html")
-    return message
-
-
-def _recipient(email: str) -> Address:
-    invalid = ValueError("the address is not valid")
-    if not email.isascii() or not email.isprintable() or " " in email:
-        raise invalid
-    try:
-        address = Address(addr_spec=email)
-    except Exception:  # noqa: BLE001  # the parser's errors are of many kinds, some of them index errors
-        raise invalid from None
-    if not address.username or not address.domain:
-        raise invalid
-    return address
 
 
 def delivered_keys(maildir: Path) -> frozenset[str]:
@@ -105,12 +65,14 @@ def deliver(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at:
     """Write each message that the send's Maildir does not hold yet.
 
     A message is written whole under `tmp` and then linked into `new`, so that no reader sees half of one and
-    no two runs deliver it twice. Errors: `ColumnsMissing`, `OutboxUnwritable`.
+    no two runs deliver it twice. Errors: `ColumnsMissing`, `ConfigurationError`, `MessageFileUnreadable`,
+    `OutboxUnwritable`.
     """
     require_columns(messages, MESSAGE_COLUMNS, activity="Outbox", where="the inbound transition")
+    skeleton = prepared_skeleton(options, send, sent_at)
     maildir = options.send_folder(send) / "maildir"
     outcomes: dict[str, list[dict[str, str | None]]] = {"standard": [], "complement": [], "rejects": []}
-    with _writable(maildir):
+    with writable(maildir):
         for folder in ("tmp", "new", "cur"):
             (maildir / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         known = delivered_keys(maildir)
@@ -124,11 +86,12 @@ def deliver(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at:
                 outcomes["complement"].append({**person, "message_key": key})
                 continue
             try:
-                content = bytes(internet_message_of(row, options, key, sent_at))
-            except ValueError as error:
-                outcomes["rejects"].append({**person, "reason": str(error)})
+                content = skeleton.message(Letter(key=key, **row)).content.replace(b"\r\n", b"\n")
+            except Unsendable as reason:
+                outcomes["rejects"].append({**person, "reason": str(reason)})
                 continue
-            outcome = "standard" if _place(content, maildir, key) else "complement"
+            draft = maildir / "tmp" / f"{key}.{os.getpid()}"
+            outcome = "standard" if placed(maildir / "new" / key, content, draft) else "complement"
             outcomes[outcome].append({**person, "message_key": key})
     sent = dict.fromkeys(("profile_id", "email", "message_key"), pl.String())
     return Delivered(
@@ -146,20 +109,6 @@ def _undeliverable(row: dict[str, str | None]) -> str | None:
     return None
 
 
-def _place(content: bytes, maildir: Path, key: str) -> bool:
-    """Put a message into `new` under its key; False when it is there already."""
-    draft = maildir / "tmp" / f"{key}.{os.getpid()}"
-    try:
-        draft.write_bytes(content)
-        draft.chmod(0o600)
-        (maildir / "new" / key).hardlink_to(draft)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
-    return True
-
-
 def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send) -> Path:
     """`preview.html`: the first messages as their readers see them, addresses masked.
 
@@ -170,33 +119,7 @@ def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send) -> Pa
     page = environment.get_template("outbox_page.html").render(
         send=send, options=options, total=messages.height, messages=shown.to_dicts()
     )
-    return _write(options.send_folder(send) / "preview.html", page.encode())
-
-
-def write_rejects(rejects: pl.DataFrame, options: OutboxOptions, send: Send) -> Path:
-    """`rejects.csv`: profile_id, email, reason of everyone who gets no message. Errors: `OutboxUnwritable`."""
-    return _write(options.send_folder(send) / "rejects.csv", rejects.write_csv().encode())
-
-
-def _write(path: Path, content: bytes) -> Path:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with _writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            draft.write_bytes(content)
-            draft.chmod(0o600)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    return path
-
-
-@contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutboxUnwritable(path=path, reason=error.strerror or str(error)) from None
+    return written(options.send_folder(send) / "preview.html", page.encode())
 
 
 @task(name="Outbox", task_run_name="Outbox", cache_policy=PER_RUN, result_serializer=ARROW)
@@ -217,7 +140,7 @@ def outbox(
     """
     delivered = deliver(messages, options, send, sent_at or datetime.now(UTC))
     write_page(messages, options, send)
-    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivered.rejects]), options, send)
+    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivered.rejects]), options.send_folder(send))
     get_run_logger().info(
         "%d messages delivered, %d delivered before, %d rejected.",
         delivered.standard.height,

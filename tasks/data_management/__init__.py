@@ -1,1 +1,1 @@
-"""Activities that bring data in."""
+"""Activities that bring data in, hand it out, and keep the database."""

@@ -1,4 +1,4 @@
 """Where rows are: one kind of source a file, each of the same shape (`tasks.sources.source.Source`).
 
-files: Parquet, CSV, NDJSON. database: a table of PostgreSQL or SQLite, with the filter run in the database.
+files: Parquet, CSV, NDJSON, Delta. database: a table of PostgreSQL or SQLite, with the filter run in the database.
 """

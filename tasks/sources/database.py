@@ -1,5 +1,6 @@
 """Tables of a database as sources: the filter is run in the database, the rows come as Arrow."""
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -8,10 +9,10 @@ from pydantic import Field
 
 from tasks.conditions import EVERYTHING, first_line
 from tasks.database import Database, first_sentence, polars_type, reflected, transaction
-from tasks.errors import ColumnsMissing, DatabaseFailed, FilterInvalid
+from tasks.errors import DatabaseFailed, FilterInvalid
 from tasks.extras import extra_module
 from tasks.sources.source import TYPES, FieldType, Source, as_type
-from tasks.tables import nearest, quoted
+from tasks.tables import quoted, require_columns
 
 EXTRA = "database"
 ROWS_OF_INFERENCE = "100000000"
@@ -47,20 +48,17 @@ class DatabaseTable(Source):
 
     def types_of_columns(self) -> pl.Schema:
         """Columns and types as named here. Errors: `DatabaseFailed`, `ColumnsMissing`, `ExtraMissing`."""
+        file = self.database.address.database
+        if self.database.kind == "sqlite" and file and not Path(file).is_file():
+            # SQLite itself would make an empty one.
+            raise DatabaseFailed(database=self.database.shown, reason="there is no such file")
         with transaction(self.database) as connection:
             declared = {
                 column.name: polars_type(column.type)
                 for column in reflected(connection, self.database, self.table).columns
             }
-        missing = [name for name in self.columns.values() if name not in declared]
-        if missing:
-            raise ColumnsMissing(
-                activity="The column mapping",
-                missing=quoted(missing),
-                where=f"'{self.shown}'",
-                present=quoted(declared),
-                cure=nearest(missing, declared) or "Correct the mapping.",
-            )
+        table = pl.DataFrame(schema=declared)
+        require_columns(table, self.columns.values(), activity="The column mapping", where=f"'{self.shown}'")
         here = {there: name for name, there in self.columns.items()}
         named = {here.get(there, there): kind for there, kind in declared.items()}
         return pl.Schema(
@@ -81,9 +79,7 @@ class DatabaseTable(Source):
         try:
             return table.collect()
         except PolarsError as error:
-            raise DatabaseFailed(
-                database=self.database.shown, reason=first_line(error).partition(" values: ")[0]
-            ) from None
+            raise DatabaseFailed(database=self.database.shown, reason=first_line(error)) from None
 
     def _rows(self, statement: str, where: str) -> pl.DataFrame:
         driver = extra_module(f"adbc_driver_{self.database.kind}.dbapi", extra=EXTRA, purpose="reading a database")

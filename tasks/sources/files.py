@@ -1,4 +1,4 @@
-"""Files as sources: Parquet, CSV and NDJSON, read lazily with the filter pushed down."""
+"""Files as sources: Parquet, CSV, NDJSON, and the folder of a Delta table, read lazily, the filter pushed down."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,9 +8,10 @@ from polars.exceptions import ComputeError, PolarsError
 from pydantic import Field
 
 from tasks.conditions import first_line
-from tasks.errors import ColumnsMissing, SourceMissing, SourceUnreadable
+from tasks.errors import SourceMissing, SourceUnreadable
+from tasks.extras import extra_module
 from tasks.sources.source import TYPES, FieldType, Source, as_type
-from tasks.tables import nearest, quoted
+from tasks.tables import require_columns
 
 FORMS: Mapping[pl.DataType, str] = {
     pl.Date(): r"^\d{4}-\d{2}-\d{2}$",
@@ -30,7 +31,7 @@ class ProfileFile(Source):
         title="Profile file",
         description=(
             "Parquet (.parquet), comma-separated (.csv, UTF-8, with a header) or NDJSON (.ndjson, .jsonl) file of"
-            " profiles."
+            " profiles, or the folder of a Delta table."
         ),
     )
     columns: dict[str, str] = Field(
@@ -89,7 +90,7 @@ def profiles(source: ProfileFile) -> pl.LazyFrame:
 
     Errors: `SourceMissing`, `SourceUnreadable`, `ColumnsMissing` (a mapped column is not in the file).
     """
-    if not source.path.is_file():
+    if not source.path.is_file() and not _is_delta(source.path):
         raise SourceMissing(
             what="profile file",
             path=source.path,
@@ -103,20 +104,16 @@ def profiles(source: ProfileFile) -> pl.LazyFrame:
         schema = table.collect_schema()
     except (PolarsError, OSError) as error:
         raise _unreadable(source, error) from None
-    present = schema.names()
-    missing = [name for name in source.columns.values() if name not in present]
-    if missing:
-        raise ColumnsMissing(
-            activity="The profile mapping (CAMPAIGN_PROFILES__COLUMNS)",
-            missing=quoted(missing),
-            where=f"'{source.path}'",
-            present=quoted(present),
-            cure=nearest(missing, present) or "Correct the mapping.",
-        )
+    require_columns(
+        pl.DataFrame(schema=schema),
+        source.columns.values(),
+        activity="The profile mapping (CAMPAIGN_PROFILES__COLUMNS)",
+        where=f"'{source.path}'",
+    )
     renamed = {there: here for here, there in source.columns.items()}
     selected = [
         as_type(there, schema[there], wanted.get(there, schema[there])).alias(renamed.get(there, there))
-        for there in present
+        for there in schema.names()
         if there in renamed or there not in {*source.columns, *source.constants}
     ]
     return table.select(selected).with_columns(
@@ -124,8 +121,23 @@ def profiles(source: ProfileFile) -> pl.LazyFrame:
     )
 
 
+def _is_delta(path: Path) -> bool:
+    return (path / "_delta_log").is_dir()
+
+
 def _scan(path: Path, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    if _is_delta(path):
+        return _scan_delta(path)
     return SCANS.get(path.suffix.lower(), _scan_parquet)(path, types)
+
+
+def _scan_delta(path: Path) -> pl.LazyFrame:
+    deltalake = extra_module("deltalake", extra="delta", purpose="reading a Delta table")
+    try:
+        # Opened here: polars would do it later, where its errors are not looked for.
+        return pl.scan_delta(deltalake.DeltaTable(str(path)))
+    except deltalake.exceptions.DeltaError as error:
+        raise ComputeError(first_line(error)) from None
 
 
 def _scan_parquet(path: Path, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:  # noqa: ARG001  # it has its own

@@ -22,7 +22,7 @@ TYPES: Mapping[FieldType, pl.DataType] = {
 class Source(BaseModel, ABC):
     """A table outside: its columns' types can be asked for, and the rows that a condition holds for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     key: str = Field(
         default="profile_id",

@@ -1,13 +1,18 @@
-"""Deduplication: keeps one row, or a few, of those that are equal in some columns."""
+"""Deduplication: keeps one row, or a few, of those that are equal in some columns or expressions."""
 
 from dataclasses import dataclass
+from typing import Literal, Self
 
 import polars as pl
 from prefect import get_run_logger, task
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tasks.conditions import expression
 from tasks.results import ARROW, PER_RUN
 from tasks.tables import Transitions, require_columns
+
+PLACE = "\x00place"
+"""A row's number in the inbound transition."""
 
 
 class DeduplicationOptions(BaseModel):
@@ -16,7 +21,12 @@ class DeduplicationOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     columns: list[str] = Field(
-        min_length=1, title="Columns", description="Rows that are equal in all of these are duplicates."
+        default_factory=list, title="Columns", description="Rows that are equal in all of these are duplicates."
+    )
+    expressions: list[str] = Field(
+        default_factory=list,
+        title="Expressions",
+        description="SQL expressions in which duplicates are equal too, for example LOWER(email).",
     )
     keep: int = Field(
         default=1,
@@ -24,6 +34,32 @@ class DeduplicationOptions(BaseModel):
         title="Keep",
         description="How many of each group of duplicates to keep; 0 keeps all.",
     )
+    which: Literal["any", "preferred_values", "non_empty", "smallest", "largest"] = Field(
+        default="any",
+        title="Which one",
+        description=(
+            "Which to keep first: any (the first), those with a preferred value of 'by', those whose 'by' is not"
+            " empty, those with the smallest or the largest 'by'. Among equals the first."
+        ),
+    )
+    by: str = Field(
+        default="", title="By", description="SQL expression that decides which one, such as updated_at."
+    )
+    preferred_values: list[str] = Field(
+        default_factory=list,
+        title="Preferred values",
+        description="Values of 'by' as text, the most preferred first; other values come after them.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.columns and not self.expressions:
+            raise ValueError("name at least one column or expression that duplicates are equal in")
+        if (self.which == "any") == bool(self.by):
+            raise ValueError("'by' goes with every choice of 'which' but any, and must be given there")
+        if (self.which == "preferred_values") != bool(self.preferred_values):
+            raise ValueError("'preferred_values' goes with the choice preferred_values, and must be given there")
+        return self
 
 
 @dataclass(frozen=True)
@@ -37,23 +73,50 @@ class Deduplicated(Transitions):
 
 
 def deduplicate(inbound: pl.DataFrame, options: DeduplicationOptions) -> Deduplicated:
-    """Split the rows into those kept (the first of each group) and their duplicates, both in inbound order.
+    """Split the rows into those kept and their duplicates, both in inbound order.
 
-    Nulls are equal to each other. Errors: `ColumnsMissing`.
+    Nulls are equal to each other. Errors: `ColumnsMissing`, `ExpressionInvalid`.
     """
     require_columns(inbound, options.columns, activity="Deduplication", where="the inbound transition")
+    keys = [*(pl.col(name) for name in options.columns), *(_parsed(text, inbound) for text in options.expressions)]
+    best_first = inbound.select(
+        pl.int_range(pl.len()).alias(PLACE),
+        *(key.alias(f"\x00key{number}") for number, key in enumerate(keys)),
+        _rank(inbound, options).alias("\x00rank"),
+    ).sort("\x00rank", nulls_last=True, maintain_order=True, descending=options.which == "largest")
     if options.keep == 0:
         return Deduplicated(standard=inbound, complement=inbound.clear())
-    kept = inbound.select(pl.int_range(pl.len()).over(options.columns) < options.keep).to_series()
-    return Deduplicated(standard=inbound.filter(kept), complement=inbound.filter(~kept))
+    group = [f"\x00key{number}" for number in range(len(keys))]
+    kept = best_first.select(PLACE, (pl.int_range(pl.len()).over(group) < options.keep).alias("\x00kept"))
+    mask = kept.sort(PLACE)["\x00kept"]
+    return Deduplicated(standard=inbound.filter(mask), complement=inbound.filter(~mask))
+
+
+def _parsed(text: str, inbound: pl.DataFrame) -> pl.Expr:
+    return expression(text, inbound.schema, activity="Deduplication", where="the inbound transition")
+
+
+def _rank(inbound: pl.DataFrame, options: DeduplicationOptions) -> pl.Expr:
+    """What a row is preferred by: the smallest first, or under `largest` the largest; null comes last."""
+    if options.which == "any":
+        return pl.lit(0)
+    by = _parsed(options.by, inbound)
+    if options.which == "preferred_values":
+        places = {value: place for place, value in enumerate(dict.fromkeys(options.preferred_values))}
+        return by.cast(pl.String()).replace_strict(places, default=None, return_dtype=pl.Int64())
+    if options.which == "non_empty":
+        text = by.cast(pl.String()).str.strip_chars()
+        return pl.when(text != "").then(0)
+    return by
 
 
 @task(name="Deduplication", task_run_name="Deduplication", cache_policy=PER_RUN, result_serializer=ARROW)
 def deduplication(inbound: pl.DataFrame, options: DeduplicationOptions) -> Deduplicated:
-    """Keep one row, or a few, of those that are equal in some columns.
+    """Keep one row, or a few, of those that are equal in some columns or expressions.
 
     In: any table with the options' columns. Out: `standard`, the rows kept, and `complement`, their duplicates;
-    columns as inbound. Errors: `ColumnsMissing`. Source: Adobe Campaign Standard, Deduplication activity.
+    columns as inbound. Errors: `ColumnsMissing`, `ExpressionInvalid`.
+    Source: Adobe Campaign Standard, Deduplication activity.
     """
     outbound = deduplicate(inbound, options)
     get_run_logger().info(

@@ -1,9 +1,11 @@
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks.columns import REPORT, ColumnDefinition, TypedTable, typed_table
@@ -113,6 +115,8 @@ def test_texts_become_values_of_the_columns_type(
         ({"type": "time"}, "24:00", "is not a time"),
         ({"type": "datetime"}, "2026-11-24", "is not a datetime"),
         ({"type": "datetime"}, "2026-11-24T07:30:60Z", "is not a datetime"),
+        ({"type": "datetime"}, "2026-11-24T07:30:00+24:00", "is not a datetime"),
+        ({"type": "datetime"}, "2026-11-24T07:30:00+01:60", "is not a datetime"),
         ({"type": "datetime"}, "0001-01-01T00:00:00+01:00", "is not a datetime"),
         ({"type": "datetime"}, "9999-12-31T23:59:59-01:00", "is not a datetime"),
     ],
@@ -138,6 +142,7 @@ def test_a_bad_value_rejects_its_line_with_the_reason_and_the_raw_value(
         ({"on_bad_value": "default", "default": "7"}, [1, 7, 3, 7], [], [2, 4]),
         ({"on_bad_value": "default"}, [1, None, 3, None], [], [2, 4]),
         ({"on_bad_value": "default_unless_remapped", "default": "7", "remap": {"y": "yy"}}, [1, 7, 3], [4], [2]),
+        ({"on_bad_value": "default_unless_remapped", "default": "7"}, [1, 7, 3, 7], [], [2, 4]),
         ({"on_bad_value": "default_unless_remapped", "default": "7", "remap": {"y": "5"}}, [1, 7, 3, 5], [], [2]),
     ],
 )
@@ -199,6 +204,14 @@ def test_values_of_the_type_already_are_taken_as_they_are(
         assert table.standard["c"].to_list() == read_as
 
 
+def test_a_missing_list_is_empty() -> None:
+    values = [["1"], None, []]
+    assert read(values, TEXTS, many=True, on_empty="bad_value").rejects.rows() == [(2, "c", "is empty", None)]
+    ignored = read(values, TEXTS, many=True, on_empty="bad_value", on_bad_value="null")
+    assert ignored.standard["c"].to_list() == values
+    assert ignored.replaced["row"].to_list() == [2]
+
+
 def test_rejected_lines_are_reported_once_and_are_in_no_other_table() -> None:
     raw = pl.DataFrame({"a": ["1", "x", "3", "y"], "b": ["long", "long", "b", "b"], "unused": [None] * 4})
     table = typed_table(
@@ -251,3 +264,50 @@ def test_a_column_that_is_not_there_is_named() -> None:
 def test_a_definition_that_cannot_work_is_refused_when_it_is_written(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         ColumnDefinition(key="k", **options)
+
+
+OFFSETS = st.sampled_from(["", "Z", "z", "+01:00", "-0930", "+23:59", "-00:01"])
+MOMENTS = st.builds(
+    lambda moment, between, parts, offset: moment.isoformat(between, parts) + offset,
+    st.datetimes(),
+    st.sampled_from("T "),
+    st.sampled_from(["minutes", "seconds", "milliseconds", "microseconds"]),
+    OFFSETS,
+)
+DATES_AND_MORE = st.one_of(
+    MOMENTS,
+    st.dates().map(date.isoformat),
+    st.times().map(time.isoformat),
+    st.from_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2})?Z?)?", fullmatch=True),
+    st.text(alphabet="0123456789-:TZ+. ", max_size=20),
+)
+
+
+def moment_of(text: str) -> datetime | None:
+    """What the standard library reads, in UTC; None where it reads none."""
+    try:
+        moment = datetime.fromisoformat(text.strip().upper())
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError):
+        return None
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(DATES_AND_MORE, min_size=1, max_size=8))
+def test_no_moment_is_read_as_another_than_the_standard_library_reads(texts: list[str]) -> None:
+    read_as = read(texts, type="datetime", on_bad_value="null").standard["c"].to_list()
+    for text, moment in zip(texts, read_as, strict=True):
+        assert moment is None or moment == moment_of(text)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(MOMENTS, min_size=1, max_size=8))
+def test_every_moment_of_the_usual_forms_is_read(texts: list[str]) -> None:
+    read_as = read(texts, type="datetime", on_bad_value="null").standard["c"].to_list()
+    assert read_as == [moment_of(text) for text in texts]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.decimals(-(10**30), 10**30, places=2), min_size=1, max_size=8))
+def test_decimals_keep_every_digit(values: list[Decimal]) -> None:
+    assert read([f"{value:f}" for value in values], type="decimal").standard["c"].to_list() == values

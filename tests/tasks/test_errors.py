@@ -20,6 +20,12 @@ def test_every_error_is_drawn_in_the_hierarchy_with_its_code() -> None:
             assert kind.code in line
 
 
+def test_no_two_kinds_of_failure_share_a_code() -> None:
+    shared_by_the_documentation = {"WKF-560246", "WKF-560239"}
+    codes = [kind.code for kind in KINDS if "code" in vars(kind) and kind.code not in shared_by_the_documentation]
+    assert len(codes) == len(set(codes)), sorted(codes)
+
+
 def test_a_sentence_names_the_thing_and_the_remedy() -> None:
     error = SourceMissing(what="profile file", path="p.csv", setting="CAMPAIGN_PROFILES__PATH", hint="")
     assert str(error) == (

@@ -27,6 +27,10 @@ def shown(mapping: OutboundMapping) -> dict[str, tuple[Any, ...]]:
         ({"a-b": {"c d": [{"code": "1"}]}}, '"a-b"."c d"'),
         ({"tags": ["x"], "rows": [{"code": "1", "inner": [{"x": 1}, {"x": 2}]}]}, "rows"),
         ({"empty": [], "mixed": [1, {"a": 1}], "rows": [{"code": "1"}]}, "rows"),
+        ([{"page": 1}, [{"code": "1"}, {"code": "2"}]], "[1]"),
+        ({"data": [[{"code": "1"}], [{"code": "2"}]]}, "data[]"),
+        ({"hits": {"total": 1, "hits": [{"code": "1", "_source": {"a": [{"b": 1}]}}]}}, "hits.hits"),
+        ({"type": "FeatureCollection", "features": [{"code": "1", "geometry": {"at": [1.5, 2]}}]}, "features"),
         ('{"rows": [{"code": "1"}]}', "rows"),
         ('\ufeff{"rows": [{"code": "1"}]}', "rows"),
     ],
@@ -47,6 +51,7 @@ def test_the_only_array_of_objects_is_found(sample: object, path: str) -> None:
             "several .*: give path as one of 'a', 'b.c'",
         ),
         ({"a": {"t": [1], "m": [2]}, "b": {"t": [1], "m": [2]}}, {}, ResponseShapeInvalid, "one of 'a', 'b'"),
+        ([[{"x": 1}], {"a": [{"x": 1}]}], {}, ResponseShapeInvalid, r"one of '\[0\]', '\[1\].a'"),
         ({"a": 1}, {}, ResponseShapeInvalid, "no arrays of objects.*flatten"),
         ([], {}, ResponseShapeInvalid, "no arrays of objects"),
         ({"a": []}, {}, ResponseShapeInvalid, "no arrays of objects"),
@@ -55,7 +60,7 @@ def test_the_only_array_of_objects_is_found(sample: object, path: str) -> None:
         ({"a": [1, 2]}, {"path": "a"}, ResponseShapeInvalid, "not objects"),
         ("{'a': 1}", {}, ResponseMalformed, "the sample"),
         ('{"a": NaN}', {}, ResponseMalformed, "NaN"),
-        ('["\\ud800"]', {}, ResponseMalformed, "lone surrogate"),
+        ('["\\ud800"]', {}, ResponseShapeInvalid, "lone surrogate"),
         ("[" * 11 + "]" * 11, {}, ResponseShapeInvalid, "deeper than 10"),
         ([{"k" * 256: 1}], {}, ResponseShapeInvalid, "has 256 characters, more than 255"),
         ([{"k" * 130: {"l" * 130: 1}}], {}, ResponseShapeInvalid, "has 261 characters, more than 255"),
@@ -108,6 +113,11 @@ def test_columns_are_plain_values_nested_ones_and_lists_of_them() -> None:
         "extra-key": ('"extra-key"', None, "boolean"),
     }
     assert mapping.properties == ("id", "team", "tags", "logo", "games", "extra-key", "grid")
+
+
+def test_an_array_of_objects_is_no_column_though_it_be_empty_in_another_row() -> None:
+    matches = [{"id": 1, "goals": [{"minute": 9}], "tags": []}, {"id": 2, "goals": [], "tags": ["derby"]}]
+    assert list(OutboundMapping(sample=matches).columns) == ["id", "tags"]
 
 
 def test_elements_that_a_row_lies_in_give_their_plain_values() -> None:
@@ -249,8 +259,19 @@ def test_a_mapping_made_from_a_sample_is_recorded_once() -> None:
             "coupons-sample-response.json",
             {"flatten": True},
             "@",
-            ["codeFormat", "code", "internalId", "state", "zipCode", "geography", "id", "offerId", "offerTagline"]
-            + ["offerTitle", "redemptionDeadline"],
+            [
+                "codeFormat",
+                "code",
+                "internalId",
+                "state",
+                "zipCode",
+                "geography",
+                "id",
+                "offerId",
+                "offerTagline",
+                "offerTitle",
+                "redemptionDeadline",
+            ],
         ),
         ("offers-dummyjson-products.json", {}, "products", None),
         ("schedule-espn-team.json", {"limits": {"max_depth": 11}}, "events", None),

@@ -414,7 +414,7 @@ def test_calls_of_a_host_take_places_of_prefect_s_own_limits(
     limits = {"concurrency_limit": "one-place", "rate_limit": "per-second", "limit_wait_seconds": 30}
     assert fetch(None, endpoint_at(server, **limits)).height == 1
     full = endpoint_at(server, concurrency_limit="taken", limit_wait_seconds=0.5, retries=0, name="b")
-    with concurrency("taken"), pytest.raises(LimitNotFree, match=r"'taken' had no place for 0\.5 seconds.*CMP-151"):
+    with concurrency("taken"), pytest.raises(LimitNotFree, match=r"'taken' had no place for 0\.5 seconds.*CMP-181"):
         fetch(None, full)
     with pytest.raises(LimitNotFree, match="'none' does not exist"):
         fetch(None, endpoint_at(server, concurrency_limit="none", name="c"))

@@ -1,10 +1,12 @@
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from pydantic import ValidationError
 
 from tasks.database import Database, transaction
 from tasks.errors import CampaignError, ColumnsMissing, DatabaseFailed, FilterInvalid
@@ -132,6 +134,30 @@ def test_a_bad_value_is_not_shown(database: Database, make_table: Callable[..., 
 def test_a_table_that_is_not_there_is_named(table: DatabaseTable) -> None:
     with pytest.raises(DatabaseFailed, match=r"no table 'profile'\. Did you mean 'profiles'"):
         table.model_copy(update={"table": "profile"}).types_of_columns()
+
+
+def test_a_view_is_a_table_too(table: DatabaseTable, database: Database) -> None:
+    prefix = f"{database.schema_name}." if database.schema_name else ""
+    with transaction(database) as connection:
+        connection.execute(
+            sa.text(f"CREATE VIEW {prefix}visitors AS SELECT * FROM {prefix}profiles WHERE visits > 0")
+        )
+    assert ids(table.model_copy(update={"table": "visitors"}), "may_contact") == ["3"]
+
+
+def test_a_database_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    file = tmp_path / "none.db"
+    with pytest.raises(DatabaseFailed, match="no such file"):
+        DatabaseTable(database=Database(url=f"sqlite:///{file}"), table="profiles").types_of_columns()
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("url", ["mysql://u:canary@host/db", "nonsense canary"])
+def test_a_database_that_is_not_known_is_refused_without_its_address(url: str) -> None:
+    for options in ({"database": {"url": url}, "table": "t"}, {"database": {"uri": url}, "table": "t"}):
+        with pytest.raises((ValidationError, CampaignError)) as refused:
+            QueryOptions(source=options)
+        assert "canary" not in str(refused.value)
 
 
 def test_the_password_is_shown_nowhere() -> None:

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
-from tasks.errors import ColumnsMissing
+from tasks.errors import ColumnsMissing, ExpressionInvalid
 from tasks.targeting.deduplication import DeduplicationOptions, deduplicate, deduplication
 
 TABLE = pl.DataFrame({"n": [0, 1, 2, 3, 4, 5], "zip": ["a", "b", "a", None, None, "a"], "state": list("xxxxxy")})
@@ -25,6 +26,59 @@ def test_the_first_of_each_group_are_kept_and_nothing_is_lost(
     outbound = deduplicate(TABLE, DeduplicationOptions(columns=columns, keep=keep))
     assert outbound.standard["n"].to_list() == kept
     assert outbound.complement["n"].to_list() == [n for n in range(6) if n not in kept]
+
+
+PEOPLE = pl.DataFrame(
+    {
+        "n": [0, 1, 2, 3, 4],
+        "email": ["a@x", "A@X", "b@x", "a@x ", "b@x"],
+        "source": ["web", "store", None, "crm", "web"],
+        "phone": [" ", "1", None, None, None],
+        "seen": [3, None, 5, 9, 5],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({}, [0, 2]),
+        ({"expressions": ["LOWER(email)"]}, [0, 2, 3]),
+        ({"which": "preferred_values", "by": "source", "preferred_values": ["crm", "store"]}, [2, 3]),
+        ({"which": "preferred_values", "by": "source", "preferred_values": ["store", "web"]}, [1, 4]),
+        ({"which": "preferred_values", "by": "seen", "preferred_values": ["9", "5"]}, [2, 3]),
+        ({"which": "non_empty", "by": "phone"}, [1, 2]),
+        ({"which": "smallest", "by": "seen"}, [0, 2]),
+        ({"which": "largest", "by": "seen"}, [2, 3]),
+        ({"which": "largest", "by": "seen", "keep": 2}, [0, 2, 3, 4]),
+        ({"which": "smallest", "by": "0 - n"}, [3, 4]),
+    ],
+)
+def test_which_one_is_kept_can_be_chosen(options: dict[str, object], kept: list[int]) -> None:
+    by_address = {"expressions": ["TRIM(LOWER(email))"], **options}
+    outbound = deduplicate(PEOPLE, DeduplicationOptions(**by_address))
+    assert outbound.standard["n"].to_list() == kept
+    assert outbound.complement["n"].to_list() == [n for n in range(5) if n not in kept]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({}, "at least one column or expression"),
+        ({"columns": ["n"], "which": "largest"}, "'by' goes with"),
+        ({"columns": ["n"], "by": "n"}, "'by' goes with"),
+        ({"columns": ["n"], "which": "preferred_values", "by": "n"}, "must be given there"),
+        ({"columns": ["n"], "which": "largest", "by": "n", "preferred_values": ["1"]}, "must be given there"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        DeduplicationOptions(**options)
+
+
+def test_an_expression_that_cannot_be_used_is_shown() -> None:
+    with pytest.raises(ExpressionInvalid, match="LOWER"):
+        deduplicate(TABLE, DeduplicationOptions(expressions=["LOWER(zip"]))
 
 
 def test_an_empty_table_stays_empty() -> None:

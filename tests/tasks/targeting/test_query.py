@@ -14,8 +14,9 @@ from tasks.errors import (
     SourceMissing,
     SourceUnreadable,
 )
+from tasks.selection import AdditionalData
 from tasks.sources.files import ProfileFile, profiles
-from tasks.targeting.query import AdditionalData, QueryOptions, birthday_on, has_text, query, select_profiles
+from tasks.targeting.query import QueryOptions, birthday_on, equals, has_text, query, select_profiles
 
 PROFILES = pl.DataFrame(
     {
@@ -29,7 +30,7 @@ PROFILES = pl.DataFrame(
 Write = Callable[[pl.DataFrame], Path]
 
 
-@pytest.fixture(params=["parquet", "csv", "ndjson"])
+@pytest.fixture(params=["parquet", "csv", "ndjson", "delta"])
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
     def write(table: pl.DataFrame) -> Path:
         path = tmp_path / f"profiles.{request.param}"
@@ -50,6 +51,8 @@ def selected(path: Path, where: str, **source: object) -> pl.DataFrame:
         (birthday_on("birth_date", date(2026, 11, 24)), ["1", "2", "4"]),
         ("may_contact", ["1", "2", "3"]),
         (has_text("email"), ["1", "3"]),
+        (equals("email", "a@x.example"), ["1"]),
+        (equals("email", "x' OR '1' = '1"), []),
         ("birth_date IS NULL OR zip_code = '02134'", ["1", "3"]),
         ("zip_code = '2134'", []),
     ],
@@ -88,10 +91,9 @@ def test_a_constant_comes_before_a_column_of_the_file(written: Write) -> None:
     assert selected(written(PROFILES), "may_contact", constants={"may_contact": False}).is_empty()
 
 
+@pytest.mark.parametrize("written", ["parquet", "csv", "delta"], indirect=True)
 def test_the_filter_is_pushed_down_into_the_scan(written: Write) -> None:
     path = written(PROFILES.rename({"zip_code": "postal"}))
-    if path.suffix == ".ndjson":
-        pytest.skip("its dates are texts, which are converted after the scan")
     source = ProfileFile(path=path, columns={"zip_code": "postal"})
     where = pl.sql_expr(f"{birthday_on('birth_date', date(2026, 11, 24))} AND TRIM(zip_code) <> ''")
     plan = profiles(source).filter(where).explain()
@@ -204,6 +206,14 @@ def test_additional_data_that_cannot_be_linked_is_named(written: Write) -> None:
         )
         with pytest.raises(error, match="more"):
             select_profiles(QueryOptions(source=source, additional_data=[additional]))
+
+
+def test_a_spoiled_delta_table_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "profiles.delta" / "_delta_log"
+    log.mkdir(parents=True)
+    (log / "00000000000000000000.json").write_text("noise")
+    with pytest.raises(SourceUnreadable, match=r"profiles\.delta"):
+        selected(log.parent, "TRUE")
 
 
 def test_a_mapped_column_that_is_not_in_the_file_is_named(written: Write) -> None:

@@ -1,0 +1,145 @@
+"""Direct mail: writes the extraction file that a printer makes letters of, each profile in one file only.
+
+A send's files are `direct-mail-001.csv`, `-002.csv` and so on in `<folder>/<campaign>/<business date>/`, a new one
+for a run that has new profiles. The files themselves are the record of what was delivered: a file is written whole
+and takes its number by a link, which the system refuses to make twice.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import polars as pl
+from prefect import get_run_logger, task
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.results import ARROW, PER_RUN
+from tasks.send import Send
+from tasks.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects
+from tasks.tables import Transitions, quoted, require_columns
+
+CHANNEL = "direct-mail"
+KEY = "message_key"
+"""First column of every file: by it a letter that comes back is known again."""
+
+
+class DirectMailOptions(BaseModel):
+    """Options of the Direct mail activity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path = Field(default=Path("outbox"), title="Folder", description="Where the files of sends are kept.")
+    key: str = Field(default="profile_id", title="Key", description="Column that tells profiles apart.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        title="Columns",
+        description="Columns of the file in their order, {column: label}; empty: all of the audience's.",
+    )
+    required: tuple[str, ...] = Field(
+        default=(),
+        title="Required columns",
+        description="Columns of an address that must not be empty: a profile that lacks one is rejected.",
+    )
+    separator: str = Field(
+        default=";", min_length=1, max_length=1, title="Separator", description="Between values."
+    )
+
+    def labels(self, audience: pl.DataFrame) -> dict[str, str]:
+        """The file's columns, each with its label."""
+        return self.columns or {name: name for name in audience.columns}
+
+
+@dataclass(frozen=True)
+class Extracted(Transitions):
+    """Outbound transitions of Direct mail."""
+
+    standard: pl.DataFrame
+    """Profiles that this run's file has: profile_id, message_key."""
+    complement: pl.DataFrame
+    """Profiles that an earlier file has: the same columns."""
+    rejects: pl.DataFrame
+    """Profiles that no file has: profile_id, email (null), reason."""
+
+
+def extract(audience: pl.DataFrame, options: DirectMailOptions, send: Send) -> Extracted:
+    """Write the profiles that no file of the send has yet into a new file; none is written for nobody.
+
+    Errors: `ColumnsMissing`, `OutboxUnwritable`.
+    """
+    labels = options.labels(audience)
+    needed = dict.fromkeys((options.key, *labels, *options.required))
+    require_columns(audience, needed, activity="Direct mail", where="the inbound transition")
+    rows, rejects = _complete(audience, options)
+    keys = [send.message_key(CHANNEL, profile) for profile in rows[options.key].cast(pl.String())]
+    rows = rows.with_columns(pl.Series(KEY, keys, dtype=pl.String()))
+    folder = folder_of(options.folder, send)
+    with writable(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        new = _placed(rows, labels, options, folder)
+    person = rows.select(pl.col(options.key).cast(pl.String()).alias("profile_id"), KEY)
+    return Extracted(
+        standard=person.join(new, on=KEY, how="semi", maintain_order="left"),
+        complement=person.join(new, on=KEY, how="anti", maintain_order="left"),
+        rejects=rejects,
+    )
+
+
+def _complete(audience: pl.DataFrame, options: DirectMailOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Profiles that a letter can be written to, and the others with the reason."""
+    key = pl.col(options.key).cast(pl.String())
+    lacks = [
+        pl.when(pl.col(name).cast(pl.String()).str.strip_chars().fill_null("") == "").then(pl.lit(name))
+        for name in options.required
+    ]
+    reasons = audience.select(
+        pl.when(key.fill_null("") == "")
+        .then(pl.lit("no profile id"))
+        .when(~key.is_first_distinct())
+        .then(pl.lit("the profile has another letter in this send"))
+        .otherwise(pl.lit("no value for ") + pl.coalesce(*lacks, pl.lit(None, pl.String())))
+        .alias("reason")
+    )["reason"]
+    rejected = audience.filter(reasons.is_not_null()).select(profile_id=key, email=pl.lit(None, pl.String()))
+    rejects = rejected.with_columns(reasons.drop_nulls()).select(REJECT_COLUMNS)
+    return audience.filter(reasons.is_null()), rejects
+
+
+def _placed(rows: pl.DataFrame, labels: dict[str, str], options: DirectMailOptions, folder: Path) -> pl.DataFrame:
+    """Put the rows that no file has into the next file; gives their keys."""
+    while True:
+        files = sorted(folder.glob(f"{CHANNEL}-*.csv"))
+        known = pl.concat([pl.DataFrame(schema={KEY: pl.String()}), *(_keys_of(file, options) for file in files)])
+        new = rows.join(known, on=KEY, how="anti", maintain_order="left")
+        if new.is_empty():
+            return new.select(KEY)
+        table = new.select(KEY, *(pl.col(column).alias(label) for column, label in labels.items()))
+        content = BytesIO()
+        table.write_csv(content, separator=options.separator, quote_style="non_numeric", include_bom=True)
+        if placed(folder / f"{CHANNEL}-{len(files) + 1:03}.csv", content.getvalue()):
+            return new.select(KEY)
+
+
+def _keys_of(file: Path, options: DirectMailOptions) -> pl.DataFrame:
+    return pl.read_csv(file, separator=options.separator, columns=[KEY], schema_overrides={KEY: pl.String()})
+
+
+@task(name="Direct mail", task_run_name="Direct mail", cache_policy=PER_RUN, result_serializer=ARROW)
+def direct_mail(audience: pl.DataFrame, rejects: pl.DataFrame, options: DirectMailOptions, send: Send) -> Extracted:
+    """Write the extraction file of a send for the printer; a profile is in one of the send's files only.
+
+    In: the audience, with the columns that the options name; the rejects of earlier activities (profile_id, email,
+    reason), which go into the rejects file with this activity's own. Out: `standard` (in this run's file),
+    `complement` (in an earlier one) with profile_id, message_key; `rejects` (profile_id, email, reason).
+    Errors: `ColumnsMissing`, `OutboxUnwritable`.
+    """
+    extracted = extract(audience, options, send)
+    folder = folder_of(options.folder, send)
+    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), extracted.rejects]), folder)
+    get_run_logger().info(
+        "%d profiles extracted, %d extracted before, %d rejected; columns: %s.",
+        extracted.standard.height,
+        extracted.complement.height,
+        extracted.rejects.height,
+        quoted(options.labels(audience)),
+    )
+    return extracted

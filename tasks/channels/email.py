@@ -1,0 +1,61 @@
+"""Email: delivers messages to a mail server, each profile's once, whatever breaks.
+
+What became of every message is in the journal (`tasks.journal`), by the message's key; a send's manifest is the
+journal's part as a Parquet file, beside the rejects, in `<folder>/<campaign>/<business date>/`.
+"""
+
+from datetime import UTC, datetime
+
+import polars as pl
+from prefect import task
+from pydantic import Field
+
+from tasks.delivery import Channel, Delivery, DeliveryOptions, delivered
+from tasks.message import Letter, MessageOptions, prepared_skeleton
+from tasks.results import ARROW, PER_RUN
+from tasks.send import Send
+from tasks.smtp.carrier import MailCarrier
+from tasks.smtp.connection import MailServer
+
+
+class EmailOptions(MessageOptions, DeliveryOptions):
+    """Options of the Email activity."""
+
+    server: MailServer = Field(default=MailServer(), title="Mail server", description="Where messages are sent to.")
+
+
+def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Channel:
+    """The channel, with the files read that go into every message.
+
+    Errors: `ConfigurationError`, `MessageFileUnreadable`.
+    """
+    skeleton = prepared_skeleton(options, send, sent_at)
+    return Channel(
+        title="Email",
+        name=options.channel("email"),
+        carrier=MailCarrier(options.server, skeleton),
+        row=Letter,
+        connections=options.server.connections,
+        message_id=pl.concat_str(pl.lit("<"), "message_key", pl.lit(f"@{skeleton.domain}>")),
+    )
+
+
+@task(name="Email", task_run_name="Email", cache_policy=PER_RUN, result_serializer=ARROW)
+def email(
+    messages: pl.DataFrame,
+    rejects: pl.DataFrame,
+    options: EmailOptions,
+    send: Send,
+    sent_at: datetime | None = None,
+) -> Delivery:
+    """Send messages by mail, each profile's once, in however many runs and on however many machines.
+
+    In: messages (profile_id, email, subject, html, text); the rejects of earlier activities (profile_id, email,
+    reason), which go into the rejects file with this activity's own; `sent_at` for the Date header (now, if not
+    given). Out: `standard` (sent now), `complement` (sent by another run), `rejects` (not sent, with the reason),
+    `unknown` (perhaps sent). Artifacts: `<campaign>-email-progress`, `<campaign>-email`.
+    Errors: `ColumnsMissing`, `JournalUnavailable`, `MailServerUnavailable`, `MailServerRefuses`,
+    `MessageFileUnreadable`, `OutboxUnwritable`; what was sent before the error stays sent, and is known.
+    """
+    channel = email_channel(options, send, sent_at or datetime.now(UTC))
+    return delivered(messages, rejects, channel, options, send)

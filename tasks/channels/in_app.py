@@ -1,0 +1,101 @@
+"""In-app: hands each message to the application's own service by a webhook, which shows it to its user.
+
+The webhook gets a JSON object a message, and its key in `Idempotency-Key`. A service that takes a key once only
+may be called `idempotent`: then an answer that was lost is simply asked for again.
+"""
+
+import hashlib
+import hmac
+import json
+
+import polars as pl
+from prefect import task
+from pydantic import Field, SecretStr
+
+from tasks.delivery import Channel, Delivery, DeliveryOptions, delivered
+from tasks.provider import (
+    Answer,
+    Meaning,
+    ProviderCarrier,
+    ProviderConnection,
+    ProviderMessage,
+    ProviderRequest,
+    short,
+    usual_meaning,
+)
+from tasks.results import ARROW, PER_RUN
+from tasks.send import Send
+from tasks.settings import Settings
+
+
+class InAppOptions(DeliveryOptions):
+    """Options of the In-app activity."""
+
+    url: str = Field(default="", title="Webhook", description="https address that takes the messages.")
+    secret: SecretStr = Field(
+        default=SecretStr(""),
+        title="Secret",
+        description="Signs each body: X-Signature-256 is its HMAC-SHA256 in hexadecimal. Empty: no signature.",
+    )
+    idempotent: bool = Field(
+        default=False,
+        title="Knows repeats",
+        description="Whether the service takes each Idempotency-Key once, however often it is sent.",
+    )
+    connection: ProviderConnection = Field(
+        default=ProviderConnection(), title="Connection", description="How the service is reached."
+    )
+
+
+class Webhook:
+    """The webhook's format."""
+
+    def __init__(self, options: InAppOptions) -> None:
+        self.url = options.url
+        self.idempotent = options.idempotent
+        self._secret = options.secret.get_secret_value().encode()
+
+    def request(self, message: ProviderMessage) -> ProviderRequest:
+        """The request that sends a message."""
+        content = {
+            "message_key": message.key,
+            "profile_id": message.profile_id,
+            "address": message.address,
+            "title": message.subject,
+            "html": message.html,
+            "text": message.text,
+        }
+        body = json.dumps(content, ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json", "Idempotency-Key": message.key}
+        if self._secret:
+            headers["X-Signature-256"] = hmac.digest(self._secret, body, hashlib.sha256).hex()
+        return ProviderRequest(self.url, headers, body)
+
+    def answer(self, status: int, body: bytes) -> Answer:
+        """What the service's answer means: its status; 410 says that the user is no more."""
+        meaning = Meaning.BAD_ADDRESS if status == 410 else usual_meaning(status)
+        return Answer(meaning, f"{status} {short(body.decode('utf-8', 'replace'))}".strip())
+
+
+@task(name="In-app", task_run_name="In-app", cache_policy=PER_RUN, result_serializer=ARROW)
+def in_app(messages: pl.DataFrame, rejects: pl.DataFrame, options: InAppOptions, send: Send) -> Delivery:
+    """Hand each profile's message to the application's service, once.
+
+    In: messages (profile_id, email: the user's id there, subject, html, text) and the rejects of earlier
+    activities. Out and artifacts: as Email's, for the channel `in-app`. Errors: `ColumnsMissing`,
+    `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`, `OutboxUnwritable`.
+    """
+    return delivered(
+        messages, rejects, in_app_channel(options, Settings.load().network.allowed_hosts), options, send
+    )
+
+
+def in_app_channel(options: InAppOptions, allowed_hosts: frozenset[str]) -> Channel:
+    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    return Channel(
+        title="In-app",
+        name=options.channel("in-app"),
+        carrier=ProviderCarrier(Webhook(options), options.connection, allowed_hosts),
+        row=ProviderMessage,
+        connections=options.connection.connections,
+    )

@@ -1,0 +1,189 @@
+"""Preparation: who of an audience gets a message over a channel, and who does not, each with the reason.
+
+The reasons, the first that holds: not a test profile (in a proof), no consent, no address, invalid address,
+quarantined address, control group, duplicate address, already sent.
+"""
+
+import hashlib
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import polars as pl
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.journal.states import State
+from tasks.journal.storage import address_hash, open_journal
+from tasks.message import PLAIN_ADDRESS, Unsendable, checked_recipient
+from tasks.results import ARROW
+from tasks.send import Send
+from tasks.send_folder import REJECT_COLUMNS
+from tasks.settings import Settings
+from tasks.tables import Transitions, require_columns
+
+SETTLED = (State.SENT, State.REFUSED, State.UNKNOWN)
+"""States of a message that is not to be made again."""
+
+
+class PreparationOptions(BaseModel):
+    """Options of the Preparation activity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channel: str = Field(default="email", title="Channel", description="Channel as message keys have it.")
+    key: str = Field(default="profile_id", title="Key", description="Column that tells profiles apart.")
+    address: str = Field(default="email", title="Address", description="Column of the address to send to.")
+    addresses_are_mail: bool = Field(
+        default=True, title="Mail addresses", description="Whether addresses must be valid for mail."
+    )
+    consent: str = Field(
+        default="",
+        title="Consent",
+        description="Boolean column: may the profile be contacted over this channel? Empty: all may.",
+    )
+    duplicates: bool = Field(
+        default=False, title="Duplicate addresses", description="Whether one address may get several messages."
+    )
+    control_share: float = Field(
+        default=0,
+        ge=0,
+        lt=1,
+        title="Control group",
+        description="Share of the profiles that gets no message, to compare with; the same ones in every run.",
+    )
+    control_seed: int = Field(
+        default=1, title="Seed", description="Another number makes another control group of the same share."
+    )
+    test_profiles: str = Field(
+        default="",
+        title="Test profiles",
+        description="Boolean column. For a proof, which goes to these profiles only. Empty: no proof.",
+    )
+
+
+@dataclass(frozen=True)
+class Prepared(Transitions):
+    """Outbound transitions of Preparation."""
+
+    standard: pl.DataFrame
+    """Profiles to send to: the rows of the audience as they came."""
+    rejects: pl.DataFrame
+    """Profiles that are left out: profile_id, email (the address), reason."""
+
+
+@dataclass(frozen=True)
+class KnownBefore:
+    """What the journal says: addresses in quarantine (hash to reason), and profiles whose message is settled."""
+
+    quarantined: dict[str, str] = field(default_factory=dict)
+    settled: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema={"profile_id": pl.String(), "state": pl.String()})
+    )
+
+
+def prepare(audience: pl.DataFrame, options: PreparationOptions, send: Send, known: KnownBefore) -> Prepared:
+    """Split an audience into those who get a message and those who do not.
+
+    Errors: `ColumnsMissing`.
+    """
+    columns = [options.key, options.address, *filter(None, (options.consent, options.test_profiles))]
+    require_columns(audience, columns, activity="Preparation", where="the inbound transition")
+    key = audience[options.key].cast(pl.String())
+    address = audience[options.address].cast(pl.String()).str.strip_chars()
+    nobody = pl.Series([False]).new_from_index(0, audience.height)
+
+    def unset(column: str) -> pl.Series:
+        return ~audience[column].cast(pl.Boolean()).fill_null(value=False) if column else nobody
+
+    reasons = {
+        "not a test profile": unset(options.test_profiles),
+        "no consent for the channel": unset(options.consent),
+        "no address": address.fill_null("") == "",
+        "invalid address": _invalid(address) if options.addresses_are_mail else nobody,
+        "quarantined address": _quarantined(address, known.quarantined),
+        "control group": _control(key, options, send),
+    }
+    flags = pl.DataFrame(reasons)
+    first = pl.coalesce(*(pl.when(pl.col(reason)).then(pl.lit(reason)) for reason in reasons))
+    rows = pl.DataFrame({"profile_id": key, "email": address}).with_columns(flags.select(reason=first))
+    rows = rows.with_columns(_and_then("duplicate address", _is_duplicate(options)))
+    settled = known.settled.select("profile_id", "state").unique("profile_id")
+    rows = rows.join(settled, on="profile_id", how="left", maintain_order="left")
+    rows = rows.with_columns(_and_then("already sent", pl.col("state").is_in(SETTLED)))
+    return Prepared(
+        standard=audience.filter(rows["reason"].is_null()),
+        rejects=rows.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS),
+    )
+
+
+def _and_then(reason: str, condition: pl.Expr) -> pl.Expr:
+    """The reasons so far, and a further one for rows that have none."""
+    return pl.when(pl.col("reason").is_null() & condition).then(pl.lit(reason)).otherwise("reason").alias("reason")
+
+
+def _is_duplicate(options: PreparationOptions) -> pl.Expr:
+    if options.duplicates:
+        return pl.lit(value=False)
+    return pl.col("email").str.to_lowercase().cum_count().over(pl.col("email").str.to_lowercase(), "reason") > 1
+
+
+def _invalid(addresses: pl.Series) -> pl.Series:
+    """Whether each is an address; only those that are not plainly so are looked at one by one."""
+    plain = addresses.str.contains(PLAIN_ADDRESS).fill_null(value=True) & (addresses.str.len_bytes() < 64)
+    return (
+        pl.DataFrame({"address": addresses, "plain": plain.fill_null(value=True)})
+        .select(
+            pl.when("plain")
+            .then(pl.lit(value=False))
+            .otherwise(pl.col("address").map_elements(_is_invalid, return_dtype=pl.Boolean()))
+        )
+        .to_series()
+    )
+
+
+def _is_invalid(address: str) -> bool:
+    try:
+        checked_recipient(address)
+    except Unsendable:
+        return True
+    return False
+
+
+def _quarantined(addresses: pl.Series, quarantined: dict[str, str]) -> pl.Series:
+    if not quarantined:
+        return pl.Series([False]).new_from_index(0, len(addresses))
+    return pl.Series([address is not None and address_hash(address) in quarantined for address in addresses])
+
+
+def _control(keys: pl.Series, options: PreparationOptions, send: Send) -> pl.Series:
+    """A profile's place between 0 and 1, by its key, the campaign and the seed: the same on every machine."""
+    if not options.control_share:
+        return pl.Series([False]).new_from_index(0, len(keys))
+    salt = f"{options.control_seed}\x1f{send.campaign}\x1f"
+    bound = int(options.control_share * 2**32)
+
+    def is_control(key: str | None) -> bool:
+        return int.from_bytes(hashlib.sha256(f"{salt}{key}".encode()).digest()[:4]) < bound
+
+    return pl.Series([is_control(key) for key in keys], dtype=pl.Boolean())
+
+
+@task(
+    name="Preparation",
+    task_run_name="Preparation {options.channel}",
+    cache_policy=NO_CACHE,
+    result_serializer=ARROW,
+)
+def preparation(audience: pl.DataFrame, options: PreparationOptions, send: Send) -> Prepared:
+    """Leave out of an audience who must not, need not or cannot get a message, each with the reason.
+
+    In: the audience, with the columns that the options name. Out: `standard` (the audience's rows that are left),
+    `rejects` (profile_id, email, reason). What is quarantined or already sent is the journal's to say.
+    Errors: `ColumnsMissing`, `JournalUnavailable`.
+    """
+    with closing(open_journal(Settings.load().journal)) as journal:
+        known = KnownBefore(journal.quarantined(options.channel), journal.entries(send, options.channel))
+    prepared = prepare(audience, options, send, known)
+    get_run_logger().info("%d profiles to send to, %d left out.", prepared.standard.height, prepared.rejects.height)
+    return prepared

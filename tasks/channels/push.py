@@ -1,0 +1,115 @@
+"""Push: delivers a notification to each profile's device, through Firebase Cloud Messaging's HTTP v1 API.
+
+The notification's title is the message's subject and its body the text. FCM knows no repeat by a key: a message
+whose answer was lost is unknown. Source: Firebase's REST reference, projects.messages.send and ErrorCode.
+"""
+
+import json
+
+import polars as pl
+from prefect import task
+from pydantic import Field, SecretStr
+
+from tasks.delivery import Channel, Delivery, DeliveryOptions, delivered
+from tasks.message import Unsendable
+from tasks.provider import (
+    Answer,
+    Meaning,
+    ProviderCarrier,
+    ProviderConnection,
+    ProviderMessage,
+    ProviderRequest,
+    short,
+    usual_meaning,
+)
+from tasks.results import ARROW, PER_RUN
+from tasks.send import Send
+from tasks.settings import Settings
+
+LONGEST_PAYLOAD = 4096
+BY_ERROR_CODE = {
+    "UNREGISTERED": Meaning.BAD_ADDRESS,
+    "SENDER_ID_MISMATCH": Meaning.BAD_ADDRESS,
+    "INVALID_ARGUMENT": Meaning.REFUSED,
+    "THIRD_PARTY_AUTH_ERROR": Meaning.SENDER_REFUSED,
+    "QUOTA_EXCEEDED": Meaning.LATER,
+    "UNAVAILABLE": Meaning.LATER,
+}
+"""FCM's error codes; others mean what their status does."""
+
+
+class PushOptions(DeliveryOptions):
+    """Options of the Push activity."""
+
+    url: str = Field(
+        default="https://fcm.googleapis.com/v1", title="Address", description="Of the FCM HTTP v1 API."
+    )
+    project: str = Field(default="", title="Project", description="Id of the Firebase project.")
+    access_token: SecretStr = Field(
+        default=SecretStr(""),
+        title="Access token",
+        description="OAuth 2.0 token for the scope firebase.messaging; such a token lasts an hour.",
+    )
+    connection: ProviderConnection = Field(
+        default=ProviderConnection(), title="Connection", description="How the provider is reached."
+    )
+
+
+class FcmMessages:
+    """FCM's format."""
+
+    idempotent = False
+
+    def __init__(self, options: PushOptions) -> None:
+        self.url = f"{options.url.rstrip('/')}/projects/{options.project}/messages:send"
+        self._headers = {
+            "Authorization": f"Bearer {options.access_token.get_secret_value()}",
+            "Content-Type": "application/json",
+        }
+
+    def request(self, message: ProviderMessage) -> ProviderRequest:
+        """The request that sends a message. Errors: `Unsendable`."""
+        content = {
+            "token": message.address,
+            "notification": {"title": message.subject, "body": message.text.strip()},
+            "data": {"message_key": message.key},
+        }
+        if len(json.dumps(content["notification"], ensure_ascii=False).encode()) > LONGEST_PAYLOAD:
+            raise Unsendable(f"the notification is longer than {LONGEST_PAYLOAD} bytes")
+        return ProviderRequest(self.url, self._headers, json.dumps({"message": content}).encode())
+
+    def answer(self, status: int, body: bytes) -> Answer:
+        """What FCM's answer means."""
+        try:
+            said = json.loads(body)
+            if usual_meaning(status) is Meaning.TAKEN:
+                return Answer(Meaning.TAKEN, f"{status} {short(said['name'])}")
+            error = said["error"]
+            codes = [detail.get("errorCode") for detail in error.get("details", ())]
+            code = next((code for code in codes if code), error.get("status", ""))
+            words = f"{status} {code} {short(error.get('message', ''))}"
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return Answer(usual_meaning(status), f"{status}")
+        return Answer(BY_ERROR_CODE.get(code, usual_meaning(status)), words)
+
+
+@task(name="Push", task_run_name="Push", cache_policy=PER_RUN, result_serializer=ARROW)
+def push(messages: pl.DataFrame, rejects: pl.DataFrame, options: PushOptions, send: Send) -> Delivery:
+    """Send a notification to each profile's device, once.
+
+    In: messages (profile_id, email: the device's token, subject, html, text) and the rejects of earlier
+    activities. Out and artifacts: as Email's, for the channel `push`. Errors: `ColumnsMissing`,
+    `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`, `OutboxUnwritable`.
+    """
+    return delivered(messages, rejects, push_channel(options, Settings.load().network.allowed_hosts), options, send)
+
+
+def push_channel(options: PushOptions, allowed_hosts: frozenset[str]) -> Channel:
+    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    return Channel(
+        title="Push",
+        name=options.channel("push"),
+        carrier=ProviderCarrier(FcmMessages(options), options.connection, allowed_hosts),
+        row=ProviderMessage,
+        connections=options.connection.connections,
+    )

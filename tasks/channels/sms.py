@@ -1,0 +1,120 @@
+"""SMS: delivers the text of each message to a telephone, through a provider that speaks Twilio's Messages API.
+
+Twilio knows no repeat by a key: a message whose answer was lost is unknown. Source: Twilio's API reference,
+"Messages resource" and "Error and warning dictionary".
+"""
+
+import json
+import re
+from base64 import b64encode
+from urllib.parse import urlencode
+
+import polars as pl
+from prefect import task
+from pydantic import Field, SecretStr
+
+from tasks.delivery import Channel, Delivery, DeliveryOptions, delivered
+from tasks.message import Unsendable
+from tasks.provider import (
+    Answer,
+    Meaning,
+    ProviderCarrier,
+    ProviderConnection,
+    ProviderMessage,
+    ProviderRequest,
+    short,
+    usual_meaning,
+)
+from tasks.results import ARROW, PER_RUN
+from tasks.send import Send
+from tasks.settings import Settings
+
+E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+LONGEST_TEXT = 1600
+BAD_ADDRESS_CODES = frozenset({21211, 21214, 21217, 21401, 21407, 21421, 21610, 21612, 21614})
+"""Twilio's codes for a number that is none, is no mobile's, cannot be reached, or has unsubscribed."""
+
+
+class SmsOptions(DeliveryOptions):
+    """Options of the SMS activity."""
+
+    url: str = Field(
+        default="https://api.twilio.com/2010-04-01",
+        title="Address",
+        description="Of Twilio's API, or of another provider that speaks it.",
+    )
+    account: str = Field(default="", title="Account SID", description="The account that sends and pays.")
+    username: str = Field(default="", title="API key", description="SID of an API key; empty: the account's own.")
+    password: SecretStr = Field(
+        default=SecretStr(""), title="Secret", description="Of the API key, or the account's auth token."
+    )
+    sender: str = Field(
+        default="", title="Sender", description="A number (+15550100), a sender id, or a messaging service (MG...)."
+    )
+    connection: ProviderConnection = Field(
+        default=ProviderConnection(), title="Connection", description="How the provider is reached."
+    )
+
+
+class TwilioMessages:
+    """Twilio's format."""
+
+    idempotent = False
+
+    def __init__(self, options: SmsOptions) -> None:
+        self.url = f"{options.url.rstrip('/')}/Accounts/{options.account}/Messages.json"
+        credentials = f"{options.username or options.account}:{options.password.get_secret_value()}"
+        self._headers = {
+            "Authorization": f"Basic {b64encode(credentials.encode()).decode()}",
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Accept": "application/json",
+        }
+        is_service = options.sender.startswith("MG")
+        self._sender = {"MessagingServiceSid" if is_service else "From": options.sender}
+
+    def request(self, message: ProviderMessage) -> ProviderRequest:
+        """The request that sends a message. Errors: `Unsendable`."""
+        number = re.sub(r"[ ()./-]", "", message.address)
+        if not E164.fullmatch(number):
+            raise Unsendable("the telephone number is not international, as in +4315550100")
+        text = message.text.strip()
+        if not text or len(text) > LONGEST_TEXT:
+            raise Unsendable(f"the text is empty or longer than {LONGEST_TEXT} characters")
+        form = {"To": number, **self._sender, "Body": text}
+        return ProviderRequest(self.url, self._headers, urlencode(form).encode())
+
+    def answer(self, status: int, body: bytes) -> Answer:
+        """What Twilio's answer means."""
+        try:
+            said = json.loads(body)
+            if usual_meaning(status) is Meaning.TAKEN:
+                return Answer(Meaning.TAKEN, f"{status} {short(said['sid'])} {short(said.get('status', ''))}")
+            code, words = (
+                int(said.get("code", 0)),
+                f"{status} {said.get('code', '')} {short(said.get('message', ''))}",
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return Answer(usual_meaning(status), f"{status}")
+        return Answer(Meaning.BAD_ADDRESS if code in BAD_ADDRESS_CODES else usual_meaning(status), words)
+
+
+@task(name="SMS", task_run_name="SMS", cache_policy=PER_RUN, result_serializer=ARROW)
+def sms(messages: pl.DataFrame, rejects: pl.DataFrame, options: SmsOptions, send: Send) -> Delivery:
+    """Send the text of each message to its profile's telephone, once.
+
+    In: messages (profile_id, email: the telephone number, subject, html, text) and the rejects of earlier
+    activities. Out and artifacts: as Email's, for the channel `sms`. Errors: `ColumnsMissing`,
+    `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`, `OutboxUnwritable`.
+    """
+    return delivered(messages, rejects, sms_channel(options, Settings.load().network.allowed_hosts), options, send)
+
+
+def sms_channel(options: SmsOptions, allowed_hosts: frozenset[str]) -> Channel:
+    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    return Channel(
+        title="SMS",
+        name=options.channel("sms"),
+        carrier=ProviderCarrier(TwilioMessages(options), options.connection, allowed_hosts),
+        row=ProviderMessage,
+        connections=options.connection.connections,
+    )

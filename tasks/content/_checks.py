@@ -1,0 +1,75 @@
+"""What senders check before they send: findings about one message, each a sentence."""
+
+from collections.abc import Iterator, Sequence
+from html.parser import HTMLParser
+
+CLIPPED_BYTES = 102 * 1024
+"""Gmail shows no more of a message's HTML than this."""
+
+PLACEHOLDERS = ("{{", "}}", "{%", "%}", "{#", "[[", "%%")
+FINE_SCHEMES = ("https:", "mailto:", "tel:", "sms:", "#", "cid:")
+
+
+class _Seen(HTMLParser):
+    """Links and images of an HTML part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[tuple[str, str]] = []
+        """Address and text of each link."""
+        self.images: list[dict[str, str | None]] = []
+        self._open = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        if tag in {"a", "area"} and attributes.get("href") is not None:
+            self.links.append((str(attributes["href"]).strip(), ""))
+            self._open = tag == "a"
+        if tag == "img":
+            self.images.append(attributes)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "a":
+            self._open = False
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            href, text = self.links[-1]
+            self.links[-1] = (href, text + data)
+
+
+def findings(
+    subject: str, html: str, text: str, *, longest_subject: int, unsubscribe: Sequence[str]
+) -> Iterator[str]:
+    """What a sender would want to know of a message before it is sent; nothing for a message without fault."""
+    size = len(html.encode())
+    if size > CLIPPED_BYTES:
+        yield f"the HTML has {size // 1024} KB; Gmail clips it at 102 KB"
+    if len(subject) > longest_subject:
+        yield f"the subject has {len(subject)} characters, more than {longest_subject}"
+    for part, content in (("subject", subject), ("HTML", html), ("text", text)):
+        left = [mark for mark in PLACEHOLDERS if mark in content]
+        if left:
+            yield f"the {part} has a placeholder left unfilled: {' '.join(left)}"
+    if not text.strip():
+        yield "the plain text is empty"
+    yield from _of_html(html, unsubscribe)
+
+
+def _of_html(html: str, unsubscribe: Sequence[str]) -> Iterator[str]:
+    seen = _Seen()
+    seen.feed(html)
+    for href, _ in dict.fromkeys(seen.links):
+        if not href:
+            yield "a link has no address"
+        elif not href.lower().startswith(FINE_SCHEMES):
+            yield f"the link {href} is not https"
+    for image in seen.images:
+        source = image.get("src") or "without address"
+        if image.get("alt") is None:
+            yield f"the image {source} has no alt text"
+        if source.lower().startswith("http:"):
+            yield f"the image {source} is not https"
+    words = [word.lower() for word in unsubscribe]
+    if not any(word in f"{href} {shown}".lower() for href, shown in seen.links for word in words):
+        yield "there is no link to unsubscribe"

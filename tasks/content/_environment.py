@@ -1,0 +1,105 @@
+"""The Jinja environment of templates: sandboxed, with our filters, and escaping by context."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from jinja2 import DictLoader, nodes
+from jinja2.exceptions import SecurityError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from tasks.content._escaping import TEXT, Contexts, Places
+from tasks.content._fields import MissingValue, printed
+from tasks.content._filters import OWN_FILTERS
+
+LONGEST_REPETITION = 100_000
+HIGHEST_POWER = 1_000
+HTML_ENDINGS = (".html", ".htm")
+
+
+class CampaignEnvironment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox as templates of campaigns need it; `locale` is that of the format filters."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def __init__(self, sources: Mapping[str, str], locale: str = "en", *, marks_branches: bool = False) -> None:
+        super().__init__(
+            loader=DictLoader(sources),
+            undefined=MissingValue,
+            autoescape=is_html,
+            keep_trailing_newline=False,
+            finalize=printed,
+        )
+        self.locale = locale
+        self.marks_branches = marks_branches
+        self.sources = sources
+        self.filters.update(OWN_FILTERS)
+        self.tests["none"] = lambda value: value is None or isinstance(value, MissingValue)
+        del self.globals["lipsum"]
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        if is_html(name):
+            self.contexts_of(tree, str(name))
+        if self.marks_branches:
+            _mark_branches(tree, str(name))
+        return tree
+
+    def contexts_of(self, tree: nodes.Template, name: str, within: tuple[str, ...] = ()) -> Contexts:
+        """Wrap what `tree` prints in the filters that its place in the HTML asks for."""
+        contexts = Contexts(name, self._outer_blocks(tree, (*within, name)))
+        contexts.follow(tree.body, TEXT)
+        return contexts
+
+    def _outer_blocks(self, tree: nodes.Template, within: tuple[str, ...]) -> dict[str, Places]:
+        parent = next((node.template for node in tree.find_all(nodes.Extends)), None)
+        if not isinstance(parent, nodes.Const) or parent.value not in self.sources or parent.value in within:
+            return {}
+        try:
+            base = super()._parse(self.sources[parent.value], parent.value, None)
+        except TemplateSyntaxError:
+            return {}
+        return self.contexts_of(base, str(parent.value), within).blocks
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
+        """Refuse what would make a text or a number without end."""
+        if operator == "**" and not (_is_number(left) and _is_number(right) and abs(right) <= HIGHEST_POWER):
+            raise SecurityError(f"a power above {HIGHEST_POWER}")
+        if operator == "*":
+            for sequence, times in ((left, right), (right, left)):
+                if (
+                    hasattr(sequence, "__len__")
+                    and isinstance(times, int)
+                    and len(sequence) * times > LONGEST_REPETITION
+                ):
+                    raise SecurityError(f"a repetition longer than {LONGEST_REPETITION}")
+        return super().call_binop(context, operator, left, right)
+
+
+def _mark_branches(tree: nodes.Template, name: str) -> None:
+    """Make each branch print where it stands, between two characters that no template has."""
+    for node in list(tree.find_all((nodes.If, nodes.For))):
+        for what, body in _branches_of(node):
+            mark = nodes.TemplateData(f"\x02{name}, line {body[0].lineno} ({what})\x02", lineno=body[0].lineno)
+            body.insert(0, nodes.Output([mark], lineno=body[0].lineno))
+
+
+def _branches_of(node: nodes.Node) -> Iterator[tuple[str, list[nodes.Node]]]:
+    """Bodies of an if or a for that are not empty, and what each is."""
+    match node:
+        case nodes.If(body=body, else_=otherwise):  # an elif is an If of its own, which is met by itself
+            named = [("if", body), ("else", otherwise)]
+        case nodes.For(body=body, else_=otherwise):
+            named = [("for", body), ("else", otherwise)]
+        case _:
+            named = []
+    yield from ((what, found) for what, found in named if found)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | Decimal)
+
+
+def is_html(name: str | None) -> bool:
+    """Whether a template's output is HTML, by its file's name."""
+    return bool(name) and str(name).endswith(HTML_ENDINGS)

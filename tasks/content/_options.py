@@ -1,0 +1,167 @@
+"""Options that personalization and its preview share, and the renderer that they make."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tasks.content._content import content_of
+from tasks.content._filters import known_locale
+from tasks.content._rendering import SLICE, Renderer
+from tasks.content._templates import Templates
+from tasks.content._variants import DEFAULT, Variant, variant_codes
+from tasks.errors import RelationsDiffer
+from tasks.send import Send
+from tasks.tables import quoted, require_columns
+
+IDENTITY = ("profile_id", "email")
+
+
+class PersonalizationOptions(BaseModel):
+    """Options of the Personalization activity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    templates: Templates = Field(title="Templates", description="Templates of subject, HTML and text.")
+    send: Send = Field(title="Send", description="The campaign and date, for the campaign namespace.")
+    key: str = Field(default="profile_id", title="Key", description="Column that tells profiles apart.")
+    address: str = Field(default="email", title="Address", description="Column of the address to send to.")
+    locale: str = Field(
+        default="en",
+        title="Locale",
+        description="Language of the filters for dates, times and numbers, for example de or pt_BR.",
+    )
+    variants: tuple[Variant, ...] = Field(
+        default=(),
+        title="Variants",
+        description="Templates that some profiles get instead: by language, by segment code, or by lot.",
+    )
+    language: str = Field(
+        default="language", title="Language", description="Column of the profiles' languages, for the variants."
+    )
+    segment: str = Field(
+        default="segment_code", title="Segment", description="Column of the segment codes, for the variants."
+    )
+    seed: int = Field(
+        default=0, title="Seed", description="Makes the lots of the variants' shares; another seed draws anew."
+    )
+    relations: dict[str, dict[str, str]] = Field(
+        default={},
+        title="Relations",
+        description=(
+            "Content tables that are given beside the audience, each with the columns that link it:"
+            " {offers: {column of the profiles: column of the offers}}."
+        ),
+    )
+    row_by_row: bool = Field(
+        default=False,
+        title="Row by row",
+        description="Render every message by itself in Jinja's sandbox: much slower, with the same result.",
+    )
+
+    @field_validator("locale")
+    @classmethod
+    def _is_a_locale(cls, name: str) -> str:
+        return known_locale(name)
+
+    @model_validator(mode="after")
+    def _variants_can_be_told_apart(self) -> Self:
+        places = [(each.segment, each.locale) for each in self.variants]
+        codes = [each.code for each in self.variants]
+        if len(set(codes)) < len(codes):
+            raise ValueError("two variants have the same code")
+        for place in set(places):
+            here = [each for each in self.variants if (each.segment, each.locale) == place]
+            if sum(each.share is None for each in here) > 1:
+                raise ValueError(f"{' and '.join(each.code for each in here)} would go to the same profiles")
+            if sum(each.share or 0 for each in here) > 1 + 1e-9:
+                raise ValueError(f"the shares of {' and '.join(each.code for each in here)} are more than 1")
+        return self
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Columns that decide on a profile's variant."""
+        return {"key": self.key, "language": self.language, "segment": self.segment}
+
+
+def require_relations(content: Mapping[str, pl.DataFrame], relations: Mapping[str, object]) -> None:
+    """Check that every content table has its relation, and every relation its table. Errors: `RelationsDiffer`."""
+    if set(content) != set(relations):
+        raise RelationsDiffer(given=quoted(content), related=quoted(relations))
+
+
+class Renderers:
+    """The renderers of all variants. Errors on making them: `ColumnsMissing`, `TemplatesInvalid`."""
+
+    def __init__(
+        self,
+        schema: pl.Schema,
+        options: PersonalizationOptions,
+        content: Mapping[str, pl.DataFrame] | None = None,
+        *,
+        marks_branches: bool = False,
+    ) -> None:
+        needed = [options.key, options.address]
+        needed += [options.language] if any(each.locale for each in options.variants) else []
+        needed += [options.segment] if any(each.segment for each in options.variants) else []
+        require_columns(schema.to_frame(), needed, activity="Personalization", where="the inbound transition")
+        require_relations(content or {}, options.relations)
+        self._contents = tuple(
+            content_of(name, table, options.relations[name], schema) for name, table in (content or {}).items()
+        )
+        self._options = options
+        self._marks_branches = marks_branches
+        self.by_code = {DEFAULT: self._renderer(schema, options.templates, options.locale)}
+        for each in options.variants:
+            self.by_code[each.code] = self._renderer(schema, each.templates, each.locale or options.locale)
+        person = zip(IDENTITY, (options.key, options.address), strict=True)
+        self._kept = [pl.col(column).cast(pl.String()).alias(name) for name, column in person]
+
+    def _renderer(self, schema: pl.Schema, templates: Templates, locale: str) -> Renderer:
+        send = self._options.send
+        campaign = {"name": send.campaign, "label": send.label, "business_date": send.business_date}
+        return Renderer(
+            templates,
+            schema,
+            campaign,
+            self._contents,
+            locale,
+            lowered=not self._options.row_by_row,
+            marks_branches=self._marks_branches,
+        )
+
+    def slices(self, tables: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """Messages of the tables' rows, in order: profile_id, email, subject, html, text, reason, and with variants
+        also variant.
+
+        A few slices are worked on at a time, so that memory does not grow with the audience.
+        """
+        workers = pl.thread_pool_size()
+        with ThreadPoolExecutor(workers, thread_name_prefix="personalization") as pool:
+            running: deque[Future[pl.DataFrame]] = deque()
+            for table in tables:
+                for rows in table.iter_slices(SLICE) if table.height else [table]:
+                    running.append(pool.submit(self.rendered, rows))
+                    if len(running) > workers:
+                        yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+
+    def rendered(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Messages of one slice."""
+        options = self._options
+        if not options.variants:
+            return self.by_code[DEFAULT].rendered(rows, self._kept)
+        codes = variant_codes(rows, options.variants, options.send, options.seed, options.columns)
+        numbered = rows.with_row_index("\x00row").with_columns(codes.alias("\x00variant"))
+        kept = [*self._kept, pl.col("\x00row"), pl.col("\x00variant").alias("variant")]
+        made = [
+            self.by_code[code].rendered(some, kept)
+            for (code,), some in numbered.partition_by("\x00variant", as_dict=True).items()
+        ]
+        if not made:
+            made = [self.by_code[DEFAULT].rendered(numbered, kept)]
+        return pl.concat(made).sort("\x00row").drop("\x00row")

@@ -1,0 +1,155 @@
+"""Rendering: the parts of the messages of an audience, slice by slice, over whole columns where that can be."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+
+import polars as pl
+
+from tasks.content._content import Content
+from tasks.content._environment import CampaignEnvironment
+from tasks.content._fields import ELEMENT, WHITE_SPACE, Fact, Facts, Fields, Path, Slice
+from tasks.content._lowering import Lowering
+from tasks.content._plan import Plan
+from tasks.content._sandbox import render_rows
+from tasks.content._templates import PARTS, Templates, required_uses, resolved_uses
+from tasks.content._vectors import CannotLower
+
+SLICE = 20_000
+"""Profiles that are rendered together: some 50 MB of messages, so that memory stays flat."""
+
+LACKING = {"field": pl.String(), "where": pl.String(), "profiles": pl.Int64()}
+LINE_BREAK = "[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]"
+"""What ends a line for Python, and so for whoever writes the message's header."""
+
+
+@dataclass
+class RowByRow:
+    """A part that was rendered row by row: why, for how many messages, and how long it took."""
+
+    part: str
+    construct: str
+    where: str
+    messages: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Renderer:
+    """Renders the messages of one set of templates. Errors on making it: `TemplatesInvalid`."""
+
+    templates: Templates
+    schema: pl.Schema
+    campaign: Mapping[str, object]
+    contents: tuple[Content, ...] = ()
+    locale: str = "en"
+    lowered: bool = True
+    """False renders all row by row: slower, with the same result."""
+    marks_branches: bool = False
+    """Whether each branch prints where it stands, for the preview."""
+    slow: dict[tuple[str, str, str], RowByRow] = field(default_factory=dict)
+    """What was rendered row by row so far."""
+
+    def __post_init__(self) -> None:
+        self.fields = Fields(self.schema, self.campaign, self.contents)
+        self.used = resolved_uses(self.templates, self.fields)
+        self._paths = sorted({full for full in self.used.values() if ELEMENT not in full})
+        self._environment = CampaignEnvironment(
+            self.templates.sources, self.locale, marks_branches=self.marks_branches
+        )
+        self._compiled = {part: self._environment.get_template(name) for part, name in self.templates.parts.items()}
+        self._plans: dict[tuple[str, Facts], Plan | CannotLower] = {}
+        self._lock = Lock()
+
+    def lacking(self, tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
+        """Fields that are printed without a default, and how many profiles lack them: field, where, profiles."""
+        needed = required_uses(self.templates, self.fields)
+        never = {*self.fields.constants, *self.fields.contents}
+        paths = [path for path in needed if ELEMENT not in path and path not in never]
+        counts = dict.fromkeys(paths, 0)
+        for table in tables:
+            for rows in table.iter_slices(SLICE):
+                values = self.fields.slice_of(rows, paths, []).rows
+                for path in paths:
+                    counts[path] += values.get_column(".".join(path)).null_count()
+        found = [
+            (".".join(path), "; ".join(dict.fromkeys(use.where for use in needed[path])), count)
+            for path, count in counts.items()
+            if count
+        ]
+        return pl.DataFrame(found, schema=LACKING, orient="row")
+
+    def rendered(self, table: pl.DataFrame, kept: list[pl.Expr]) -> pl.DataFrame:
+        """The messages of one slice: the columns `kept`, subject, html, text, and reason where there is none."""
+        profiles = self.fields.slice_of(table, self._paths, kept)
+        rows = profiles.rows
+        reason: pl.Series | None = None
+        parts: list[pl.Series] = []
+        for part in PARTS:
+            text, why = self._part(part, profiles, reason)
+            if part == "subject":
+                text, why = _checked_subject(text, why)
+            parts.append(text.alias(part))
+            reason = why if reason is None else reason if why is None else _first(reason, why)
+        if reason is None:
+            reason = pl.Series([None], dtype=pl.String()).new_from_index(0, rows.height)
+        return rows.select(rows.columns[: len(kept)]).with_columns(*parts, reason.alias("reason"))
+
+    def _part(self, part: str, profiles: Slice, reason: pl.Series | None) -> tuple[pl.Series, pl.Series | None]:
+        plan = self._plan(part, profiles)
+        if isinstance(plan, Plan):
+            try:
+                return plan.run(profiles.rows)
+            except CannotLower as failed:
+                failed.where = failed.where or self.templates.parts[part]
+                plan = failed
+        started = time.perf_counter()
+        waiting = reason.is_null() if reason is not None else pl.repeat(True, profiles.rows.height, eager=True)
+        rows = profiles.rows
+        for path in self._paths:
+            if path in self.fields.contents:
+                rows = self.fields.contents[path].fetched(rows)
+        texts, reasons = render_rows(self._compiled[part], rows, self.fields, self.used, waiting)
+        self._count(part, plan, int(waiting.sum()), time.perf_counter() - started)
+        return texts, reasons
+
+    def _plan(self, part: str, profiles: Slice) -> Plan | CannotLower:
+        if not self.lowered:
+            return CannotLower("nothing: rendering over columns is switched off")
+        key = (part, profiles.facts)
+        if key not in self._plans:
+            facts: dict[Path, Fact] = dict(profiles.facts)
+            try:
+                lowering = Lowering(self._environment, self.fields, self.used, facts)
+                self._plans[key] = lowering.plan(self.templates.parts[part])
+            except CannotLower as reason:
+                self._plans[key] = reason
+        return self._plans[key]
+
+    def plans(self) -> dict[str, Plan]:
+        """By part, how it was last rendered over columns."""
+        return {part: plan for (part, _), plan in self._plans.items() if isinstance(plan, Plan)}
+
+    def _count(self, part: str, why: CannotLower, messages: int, seconds: float) -> None:
+        with self._lock:
+            entry = self.slow.setdefault((part, why.construct, why.where), RowByRow(part, why.construct, why.where))
+            entry.messages += messages
+            entry.seconds += seconds
+
+
+def _checked_subject(text: pl.Series, reason: pl.Series | None) -> tuple[pl.Series, pl.Series | None]:
+    checked = pl.DataFrame({"text": text}).select(pl.col("text").str.strip_chars(WHITE_SPACE))
+    fault = checked.select(
+        pl.when(pl.col("text") == "")
+        .then(pl.lit("the subject is empty"))
+        .when(pl.col("text").str.contains(LINE_BREAK))
+        .then(pl.lit("the subject has a line break"))
+    ).to_series()
+    if fault.null_count() < fault.len():
+        reason = fault if reason is None else _first(reason, fault)
+    return checked.to_series(), reason
+
+
+def _first(earlier: pl.Series, later: pl.Series) -> pl.Series:
+    return earlier.zip_with(earlier.is_not_null(), later)

@@ -1,0 +1,292 @@
+"""Load file: reads flat files of the storage folder into a table, through column definitions."""
+
+import csv
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from gzip import GzipFile
+from pathlib import Path
+from typing import Literal, Self
+
+import polars as pl
+from polars.exceptions import ComputeError, NoDataError, PolarsError
+from prefect import get_run_logger, task
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tasks.columns import REPORT, ColumnDefinition, typed_table
+from tasks.conditions import first_line
+from tasks.errors import ColumnsUnexpected, SourceUnreadable
+from tasks.results import ARROW, PER_RUN
+from tasks.settings import Settings
+from tasks.storage import stored, within, written_whole
+from tasks.tables import Transitions, quoted, require_columns
+
+GZIP_MAGIC = b"\x1f\x8b"
+REJECTS = {"file": pl.String(), **REPORT}
+"""Columns of the rejects: file, row (from 1, the header not counted), column, reason, raw value."""
+
+
+class LoadFileOptions(BaseModel):
+    """Options of the Load file activity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str = Field(
+        default="",
+        title="File",
+        description="Name of the file in the storage folder; empty loads the files of the inbound transition.",
+    )
+    columns: dict[str, ColumnDefinition] = Field(
+        min_length=1,
+        title="Columns",
+        description=(
+            "Columns of the table, {name: definition}; a definition's key is the file's column: its label in the"
+            " header, its number from 1 where there is no header, its name in 'widths'."
+        ),
+    )
+    format: Literal["delimited", "fixed_width"] = Field(
+        default="delimited", title="Format", description="Values between separators, or at fixed places of a line."
+    )
+    separator: str = Field(
+        default=",", min_length=1, max_length=1, title="Separator", description="Between values."
+    )
+    quote: str = Field(default='"', max_length=1, title="Quote", description="Around texts; empty for none.")
+    header: bool = Field(default=True, title="Header", description="The first line has the labels of the columns.")
+    widths: dict[str, int] = Field(
+        default_factory=dict,
+        title="Widths",
+        description="Columns of a fixed width file in order, {name: characters}; trimmed.",
+    )
+    skip_lines: int = Field(
+        default=0, ge=0, title="Lines to skip", description="Lines before the header or the data."
+    )
+    encoding: str = Field(
+        default="utf-8", title="Encoding", description="Encoding of the file, as latin-1 or cp1252."
+    )
+    other_columns: Literal["ignore", "error"] = Field(
+        default="ignore", title="Other columns", description="What a column of the file that has no definition is."
+    )
+    max_bytes: int = Field(
+        default=4 * 1024**3,
+        gt=0,
+        title="Largest file",
+        description="Limit of a file after decompression, in bytes.",
+    )
+    rejects_file: str = Field(
+        default="",
+        title="Rejects file",
+        description="Name of the file in the storage folder that keeps rejected lines; empty keeps none.",
+    )
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_an_encoding(cls, name: str) -> str:
+        try:
+            "".encode(name)
+        except LookupError:
+            raise ValueError(f"'{name}' is not an encoding; write one like utf-8 or cp1252") from None
+        return name
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.format == "fixed_width") != bool(self.widths):
+            raise ValueError("'widths' goes with the format fixed_width, and must be given there")
+        if any(width < 1 for width in self.widths.values()):
+            raise ValueError("a width is at least one character")
+        return self
+
+
+@dataclass(frozen=True)
+class Loaded(Transitions):
+    """Outbound transitions of Load file."""
+
+    standard: pl.DataFrame
+    """Rows that were taken: the defined columns, typed."""
+    rejects: pl.DataFrame
+    """Lines that were rejected: file, row, column, reason, value."""
+    replaced: pl.DataFrame
+    """Bad values of rows that were taken (ignored, cut, replaced by a default): the same columns."""
+
+
+def load(files: list[str], options: LoadFileOptions, storage: Path) -> Loaded:
+    """Read the files, one after the other, into one table.
+
+    Errors: `OutsideStorage`, `SourceMissing`, `SourceUnreadable`, `ColumnsMissing` (a defined column is not in a
+    file), `ColumnsUnexpected`, `ValueRefused`.
+    """
+    loaded = [_load_one(file, options, storage) for file in files]
+    return Loaded(
+        standard=pl.concat([_nothing(options), *(one.standard for one in loaded)]),
+        rejects=pl.concat([pl.DataFrame(schema=REJECTS), *(one.rejects for one in loaded)]),
+        replaced=pl.concat([pl.DataFrame(schema=REJECTS), *(one.replaced for one in loaded)]),
+    )
+
+
+def _nothing(options: LoadFileOptions) -> pl.DataFrame:
+    kept = {name: column.column_type for name, column in options.columns.items() if not column.ignore}
+    return pl.DataFrame(schema=kept)
+
+
+def _load_one(file: str, options: LoadFileOptions, storage: Path) -> Loaded:
+    raw, long_lines = raw_table(stored(storage, file), options)
+    _check_columns(raw, options, file)
+    whole = ~pl.col("\x00row").is_in(long_lines["row"].implode()) & ~pl.all_horizontal(
+        pl.col(raw.columns).is_null()
+    )
+    rows = raw.with_row_index("\x00row", offset=1).filter(whole)
+    taken = typed_table(rows, options.columns, activity="Load file", where=f"'{file}'")
+    number = rows["\x00row"].cast(pl.Int64())
+
+    def told(report: pl.DataFrame) -> pl.DataFrame:
+        numbered = report.with_columns(row=number.gather(report["row"] - 1), file=pl.lit(file))
+        return numbered.select(*REJECTS)
+
+    lines = long_lines.with_columns(file=pl.lit(file)).select(*REJECTS)
+    return Loaded(
+        standard=taken.standard,
+        rejects=pl.concat([told(taken.rejects), lines]).sort("row", maintain_order=True),
+        replaced=told(taken.replaced),
+    )
+
+
+def _check_columns(raw: pl.DataFrame, options: LoadFileOptions, file: str) -> None:
+    known = {definition.key for definition in options.columns.values()}
+    require_columns(raw, known, activity="Load file", where=f"'{file}'")
+    others = [name for name in raw.columns if name not in known]
+    if others and options.other_columns == "error":
+        raise ColumnsUnexpected(where=f"'{file}'", columns=quoted(others), known=quoted(known))
+
+
+def raw_table(path: Path, options: LoadFileOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The file's values as texts, and its lines that have more values than columns, as a table of `REPORT`.
+
+    Errors: `SourceUnreadable`.
+    """
+    try:
+        content = _content(path, options)
+        if options.format == "fixed_width":
+            return _fixed_width(content, options), pl.DataFrame(schema=REPORT)
+        return _delimited(content, options)
+    except NoDataError:
+        reason = "it is empty"
+    except UnicodeError:
+        reason = f"it is not {options.encoding} text"
+    except (PolarsError, OSError, EOFError, zlib.error, csv.Error) as error:
+        reason = first_line(error)
+    except _TooLarge:
+        reason = f"it has more than {options.max_bytes} bytes"
+    raise SourceUnreadable(
+        what="file", path=path, reason=reason, cure="Check the file, and the options of its format."
+    )
+
+
+class _TooLarge(Exception):
+    pass
+
+
+def _content(path: Path, options: LoadFileOptions) -> bytes:
+    """The file's text in UTF-8, decompressed, without byte order mark."""
+    with path.open("rb") as file:
+        compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        file.seek(0)
+        reader = GzipFile(fileobj=file) if compressed else file
+        content = reader.read(options.max_bytes + 1)
+    if len(content) > options.max_bytes:
+        raise _TooLarge
+    if options.encoding.lower() not in {"utf-8", "utf8"}:
+        content = content.decode(options.encoding).encode()
+    return content.removeprefix(b"\xef\xbb\xbf")
+
+
+def _fixed_width(content: bytes, options: LoadFileOptions) -> pl.DataFrame:
+    lines = pl.read_lines(content).slice(options.skip_lines + options.header)
+    places: list[pl.Expr] = []
+    start = 0
+    for name, width in options.widths.items():
+        places.append(pl.col("line").str.slice(start, width).str.strip_chars().alias(name))
+        start += width
+    line = pl.col("line").str.strip_chars_end("\r")
+    return lines.select(line).filter(pl.col("line").str.strip_chars() != "").select(places)
+
+
+def _delimited(content: bytes, options: LoadFileOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    try:
+        return _csv_table(content, options, cut=False), pl.DataFrame(schema=REPORT)
+    except ComputeError:
+        # Lines that are too long, if a second reading without them succeeds.
+        table = _csv_table(content, options, cut=True)
+        return table, _long_lines(content, table.width, options)
+
+
+def _csv_table(content: bytes, options: LoadFileOptions, *, cut: bool) -> pl.DataFrame:
+    table = pl.read_csv(
+        content,
+        infer_schema=False,
+        has_header=options.header,
+        separator=options.separator,
+        quote_char=options.quote or None,
+        skip_lines=options.skip_lines,
+        truncate_ragged_lines=cut,
+    )
+    if options.header:
+        return table
+    return table.rename({name: str(number) for number, name in enumerate(table.columns, start=1)})
+
+
+def _long_lines(content: bytes, width: int, options: LoadFileOptions) -> pl.DataFrame:
+    """Lines with more values than the file has columns: one separator too many moves values to wrong columns."""
+    found = [
+        (row, None, f"has {len(values)} values in a file of {width} columns", options.separator.join(values))
+        for row, values in enumerate(_lines(content, options), start=0 if options.header else 1)
+        if len(values) > width
+    ]
+    return pl.DataFrame(found, schema=REPORT, orient="row")
+
+
+def _lines(content: bytes, options: LoadFileOptions) -> Iterator[list[str]]:
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
+    for _ in range(options.skip_lines):
+        text.readline()
+    if not options.quote:
+        return csv.reader(text, delimiter=options.separator, quoting=csv.QUOTE_NONE)
+    return csv.reader(text, delimiter=options.separator, quotechar=options.quote)
+
+
+def write_rejects(rejects: pl.DataFrame, options: LoadFileOptions, storage: Path) -> None:
+    """Keep the rejected lines in a file, if one is asked for. Errors: `OutsideStorage`, `StoreUnwritable`."""
+    if options.rejects_file:
+        with written_whole(within(storage, options.rejects_file)) as draft:
+            rejects.write_csv(draft)
+
+
+@task(name="Load file", task_run_name="Load file {options.file}", cache_policy=PER_RUN, result_serializer=ARROW)
+def load_file(options: LoadFileOptions, files: pl.DataFrame | None = None) -> Loaded:
+    """Read flat files of the storage folder into a table.
+
+    In: the options, and the files to load where they name none: the outbound transition of Transfer file (file).
+    Out: `standard` (the defined columns, typed), `rejects` (file, row, column, reason, value), which the rejects
+    file keeps too, and `replaced` (bad values of rows that were taken). Gzip is known by its first bytes.
+    Errors: `OutsideStorage`, `SourceMissing`, `SourceUnreadable`, `ColumnsMissing`, `ColumnsUnexpected`,
+    `ValueRefused`, `StoreUnwritable`. Source: Adobe Campaign Standard, Load file activity.
+    """
+    storage = Settings.load().storage.folder
+    loaded = load(_named_files(options, files), options, storage)
+    write_rejects(loaded.rejects, options, storage)
+    get_run_logger().info(
+        "%d rows loaded, %d lines rejected, %d values replaced.",
+        loaded.standard.height,
+        loaded.rejects.height,
+        loaded.replaced.height,
+    )
+    return loaded
+
+
+def _named_files(options: LoadFileOptions, files: pl.DataFrame | None) -> list[str]:
+    if options.file:
+        return [options.file]
+    inbound = pl.DataFrame() if files is None else files
+    require_columns(
+        inbound, ["file"], activity="Load file, which names no file itself,", where="the inbound transition"
+    )
+    return inbound["file"].to_list()

@@ -1,0 +1,184 @@
+"""Update data: inserts, updates or deletes rows of a database table, all of them or none."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import ColumnElement, Connection, Table, and_, exists, or_, select
+
+from tasks.database import Database, polars_type, reflected, transaction
+from tasks.errors import ColumnsMissing, ColumnTypesDiffer
+from tasks.results import ARROW
+from tasks.staging import BATCH, staged
+from tasks.tables import Transitions, nearest, quoted, require_columns
+
+
+class UpdateDataOptions(BaseModel):
+    """Options of the Update data activity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database: Database = Field(title="Database", description="Where the table is.")
+    table: str = Field(title="Table", description="Name of the table.")
+    key: list[str] = Field(
+        min_length=1, title="Reconciliation keys", description="Columns of the table that tell its rows apart."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        title="Columns",
+        description="Columns to write, {column of the table: inbound column}; empty takes all, by their names.",
+    )
+    operation: Literal["insert_or_update", "insert", "update", "delete"] = Field(
+        default="insert_or_update",
+        title="Operation",
+        description="insert: rows that are there stay as they are; update: rows that are not there are not made.",
+    )
+    batch_size: int = Field(
+        default=BATCH,
+        ge=1,
+        title="Batch size",
+        description="Rows that are on their way at one time; one transaction.",
+    )
+
+
+@dataclass(frozen=True)
+class Updated(Transitions):
+    """Outbound transitions of Update data."""
+
+    standard: pl.DataFrame
+    """Inbound rows that were compared with the table, and written where they differ."""
+    rejects: pl.DataFrame
+    """Inbound rows that the table cannot take, with the reason."""
+    counts: pl.DataFrame
+    """One row: inserted, updated, deleted, unchanged (the others of the rows that were compared)."""
+
+
+def update(inbound: pl.DataFrame, options: UpdateDataOptions) -> Updated:
+    """Write the rows in one transaction: those that differ from the table's.
+
+    Errors: `DatabaseFailed`, `ExtraMissing`, `ColumnsMissing`, `ColumnTypesDiffer`; nothing was written then.
+    """
+    with transaction(options.database) as connection:
+        target = reflected(connection, options.database, options.table)
+        columns = _written_columns(inbound, target, options)
+        reasons = _reasons(inbound, target, columns, options)
+        taken = inbound.filter(reasons.is_null())
+        counts = _apply(connection, target, _renamed(taken, columns), options)
+    rejects = inbound.with_columns(reasons.alias("reason")).filter(reasons.is_not_null())
+    return Updated(
+        standard=taken,
+        rejects=rejects,
+        counts=pl.DataFrame([{**counts, "unchanged": taken.height - sum(counts.values())}]),
+    )
+
+
+def _written_columns(inbound: pl.DataFrame, target: Table, options: UpdateDataOptions) -> dict[str, str]:
+    """The table's columns that are written, each with its inbound column, types checked."""
+    columns = options.columns or {name: name for name in inbound.columns}
+    if options.operation == "delete":
+        columns = {key: columns.get(key, key) for key in options.key}
+    require_columns(inbound, columns.values(), activity="Update data", where="the inbound transition")
+    known = target.columns.keys()
+    missing = [name for name in dict.fromkeys([*options.key, *columns]) if name not in known]
+    unwritten = [key for key in options.key if key not in columns]
+    if missing or unwritten:
+        raise ColumnsMissing(
+            activity="Update data",
+            missing=quoted(missing or unwritten),
+            where=f"'{options.table}'" if missing else "the mapping of columns",
+            present=quoted(known if missing else columns),
+            cure=nearest(missing, known) or "Correct the keys or the columns.",
+        )
+    for there, here in columns.items():
+        kind, wanted = inbound.schema[here], polars_type(target.columns[there].type)
+        if not _fits(kind, wanted):
+            types = f"{kind} in the inbound transition, {wanted} in '{options.table}'"
+            raise ColumnTypesDiffer(activity="Update data", column=there, types=types)
+    return columns
+
+
+def _fits(kind: pl.DataType, wanted: pl.DataType) -> bool:
+    moments = isinstance(kind, pl.Date | pl.Datetime) and isinstance(wanted, pl.Datetime)
+    widened = kind.is_numeric() and wanted.is_numeric() and (kind.is_integer() or not wanted.is_integer())
+    return kind in {wanted, pl.Null()} or moments or widened
+
+
+def _reasons(
+    inbound: pl.DataFrame, target: Table, columns: dict[str, str], options: UpdateDataOptions
+) -> pl.Series:
+    """Why the table cannot take a row, or null."""
+    keys = [columns[key] for key in options.key]
+    reason = (
+        pl.when(pl.any_horizontal(pl.col(keys).is_null()))
+        .then(pl.lit("it has no key"))
+        .when(~pl.struct(keys).is_first_distinct())
+        .then(pl.lit("an earlier row has its key"))
+    )
+    for there, here in columns.items():
+        column = target.columns[there]
+        length = getattr(column.type, "length", None)
+        if length is not None and inbound.schema[here] == pl.String():
+            too_long = pl.col(here).str.len_chars() > length
+            reason = reason.when(too_long).then(pl.lit(f"'{there}' is longer than {length} characters"))
+        if not column.nullable:
+            reason = reason.when(pl.col(here).is_null()).then(pl.lit(f"'{there}' must have a value"))
+    return inbound.select(reason.otherwise(pl.lit(None, pl.String())).alias("reason")).to_series()
+
+
+def _renamed(rows: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
+    return rows.select(pl.col(here).alias(there) for there, here in columns.items())
+
+
+def _apply(connection: Connection, target: Table, rows: pl.DataFrame, options: UpdateDataOptions) -> dict[str, int]:
+    types = {name: target.columns[name].type for name in rows.columns}
+    staging = staged(connection, rows, types, batch=options.batch_size)
+    counts = {"inserted": 0, "updated": 0, "deleted": 0}
+    same = and_(*(target.columns[key] == staging.columns[key] for key in options.key))
+    if options.operation == "delete":
+        counts["deleted"] = connection.execute(target.delete().where(exists().where(same))).rowcount
+    if options.operation in {"update", "insert_or_update"}:
+        counts["updated"] = _update(connection, target, staging, same, options)
+    if options.operation in {"insert", "insert_or_update"}:
+        new = select(*staging.columns).where(~exists().where(same).correlate(staging))
+        insert = target.insert().from_select(rows.columns, new).execution_options(preserve_rowcount=True)
+        counts["inserted"] = connection.execute(insert).rowcount
+    return counts
+
+
+def _update(
+    connection: Connection, target: Table, staging: Table, same: ColumnElement[bool], options: UpdateDataOptions
+) -> int:
+    written = [name for name in staging.columns.keys() if name not in options.key]  # noqa: SIM118  # names, not columns
+    if not written:
+        return 0
+    differs = or_(*(target.columns[name].is_distinct_from(staging.columns[name]) for name in written))
+    values = {name: staging.columns[name] for name in written}
+    return connection.execute(target.update().values(values).where(same, differs)).rowcount
+
+
+# Not cached: the table may have changed since.
+@task(
+    name="Update data",
+    task_run_name="Update data {options.table}",
+    cache_policy=NO_CACHE,
+    result_serializer=ARROW,
+)
+def update_data(inbound: pl.DataFrame, options: UpdateDataOptions) -> Updated:
+    """Insert, update or delete the rows of a database table that differ from the inbound ones.
+
+    In: rows with the table's columns, or mapped to them. Out: `standard` (rows that were compared), `rejects`
+    (rows without key, with the key of an earlier row, or that break a length or a required value; with the reason),
+    `counts` (inserted, updated, deleted, unchanged). One transaction: all is written, or nothing.
+    Errors: `DatabaseFailed`, `ExtraMissing`, `ColumnsMissing`, `ColumnTypesDiffer`.
+    Source: Adobe Campaign Standard, Update data activity.
+    """
+    outbound = update(inbound, options)
+    get_run_logger().info(
+        "%d rows inserted, %d updated, %d deleted, %d unchanged, %d rejected.",
+        *outbound.counts.row(0),
+        outbound.rejects.height,
+    )
+    return outbound

@@ -1,0 +1,82 @@
+"""The states of a message, the events that change them, and nothing else: no I/O, no clock.
+
+               claim             taken
+    (nothing) ──────▶ CLAIMED ──────────▶ SENT
+                       │ │ │ ▲   refused
+              postponed│ │ │ └──┐ ─────▶ REFUSED
+                       ▼ │ └────┼──────────┘
+                DEFERRED ┼──────┘claim
+                         │ lost, expired
+                         └──────────────▶ UNKNOWN ─(claim, if unknown messages are to be sent again)─▶ CLAIMED
+
+A message is claimed before its first byte leaves. Whoever sees a claim whose sender is gone cannot tell whether
+the server took the message: it is unknown. A sender that was thought gone, and learns the truth after all, may
+still say it.
+"""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """What is known of a message."""
+
+    CLAIMED = "claimed"
+    """A sender has it, and may be sending it now."""
+    SENT = "sent"
+    """The server took it."""
+    REFUSED = "refused"
+    """The server will never take it."""
+    DEFERRED = "deferred"
+    """The server did not take it, and may take it later."""
+    UNKNOWN = "unknown"
+    """It may have been taken: nobody was there to read the answer."""
+
+
+class Event(StrEnum):
+    """What happens to a message."""
+
+    CLAIM = "claim"
+    """A sender wants it."""
+    TAKEN = "taken"
+    """The server took it."""
+    REFUSED = "refused"
+    """The server refused it for good."""
+    POSTPONED = "postponed"
+    """It is certain that the server did not take it; it may later."""
+    LOST = "lost"
+    """The connection broke when the server may have taken it."""
+    EXPIRED = "expired"
+    """Its sender has not been seen for longer than the lease."""
+
+
+TRANSITIONS: dict[tuple[State | None, Event], State] = {
+    (None, Event.CLAIM): State.CLAIMED,
+    (State.DEFERRED, Event.CLAIM): State.CLAIMED,
+    (State.CLAIMED, Event.TAKEN): State.SENT,
+    (State.CLAIMED, Event.REFUSED): State.REFUSED,
+    (State.CLAIMED, Event.POSTPONED): State.DEFERRED,
+    (State.CLAIMED, Event.LOST): State.UNKNOWN,
+    (State.CLAIMED, Event.EXPIRED): State.UNKNOWN,
+    (State.UNKNOWN, Event.TAKEN): State.SENT,
+    (State.UNKNOWN, Event.REFUSED): State.REFUSED,
+    (State.UNKNOWN, Event.POSTPONED): State.DEFERRED,
+}
+RESENDING: dict[tuple[State | None, Event], State] = {
+    **TRANSITIONS,
+    (State.UNKNOWN, Event.CLAIM): State.CLAIMED,
+}
+
+
+def next_state(state: State | None, event: Event, *, resend_unknown: bool = False) -> State | None:
+    """The state after an event; None where the event may not happen: a sent message is never claimed again."""
+    return (RESENDING if resend_unknown else TRANSITIONS).get((state, event))
+
+
+def states_before(event: Event, *, resend_unknown: bool = False) -> tuple[State, ...]:
+    """The states of a known message in which an event may happen."""
+    return tuple(state for state in State if next_state(state, event, resend_unknown=resend_unknown) is not None)
+
+
+def state_after(event: Event) -> State:
+    """The state that an event leads to, wherever it may happen."""
+    return next(after for (_, known), after in TRANSITIONS.items() if known == event)

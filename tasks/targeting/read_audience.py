@@ -1,0 +1,62 @@
+"""Read audience: takes a stored population by its name."""
+
+import polars as pl
+from polars.exceptions import PolarsError
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from tasks.audiences import AudienceOptions
+from tasks.conditions import EVERYTHING, condition, first_line
+from tasks.errors import AudienceMissing, SourceUnreadable
+from tasks.results import ARROW
+from tasks.tables import nearest
+
+
+class ReadAudienceOptions(AudienceOptions):
+    """Options of the Read audience activity."""
+
+    where: str = Field(
+        default=EVERYTHING, title="Filter", description="SQL condition over the audience's columns; TRUE takes all."
+    )
+
+
+def stored_audience(options: ReadAudienceOptions) -> pl.DataFrame:
+    """The audience's rows for which the filter holds, in the order in which they were saved.
+
+    Errors: `AudienceMissing`, `SourceUnreadable`, `FilterInvalid`, `ColumnsMissing`.
+    """
+    path = options.path_of(options.name)
+    if not path.is_file():
+        names = sorted(known.stem for known in options.folder.glob("*.parquet"))
+        cure = nearest([options.name], names) or "Save it first with Save audience, or correct the name."
+        raise AudienceMissing(name=options.name, folder=options.folder, cure=cure)
+    try:
+        table = pl.scan_parquet(path)
+        where = condition(
+            options.where, table.collect_schema(), activity="Read audience", where=f"'{options.name}'"
+        )
+        return table.filter(where).collect()
+    except (PolarsError, OSError) as error:
+        raise SourceUnreadable(
+            what="audience", path=path, reason=first_line(error), cure="Save it again with the mode replace."
+        ) from None
+
+
+# Not cached: an audience is read as it is when it is read, also after this run has saved it anew.
+@task(
+    name="Read audience",
+    task_run_name="Read audience {options.name}",
+    cache_policy=NO_CACHE,
+    result_serializer=ARROW,
+)
+def read_audience(options: ReadAudienceOptions) -> pl.DataFrame:
+    """Take a stored population by its name.
+
+    Out: the columns and rows as they were saved, or those for which the filter holds.
+    Errors: `AudienceMissing`, `SourceUnreadable`, `FilterInvalid`, `ColumnsMissing`.
+    Source: Adobe Campaign Standard, Read audience activity.
+    """
+    population = stored_audience(options)
+    get_run_logger().info("%d members of the audience '%s'.", population.height, options.name)
+    return population

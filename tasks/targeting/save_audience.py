@@ -1,0 +1,121 @@
+"""Save audience: stores a population under a name."""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from polars.exceptions import PolarsError
+from prefect import get_run_logger, task
+from pydantic import Field
+
+from tasks.audiences import AudienceOptions
+from tasks.conditions import first_line
+from tasks.errors import AudienceTaken, ColumnTypesDiffer, SourceUnreadable
+from tasks.parquet import create_parquet, replace_parquet
+from tasks.results import ARROW, PER_RUN
+from tasks.tables import Transitions, require_columns
+
+
+class SaveAudienceOptions(AudienceOptions):
+    """Options of the Save audience activity."""
+
+    mode: Literal["create", "create_dated", "replace", "complete"] = Field(
+        default="create",
+        title="Mode",
+        description=(
+            "create: a new audience, an error if there is one; create_dated: a new one with the business date in"
+            " its name; replace: in the place of an earlier one; complete: add those whom it does not have yet."
+        ),
+    )
+    key: str = Field(
+        default="profile_id",
+        title="Key",
+        description="Column that tells members apart, where an audience is completed.",
+    )
+
+
+@dataclass(frozen=True)
+class SavedAudience(Transitions):
+    """Outbound transitions of Save audience."""
+
+    standard: pl.DataFrame
+    """The inbound population."""
+    audience: pl.DataFrame
+    """One row, without population: the name of the stored audience, its rows, and how many of them are new."""
+
+
+def save(inbound: pl.DataFrame, options: SaveAudienceOptions, business_date: date) -> SavedAudience:
+    """Store the population under its name, whole or not at all.
+
+    Errors: `AudienceTaken`, `ColumnsMissing` (the key), `ColumnTypesDiffer`, `SourceUnreadable`, `StoreUnwritable`.
+    """
+    dated = options.mode == "create_dated"
+    name = f"{options.name}_{business_date.isoformat()}" if dated else options.name
+    path = options.path_of(name)
+    if options.mode == "complete" and path.exists():
+        stored = _stored(options)
+        table = _completed(stored, inbound, options)
+        replace_parquet(table, path)
+        return _saved(inbound, name, table, added=table.height - stored.height)
+    if options.mode in ("replace", "complete"):
+        replace_parquet(inbound, path)
+    else:
+        _create(inbound, path, name)
+    return _saved(inbound, name, inbound, added=inbound.height)
+
+
+def _create(inbound: pl.DataFrame, path: Path, name: str) -> None:
+    try:
+        create_parquet(inbound, path)
+    except FileExistsError:
+        raise AudienceTaken(name=name, folder=path.parent) from None
+
+
+def _stored(options: SaveAudienceOptions) -> pl.DataFrame:
+    path = options.path_of(options.name)
+    try:
+        return pl.read_parquet(path)
+    except (PolarsError, OSError) as error:
+        raise SourceUnreadable(
+            what="audience", path=path, reason=first_line(error), cure="Save it with the mode replace."
+        ) from None
+
+
+def _completed(stored: pl.DataFrame, inbound: pl.DataFrame, options: SaveAudienceOptions) -> pl.DataFrame:
+    require_columns(inbound, [options.key], activity="Save audience", where="the inbound transition")
+    require_columns(stored, [options.key], activity="Save audience", where=f"'{options.name}'")
+    for column, kind in stored.schema.items():
+        if inbound.schema.get(column, kind) != kind:
+            types = f"{kind} in '{options.name}', {inbound.schema[column]} in the inbound transition"
+            raise ColumnTypesDiffer(activity="Save audience", column=column, types=types)
+    new = inbound.join(stored, on=options.key, how="anti", maintain_order="left")
+    key = pl.col(options.key)
+    return pl.concat([stored, new.filter(key.is_null() | key.is_first_distinct())], how="diagonal")
+
+
+def _saved(inbound: pl.DataFrame, name: str, table: pl.DataFrame, *, added: int) -> SavedAudience:
+    return SavedAudience(
+        standard=inbound, audience=pl.DataFrame({"audience": [name], "rows": [table.height], "added": [added]})
+    )
+
+
+@task(
+    name="Save audience",
+    task_run_name="Save audience {options.name}",
+    cache_policy=PER_RUN,
+    result_serializer=ARROW,
+)
+def save_audience(inbound: pl.DataFrame, options: SaveAudienceOptions, business_date: date) -> SavedAudience:
+    """Store a population under a name.
+
+    In: any table; the business date, which `create_dated` puts into the name. Out: `standard`, the population as it
+    came, and `audience` (audience, rows, added). Completing an audience twice adds nobody twice.
+    Errors: `AudienceTaken`, `ColumnsMissing`, `ColumnTypesDiffer`, `SourceUnreadable`, `StoreUnwritable`.
+    Source: Adobe Campaign Standard, Save audience activity.
+    """
+    saved = save(inbound, options, business_date)
+    name, rows, added = saved.audience.row(0)
+    get_run_logger().info("Audience '%s' has %d members, %d of them new.", name, rows, added)
+    return saved

@@ -1,0 +1,224 @@
+"""Segmentation: divides a population into segments, each member falling into the first that takes it."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import polars as pl
+from prefect import get_run_logger, task
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.conditions import EVERYTHING, condition, expression
+from tasks.errors import ColumnTaken, PopulationUnknown
+from tasks.results import ARROW, PER_RUN
+from tasks.tables import Transitions, quoted, require_columns
+
+PLACE = "\x00place"
+"""A row's number in the inbound transition."""
+
+
+class SegmentLimit(BaseModel):
+    """How much of those whom a segment's filter holds for the segment takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    maximum: int | None = Field(default=None, ge=0, title="Maximum size", description="At most so many members.")
+    percentage: float | None = Field(
+        default=None, ge=0, le=100, title="Percentage", description="This share of them, to the nearest member."
+    )
+    per: str = Field(
+        default="",
+        title="Grouping column",
+        description="Apply the limit to the members of each value of this column; empty applies it to all.",
+    )
+    maximum_of_value: dict[str, int] = Field(
+        default_factory=dict,
+        title="Maximum sizes of values",
+        description="Maximum sizes that differ, {value of the grouping column: maximum size}.",
+    )
+    order_by: str = Field(
+        default="",
+        title="Order by",
+        description="SQL expression: the first in its order are taken, nulls last. Empty takes a random sample.",
+    )
+    descending: bool = Field(default=False, title="Descending", description="The largest first.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.maximum is not None and self.percentage is not None:
+            raise ValueError("a maximum size and a percentage cannot both be given")
+        if self.maximum_of_value and not self.per:
+            raise ValueError("maximum sizes of values need a grouping column")
+        return self
+
+
+class Segment(BaseModel):
+    """One segment: who may fall into it, how many, and its code."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str = Field(min_length=1, title="Segment code", description="The code that its members get.")
+    label: str = Field(default="", title="Label", description="Name of the segment as people read it.")
+    where: str = Field(
+        default=EVERYTHING,
+        title="Filter",
+        description="SQL condition over the inbound columns; TRUE takes everyone.",
+    )
+    limit: SegmentLimit = Field(default=SegmentLimit(), title="Limit", description="How many members it takes.")
+    exclude: bool = Field(
+        default=False,
+        title="Exclude segment from population",
+        description="Its members leave the population: they fall into no other segment nor the complement.",
+    )
+
+
+class SegmentationOptions(BaseModel):
+    """Options of the Segmentation activity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    segments: list[Segment] = Field(
+        min_length=1,
+        title="Segments",
+        description="Segments in order: a member falls into the first that takes it.",
+    )
+    overlap: bool = Field(
+        default=False, title="Enable overlap", description="A member falls into every segment that takes it."
+    )
+    code_column: str = Field(
+        default="segment_code", title="Code column", description="Name of the column that holds the segment code."
+    )
+    seed: int = Field(
+        default=0, title="Seed", description="Start of the random samples: the same seed draws the same."
+    )
+
+    @model_validator(mode="after")
+    def _has_distinct_codes(self) -> Self:
+        codes = [segment.code for segment in self.segments]
+        repeated = {code for code in codes if codes.count(code) > 1}
+        if repeated:
+            raise ValueError(f"segment codes must differ: {quoted(sorted(repeated))}")
+        return self
+
+
+@dataclass(frozen=True)
+class Segmented(Transitions):
+    """Outbound transitions of Segmentation."""
+
+    standard: pl.DataFrame
+    """Members of the segments, all in one, with the column of the code; `segment` gives those of one."""
+    complement: pl.DataFrame
+    """Rows that fell into no segment; columns as inbound."""
+    excluded: pl.DataFrame
+    """Members of segments that are excluded from the population, with the column of the code."""
+    counts: pl.DataFrame
+    """Segments in order: segment_code, label, rows."""
+
+    def segment(self, code: str) -> pl.DataFrame:
+        """The members of one segment: its own transition. Errors: `PopulationUnknown`."""
+        codes = self.counts["segment_code"].to_list()
+        if code not in codes:
+            raise PopulationUnknown(activity="Segmentation", name=f"(segment) '{code}'", present=quoted(codes))
+        return pl.concat([self.standard, self.excluded]).filter(pl.last() == code)
+
+
+def segment_population(inbound: pl.DataFrame, options: SegmentationOptions) -> Segmented:
+    """Divide the rows into segments, in inbound order within each.
+
+    Errors: `FilterInvalid`, `ExpressionInvalid`, `ColumnsMissing`, `ColumnTaken`.
+    """
+    if options.code_column in inbound.columns:
+        raise ColumnTaken(activity="Segmentation", name=options.code_column)
+    rows = inbound.with_row_index(PLACE)
+    left, taken = rows, []
+    for number, segment in enumerate(options.segments):
+        candidates = left if not options.overlap else rows
+        where = condition(
+            segment.where, inbound.schema, activity=_activity(segment), where="the inbound transition"
+        )
+        members = _limited(candidates.filter(where), segment, options.seed + number)
+        taken.append(members)
+        left = left.join(members.select(PLACE), on=PLACE, how="anti", maintain_order="left")
+    segments = list(zip(options.segments, taken, strict=True))
+    return Segmented(
+        standard=_coded([pair for pair in segments if not pair[0].exclude], inbound, options),
+        complement=left.drop(PLACE),
+        excluded=_coded([pair for pair in segments if pair[0].exclude], inbound, options),
+        counts=pl.DataFrame(
+            [(segment.code, segment.label, members.height) for segment, members in segments],
+            schema={"segment_code": pl.String(), "label": pl.String(), "rows": pl.Int64()},
+            orient="row",
+        ),
+    )
+
+
+def _activity(segment: Segment) -> str:
+    return f"Segmentation, segment '{segment.code}'"
+
+
+def _coded(
+    segments: list[tuple[Segment, pl.DataFrame]], inbound: pl.DataFrame, options: SegmentationOptions
+) -> pl.DataFrame:
+    code = pl.lit(None, pl.String()).alias(options.code_column)
+    nobody = inbound.clear().with_columns(code)
+    return pl.concat(
+        [
+            nobody,
+            *(
+                members.drop(PLACE).with_columns(pl.lit(segment.code).alias(options.code_column))
+                for segment, members in segments
+            ),
+        ]
+    )
+
+
+def _limited(candidates: pl.DataFrame, segment: Segment, seed: int) -> pl.DataFrame:
+    limit = segment.limit
+    if limit.maximum is None and limit.percentage is None and not limit.maximum_of_value:
+        return candidates
+    if limit.per:
+        require_columns(candidates, [limit.per], activity=_activity(segment), where="the inbound transition")
+    group = pl.col(limit.per) if limit.per else pl.lit(0)
+    drawn = candidates.select(PLACE, group.alias("\x00group"), _draw(candidates, segment, seed).alias("\x00draw"))
+    ranked = drawn.sort("\x00draw", descending=limit.descending, nulls_last=True, maintain_order=True).select(
+        PLACE, (pl.int_range(pl.len()).over("\x00group") < _size(limit)).alias("\x00in")
+    )
+    return candidates.join(ranked.filter("\x00in"), on=PLACE, how="semi", maintain_order="left")
+
+
+def _draw(candidates: pl.DataFrame, segment: Segment, seed: int) -> pl.Expr:
+    """What the first are chosen by."""
+    if not segment.limit.order_by:
+        return pl.int_range(pl.len()).shuffle(seed)
+    schema = candidates.drop(PLACE).schema
+    return expression(segment.limit.order_by, schema, activity=_activity(segment), where="the inbound transition")
+
+
+def _size(limit: SegmentLimit) -> pl.Expr:
+    """How many are taken of a row's group."""
+    members = pl.len().over("\x00group")
+    if limit.percentage is not None:
+        size = (members * limit.percentage / 100).round(mode="half_away_from_zero").cast(pl.Int64())
+    else:
+        size = members.cast(pl.Int64()) if limit.maximum is None else pl.lit(limit.maximum, pl.Int64())
+    value = pl.col("\x00group").cast(pl.String())
+    for name, maximum in limit.maximum_of_value.items():
+        size = pl.when(value == name).then(pl.lit(maximum, pl.Int64())).otherwise(size)
+    return size
+
+
+@task(name="Segmentation", task_run_name="Segmentation", cache_policy=PER_RUN, result_serializer=ARROW)
+def segmentation(inbound: pl.DataFrame, options: SegmentationOptions) -> Segmented:
+    """Divide a population into segments with a code each.
+
+    In: any table. Out: `standard` (the segments' members, with their code; `outbound.segment("vip")` is the
+    transition of one), `complement` (rows in no segment), `excluded` (segments that leave the population), and
+    `counts` (segment_code, label, rows). Random samples repeat with the seed.
+    Errors: `FilterInvalid`, `ExpressionInvalid`, `ColumnsMissing`, `ColumnTaken`.
+    Source: Adobe Campaign Standard, Segmentation activity.
+    """
+    outbound = segment_population(inbound, options)
+    log = get_run_logger()
+    for code, _, rows in outbound.counts.iter_rows():
+        log.info("Segment '%s': %d members.", code, rows)
+    log.info("%d rows in no segment.", outbound.complement.height)
+    return outbound

@@ -1,0 +1,177 @@
+"""How fast messages are built and sent, beside the ways that a Python program usually has.
+
+One run, contenders interleaved, medians of the rounds; loopback; the server is a sink in a process of its own,
+which offers PIPELINING. The journal's cost (SQLite on disk, synchronous) is in ours; the usual ways have none.
+"""
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from pathlib import Path
+
+import aiosmtplib
+import polars as pl
+from pydantic import SecretStr
+
+from tasks.channels.email import EmailOptions, email_channel
+from tasks.delivery import deliver
+from tasks.dispatch import Tally
+from tasks.journal.storage import open_journal
+from tasks.message import Letter, MessageOptions, prepared_skeleton
+from tasks.send import Send
+from tasks.settings import JournalSettings
+from tasks.smtp.connection import MailServer, Security
+
+SINK = Path(__file__).parent / "mail_sink.py"
+SEND = Send(campaign="bench", label="Bench", business_date=date(2026, 11, 24))
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+CONNECTIONS = 4
+HTML = "<p>Dear {}, a very happy birthday from all of us.</p>\n" * 45
+TEXT = "Dear {}, a very happy birthday from all of us.\n" * 8
+
+
+def made_up(count: int, first: int = 0) -> pl.DataFrame:
+    numbers = pl.select(number=pl.int_range(first, first + count))
+    return numbers.select(
+        profile_id=pl.format("p{}", "number"),
+        email=pl.format("person{}@example.com", "number"),
+        subject=pl.format("Happy birthday, number {}", "number"),
+        html=pl.format(HTML, *["number"] * HTML.count("{}")),
+        text=pl.format(TEXT, *["number"] * TEXT.count("{}")),
+    )
+
+
+def letters(messages: pl.DataFrame) -> list[Letter]:
+    keys = [SEND.message_key("email", profile) for profile in messages["profile_id"]]
+    return [Letter(key, *row) for key, row in zip(keys, messages.iter_rows(), strict=True)]
+
+
+def by_the_library(letter: Letter) -> EmailMessage:
+    message = EmailMessage(policy=SMTP)
+    message["From"] = Address("Campaign Flows", addr_spec="offers@campaign.example")
+    message["To"] = Address(addr_spec=letter.email)
+    message["Subject"] = letter.subject
+    message["Date"] = NOW
+    message["Message-ID"] = f"<{letter.key}@campaign.example>"
+    message.set_content(letter.text)
+    message.add_alternative(letter.html, subtype="html")
+    return message
+
+
+@contextmanager
+def sink() -> Iterator[tuple[int, Callable[[], tuple[int, int]]]]:
+    """The server's port, and a function that ends it and gives messages and different messages."""
+    with subprocess.Popen(
+        [sys.executable, SINK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+
+        def ended() -> tuple[int, int]:
+            server.stdin.close()
+            count, different = server.stdout.readline().split()
+            return int(count), int(different)
+
+        yield int(server.stdout.readline()), ended
+
+
+def pooled(port: int, work: list[Letter], build: Callable[[Letter], EmailMessage | bytes]) -> float:
+    """Messages a second by aiosmtplib over a pool of connections that stay open."""
+
+    async def one(queue: Iterator[Letter]) -> None:
+        client = aiosmtplib.SMTP(hostname="127.0.0.1", port=port, start_tls=False, local_hostname="bench.example")
+        await client.connect()
+        for letter in queue:
+            message = build(letter)
+            if isinstance(message, bytes):
+                await client.sendmail("offers@campaign.example", [letter.email], message)
+            else:
+                await client.send_message(message)
+        client.close()
+
+    async def all_of_them() -> None:
+        queue = iter(work)
+        await asyncio.gather(*(one(queue) for _ in range(CONNECTIONS)))
+
+    begun = time.perf_counter()
+    asyncio.run(all_of_them())
+    return len(work) / (time.perf_counter() - begun)
+
+
+def ours(port: int, messages: pl.DataFrame) -> float:
+    """Messages a second by the Email activity: keys, claims, building, sending, answers written down."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{folder}/journal.db")))
+        server = MailServer(host="127.0.0.1", port=port, security=Security.NONE, connections=CONNECTIONS)
+        options = EmailOptions(server=server, folder=Path(folder))
+        begun = time.perf_counter()
+        mailed, failure = deliver(
+            messages,
+            email_channel(options, SEND, NOW),
+            options,
+            SEND,
+            journal=journal,
+            tally=Tally(messages.height),
+        )
+        seconds = time.perf_counter() - begun
+        journal.engine.dispose()
+    assert failure is None
+    assert mailed.standard.height == messages.height
+    return messages.height / seconds
+
+
+def rate_of(work: list[Letter], build: Callable[[Letter], object]) -> float:
+    begun = time.perf_counter()
+    for letter in work:
+        build(letter)
+    return len(work) / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=20_000, help="of ours, a round; the others send a tenth")
+    parser.add_argument("--whole", type=int, default=100_000, help="messages of the last, whole send")
+    options = parser.parse_args()
+    many = made_up(options.messages)
+    few = letters(many.head(options.messages // 10))
+    skeleton = prepared_skeleton(MessageOptions(), SEND, NOW)
+    built = {letter.key: skeleton.message(letter).content for letter in few}
+    rates: dict[str, list[float]] = {}
+    for _ in range(options.rounds):
+        with sink() as (port, _):
+            for name, measure in {
+                "build: EmailMessage": lambda: rate_of(few, lambda letter: bytes(by_the_library(letter))),
+                "build: skeleton": lambda: rate_of(letters(many), skeleton.message),
+                "build and send: EmailMessage, pooled aiosmtplib": lambda: pooled(port, few, by_the_library),
+                "send only: pooled aiosmtplib": lambda: pooled(port, few, lambda letter: built[letter.key]),
+                "build and send, with journal: Email": lambda: ours(port, many),
+            }.items():
+                rates.setdefault(name, []).append(measure())
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    library, skeletons, plain, client, mail = medians.values()
+    for name, value in medians.items():
+        spread = f"{min(rates[name]):,.0f} to {max(rates[name]):,.0f}"
+        print(f"{name:<50} {value:>9,.0f} a second ({spread})")
+    print(f"{'skeleton / EmailMessage':<50} {skeletons / library:>9.1f} times")
+    print(f"{'Email / EmailMessage with a pooled client':<50} {mail / plain:>9.1f} times")
+    print(f"{'Email / aiosmtplib, sending only':<50} {mail / client:>9.1f} times")
+    with sink() as (port, ended):
+        rate = ours(port, made_up(options.whole))
+        taken, different = ended()
+    print(
+        f"{options.whole:,} messages, whole: {rate:,.0f} a second; server took {taken:,}, {different:,} different"
+    )
+    assert taken == different == options.whole
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""A flow that sends made-up messages, as a program: what the tests kill."""
+
+import sys
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+from prefect import flow
+
+from tasks.channels.email import EmailOptions, email
+from tasks.delivery import Delivery
+from tasks.send import Send
+from tasks.smtp.connection import MailServer, Security
+
+SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
+NO_REJECTS = pl.DataFrame(schema=dict.fromkeys(("profile_id", "email", "reason"), pl.String()))
+
+
+def made_up_messages(count: int) -> pl.DataFrame:
+    return (
+        pl.select(number=pl.int_range(count))
+        .select(
+            profile_id="number",
+            email=pl.format("p{}@example.com", "number"),
+            subject=pl.format("Happy birthday, no. {} — ✓", "number"),
+            html=pl.format("<p>Hello {}</p>\n.\n", "number"),
+            text=pl.format("Hello {}\n.\n..\n", "number"),
+        )
+        .cast({"profile_id": pl.String()})
+    )
+
+
+def options_for(port: int, folder: Path, **options: object) -> EmailOptions:
+    server = {
+        "host": "127.0.0.1",
+        "port": port,
+        "security": Security.NONE,
+        "timeout_seconds": 10,
+        "backoff_seconds": 0.05,
+        "backoff_limit_seconds": 0.3,
+        **options.pop("server", {}),
+    }
+    return EmailOptions(server=MailServer(**server), folder=folder, **{"round_seconds": 0.1, **options})
+
+
+@flow
+def birthday_mail(count: int, port: int, folder: Path) -> Delivery:
+    return email(made_up_messages(count), NO_REJECTS, options_for(port, folder), SEND)
+
+
+if __name__ == "__main__":
+    birthday_mail(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

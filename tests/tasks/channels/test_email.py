@@ -1,0 +1,332 @@
+"""The Email activity as a flow uses it, against a real mail server: TLS, a login, and what is left behind."""
+
+import json
+import ssl
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+
+import polars as pl
+import pytest
+import trustme
+from polars.testing import assert_frame_equal
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
+from pydantic import SecretStr, ValidationError
+
+from deployments.sandbox.mail_server import At, Fault, MailBehaviour, MailSandbox, running_mail_server
+from tasks.channels.email import EmailOptions, email, email_channel
+from tasks.delivery import Delivery, deliver
+from tasks.dispatch import Tally
+from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailable
+from tasks.journal.storage import open_journal
+from tasks.message import Letter, Message, Skeleton
+from tasks.results import ArrowSerializer
+from tasks.settings import JournalSettings
+from tasks.smtp.carrier import Pace
+from tasks.smtp.connection import MailServer, Security
+from tests.tasks.channels.email_flow import NO_REJECTS, SEND, made_up_messages, options_for
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SCHEMA = ("profile_id", "email", "subject", "html", "text")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    """A certificate authority that only this test trusts; its file is ca.pem."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return made
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., MailSandbox]]:
+    """Starts mail servers."""
+    with ExitStack() as running:
+
+        def start(
+            starttls: ssl.SSLContext | None = None, tls: ssl.SSLContext | None = None, **options: object
+        ) -> MailSandbox:
+            return running.enter_context(running_mail_server(MailSandbox(**options), starttls, tls))
+
+        yield start
+
+
+def context_for(authority: trustme.CA, name: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def sent(messages: pl.DataFrame, options: EmailOptions, folder: Path) -> tuple[Delivery, object]:
+    journal = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{folder}/journal.db")))
+    return deliver(
+        messages,
+        email_channel(options, SEND, NOON),
+        options,
+        SEND,
+        journal=journal,
+        tally=Tally(messages.height),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH:UserWarning")
+@pytest.mark.parametrize("security", [Security.STARTTLS, Security.TLS])
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_messages_go_over_verified_tls_with_a_login(
+    serve: Callable[..., MailSandbox], authority: trustme.CA, tmp_path: Path, security: Security, pipelining: bool
+) -> None:
+    context = context_for(authority, "localhost")
+    tls = {"starttls": context} if security is Security.STARTTLS else {"tls": context}
+    sandbox = serve(**tls, login=("sender", "s3cret"), pipelining=pipelining)
+    server = {
+        "host": "localhost",
+        "security": security,
+        "ca_file": tmp_path / "ca.pem",
+        "username": "sender",
+        "password": SecretStr("s3cret"),
+    }
+    mailed, failure = sent(made_up_messages(100), options_for(sandbox.port, tmp_path, server=server), tmp_path)
+    assert failure is None
+    assert mailed.standard.height == 100
+    assert sorted(one.recipient for one in sandbox.taken) == sorted(made_up_messages(100)["email"])
+
+
+@pytest.mark.parametrize(
+    ("name", "server", "says"),
+    [
+        ("localhost", {"password": SecretStr("wr0ng")}, "535"),
+        ("localhost", {"ca_file": None}, "certificate does not verify"),
+        ("another.example", {}, "certificate does not verify"),
+        ("localhost", {"security": Security.NONE, "username": ""}, "530 5.7.0 Authentication required"),
+    ],
+)
+def test_a_server_that_cannot_be_trusted_or_does_not_trust_us_ends_the_run_in_a_sentence(
+    serve: Callable[..., MailSandbox],
+    authority: trustme.CA,
+    tmp_path: Path,
+    name: str,
+    server: dict[str, object],
+    says: str,
+) -> None:
+    sandbox = serve(starttls=context_for(authority, name), login=("sender", "s3cret"))
+    usual = {
+        "host": "localhost",
+        "security": Security.STARTTLS,
+        "ca_file": tmp_path / "ca.pem",
+        "username": "sender",
+        "password": SecretStr("s3cret"),
+    }
+    options = options_for(sandbox.port, tmp_path, server={**usual, **server})
+    mailed, failure = sent(made_up_messages(5), options, tmp_path)
+    assert isinstance(failure, MailServerRefuses)
+    assert says in str(failure)
+    assert "s3cret" not in str(failure)
+    assert "wr0ng" not in str(failure)
+    assert sandbox.taken == []
+    assert mailed.rejects.height == 5
+
+
+def test_a_server_without_starttls_is_not_sent_to_in_the_clear(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    options = options_for(sandbox.port, tmp_path, server={"security": Security.STARTTLS})
+    _, failure = sent(made_up_messages(5), options, tmp_path)
+    assert isinstance(failure, MailServerRefuses)
+    assert "STARTTLS" in str(failure)
+    assert sandbox.taken == []
+
+
+def test_a_message_arrives_as_it_was_made(serve: Callable[..., MailSandbox], tmp_path: Path) -> None:
+    sandbox = serve()
+    messages = pl.DataFrame(
+        [("7", "josé@bücher.example", "Größe — ✓", "<p>Größe</p>\n.\n..x\n", "Zeile\n.\n..\n.x\n")],
+        schema=SCHEMA,
+        orient="row",
+    )
+    mailed, _ = sent(messages, options_for(sandbox.port, tmp_path, sender_name="Käse & Co"), tmp_path)
+    (taken,) = sandbox.taken
+    assert taken.recipient == "josé@xn--bcher-kva.example"
+    message = message_from_bytes(taken.content, policy=default)
+    assert message["Subject"] == "Größe — ✓"
+    assert message["From"] == "Käse & Co <offers@campaign.example>"
+    assert message["Date"].datetime == NOON
+    assert message.get_body(["plain"]).get_content().replace("\r\n", "\n") == "Zeile\n.\n..\n.x\n"
+    assert message.get_body(["html"]).get_content().replace("\r\n", "\n") == "<p>Größe</p>\n.\n..x\n"
+    (key,) = mailed.standard["message_key"]
+    assert key == SEND.message_key("email", "7")
+    assert message["Message-ID"] == f"<{key}@campaign.example>"
+
+
+def test_a_profile_without_a_message_that_can_be_is_rejected_with_the_reason_and_the_others_are_sent(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    bad = [
+        (None, "a@example.com", "s", "h", "t", "no profile id"),
+        ("1", None, "s", "h", "t", "no address"),
+        ("2", "", "s", "h", "t", "no address"),
+        ("3", "not an address", "s", "h", "t", "not taken yet: the address is not valid"),
+        ("4", "a@example.com", "s\r\nBcc: eve@example.com", "h", "t",
+         "not taken yet: the subject has a line break or a control character"),
+        ("5", "a@example.com\r\nRCPT TO:<eve@example.com>", "s", "h", "t",
+         "not taken yet: the address is not valid"),
+        ("6", "a@example.com", "s", None, "t", "the message lacks a part"),
+        ("good", "b@example.com", "s", "h", "t", "the profile has another message in this send"),
+    ]  # fmt: skip
+    rows = [("good", "good@example.com", "s", "h", "t"), *(row[:5] for row in bad)]
+    messages = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    mailed, _ = sent(messages, options_for(sandbox.port, tmp_path), tmp_path)
+    assert [one.recipient for one in sandbox.taken] == ["good@example.com"]
+    assert sorted(mailed.rejects.rows(), key=str) == sorted(((row[0], row[1], row[5]) for row in bad), key=str)
+    corrected = messages.with_columns(email=pl.lit("c@example.com"), subject=pl.lit("s")).head(6)
+    again, _ = sent(corrected, options_for(sandbox.port, tmp_path), tmp_path)
+    assert again.standard["profile_id"].sort().to_list() == ["1", "2", "3", "4"], "a corrected profile is sent to"
+
+
+def test_a_server_that_knows_ascii_only_is_not_given_other_addresses(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve(utf8=False)
+    messages = made_up_messages(3).with_columns(email=pl.col("email").str.replace(r"^p1@", "josé@"))
+    mailed, failure = sent(messages, options_for(sandbox.port, tmp_path), tmp_path)
+    assert failure is None
+    assert mailed.rejects["reason"].to_list() == [
+        "not taken yet: the mail server takes no address with letters outside ASCII"
+    ]
+    assert mailed.standard.height == 2
+
+
+def test_a_bug_ends_the_run_and_does_not_hang_it(
+    serve: Callable[..., MailSandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Skeleton.message
+
+    def breaking(skeleton: Skeleton, letter: Letter) -> Message:
+        return 1 / 0 if letter.profile_id == "33" else made(skeleton, letter)
+
+    monkeypatch.setattr(Skeleton, "message", breaking)
+    with pytest.raises(ZeroDivisionError):
+        sent(made_up_messages(50), options_for(serve().port, tmp_path), tmp_path)
+
+
+def test_a_table_without_the_columns_of_a_message_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ColumnsMissing, match="'html', 'text'"):
+        sent(made_up_messages(1).drop("html", "text"), options_for(1, tmp_path), tmp_path)
+
+
+def test_a_proof_is_marked_and_leaves_the_send_itself_to_come(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    messages = made_up_messages(2)
+    for options in ({"proof": "first"}, {"proof": "first"}, {"proof": "second"}, {}):
+        sent(messages, options_for(sandbox.port, tmp_path, **options), tmp_path)
+    subjects = [str(message_from_bytes(one.content, policy=default)["Subject"]) for one in sandbox.taken]
+    assert sum(subject.startswith("[Proof] Happy") for subject in subjects) == 4
+    assert sum(subject.startswith("Happy") for subject in subjects) == 2
+    assert len(sandbox.message_ids) == 6
+
+
+@pytest.mark.parametrize(
+    ("rate", "moments", "waits"),
+    [
+        (None, [0, 0, 0], [0, 0, 0]),
+        (2, [0, 0, 0.25, 0.5, 0.5], [0, 0.5, 0.25, 0, 0.5]),
+        (2, [0, 10, 10, 10.5], [0, 0, 0, 0]),
+    ],
+)
+def test_a_rate_limit_spaces_messages_and_saves_up_no_burst(
+    rate: float | None, moments: list[float], waits: list[float]
+) -> None:
+    pace = Pace(rate)
+    assert [pace.wait(moment) for moment in moments] == pytest.approx(waits)
+
+
+@flow
+def mail_flow(count: int, options: EmailOptions) -> Delivery:
+    return email(made_up_messages(count), NO_REJECTS, options, SEND, NOON)
+
+
+def artifact(key: str) -> Artifact:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    return max(found, key=lambda one: one.created)
+
+
+def test_a_run_leaves_a_report_its_progress_the_rejects_and_a_manifest(
+    serve: Callable[..., MailSandbox],
+    tmp_path: Path,
+    result_folder: Path,
+    in_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("CAMPAIGN_JOURNAL__URL", f"sqlite:///{tmp_path}/journal.db")
+    sandbox = serve(
+        behaviour=MailBehaviour.PICKY, faults=(Fault(At.TAKEN, every=30, times=1),), login=None, pipelining=True
+    )
+    messages = made_up_messages(50).with_columns(email=pl.col("email").str.replace(r"^p9@", "bad9@"))
+
+    @flow
+    def campaign() -> Delivery:
+        return email(messages, NO_REJECTS, options_for(sandbox.port, in_folder), SEND, NOON)
+
+    mailed = campaign()
+    counts = {row["outcome"]: row["messages"] for row in json.loads(artifact("birthday-email").data)}
+    assert counts.items() >= {"sent": 48, "sent by another run": 0, "not sent": 1, "unknown": 1}.items()
+    assert artifact("birthday-email-progress").data == 100.0
+    folder = in_folder / "birthday" / "2026-11-24"
+    assert pl.read_csv(folder / "rejects.csv", infer_schema=False).rows() == [
+        ("9", "bad9@example.com", "refused: 550 5.1.1 No such user")
+    ]
+    path = folder / "email-manifest.parquet"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    manifest = pl.read_parquet(path)
+    assert dict(manifest["outcome"].value_counts().iter_rows()) == {"sent": 48, "refused": 1, "unknown": 1}
+    assert set(manifest.filter(outcome="sent")["message_id"]) | set(mailed.unknown["message_id"]) == set(
+        sandbox.message_ids
+    )
+    assert manifest.filter(outcome="sent")["answer"].str.starts_with("250 2.0.0 Ok: queued as").all()
+    assert manifest["at"].null_count() == 0
+    assert "1 messages may have been sent, or not" in caplog.text
+    assert not any(f"p{number}@" in caplog.text for number in range(50)), "an address in the log"
+    assert_frame_equal(ArrowSerializer().loads(ArrowSerializer().dumps(mailed)).unknown, mailed.unknown)
+
+
+def test_a_run_that_cannot_send_fails_with_the_sentence_and_still_leaves_the_manifest(
+    tmp_path: Path,
+    result_folder: Path,
+    in_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("CAMPAIGN_JOURNAL__URL", f"sqlite:///{tmp_path}/journal.db")
+    with pytest.raises(MailServerUnavailable, match="CMP-151"):
+        mail_flow(3, options_for(1, in_folder, server={"patience_seconds": 0}))
+    manifest = pl.read_parquet(in_folder / "birthday" / "2026-11-24" / "email-manifest.parquet")
+    assert manifest["outcome"].to_list() == ["deferred"] * 3
+    assert "Traceback" not in caplog.text
+
+
+def test_the_password_is_shown_nowhere() -> None:
+    options = EmailOptions(server=MailServer(username="me", password=SecretStr("s3cret")))
+    assert "s3cret" not in repr(options)
+    assert "s3cret" not in options.model_dump_json()
+
+
+def test_an_option_that_is_misspelt_is_refused() -> None:
+    with pytest.raises(ValidationError, match="sender_adress"):
+        EmailOptions(sender_adress="a@example.com")
+
+
+def test_the_journal_is_for_its_owner_only(tmp_path: Path) -> None:
+    open_journal(JournalSettings(url=SecretStr(f"sqlite:///{tmp_path}/j/journal.db")))
+    assert stat.S_IMODE((tmp_path / "j" / "journal.db").stat().st_mode) == 0o600

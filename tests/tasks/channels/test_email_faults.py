@@ -1,0 +1,389 @@
+"""Whatever breaks, no message is lost and none is doubled: the journal's tally against what a real server took."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from pydantic import SecretStr
+
+from deployments.sandbox.mail_server import GOODBYE, At, Fault, MailBehaviour, MailSandbox, running_mail_server
+from tasks.channels.email import EmailOptions, email_channel
+from tasks.delivery import Delivery, deliver
+from tasks.dispatch import Tally
+from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable
+from tasks.journal.storage import Journal, address_hash, open_journal
+from tasks.settings import JournalSettings
+from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+FLOW = Path(__file__).parent / "email_flow.py"
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., MailSandbox]]:
+    """Starts mail servers that misbehave as they are told."""
+    with ExitStack() as running:
+
+        def start(behaviour: MailBehaviour = MailBehaviour.NORMAL, **options: object) -> MailSandbox:
+            return running.enter_context(running_mail_server(MailSandbox(behaviour=behaviour, **options)))
+
+        yield start
+
+
+def journal_at(folder: Path, **options: float) -> Journal:
+    url = SecretStr(f"sqlite:///{folder}/journal.db")
+    return open_journal(JournalSettings(url=url, **{"lease_seconds": 3, "patience_seconds": 20, **options}))
+
+
+def sent(messages: pl.DataFrame, options: EmailOptions, journal: Journal) -> tuple[Delivery, CampaignError | None]:
+    return deliver(
+        messages,
+        email_channel(options, SEND, NOON),
+        options,
+        SEND,
+        journal=journal,
+        tally=Tally(messages.height),
+    )
+
+
+def counts(mailed: Delivery) -> dict[str, int]:
+    return {name: table.height for name, table in mailed.tables().items() if table.height}
+
+
+def tally(journal: Journal, sandbox: MailSandbox, *, also_twice: int = 0) -> Counter[str]:
+    """The journal's states, after checking them against what the server took."""
+    entries = journal.entries(SEND, "email").with_columns(
+        message_id=pl.format("<{}@campaign.example>", "message_key")
+    )
+    ids = {state: set(entries.filter(state=state)["message_id"]) for state in ("sent", "unknown")}
+    server = sandbox.message_ids
+    assert sum(count - 1 for count in server.values()) == also_twice, "a message was doubled"
+    assert ids["sent"] <= set(server), "a message that is called sent never arrived"
+    assert set(server) <= ids["sent"] | ids["unknown"], "a message arrived and is not known as such"
+    return Counter(entries["state"])
+
+
+FAULT_TABLE = [
+    # name, how the server misbehaves, what becomes of 300 messages
+    ("dropped after connecting", {"faults": (Fault(At.EHLO, times=4),)}, {"standard": 300}),
+    ("421 after connecting", {"faults": (Fault(At.EHLO, GOODBYE, times=4),)}, {"standard": 300}),
+    ("dropped at MAIL", {"faults": (Fault(At.MAIL, every=40),)}, {"standard": 300}),
+    ("dropped at RCPT", {"faults": (Fault(At.RCPT, every=40),)}, {"standard": 300}),
+    ("dropped at DATA", {"faults": (Fault(At.DATA, every=40),)}, {"standard": 300}),
+    ("dropped after the final dot, not kept", {"faults": (Fault(At.CONTENT, every=40, times=5),)},
+     {"standard": 295, "unknown": 5}),
+    ("dropped after the final dot, kept", {"faults": (Fault(At.TAKEN, every=40, times=5),)},
+     {"standard": 295, "unknown": 5}),
+    ("421 at MAIL", {"faults": (Fault(At.MAIL, GOODBYE, every=20),)}, {"standard": 300}),
+    ("421 at RCPT", {"faults": (Fault(At.RCPT, GOODBYE, every=20),)}, {"standard": 300}),
+    ("421 instead of the answer", {"faults": (Fault(At.CONTENT, GOODBYE, every=40),)}, {"standard": 300}),
+    ("4xx at MAIL", {"faults": (Fault(At.MAIL, "451 4.3.0 Later", every=40),)}, {"standard": 300}),
+    ("4xx at DATA", {"faults": (Fault(At.DATA, "451 4.3.0 Later", every=40),)}, {"standard": 300}),
+    ("5xx at DATA", {"faults": (Fault(At.DATA, "554 5.5.1 No", every=100),)}, {"standard": 297, "rejects": 3}),
+    ("a full server", {"behaviour": MailBehaviour.FULL}, {"standard": 300}),
+    ("greylisting", {"behaviour": MailBehaviour.GREYLIST}, {"standard": 300}),
+    ("refused as spam", {"faults": (Fault(At.CONTENT, "554 5.7.1 Spam", every=100),)},
+     {"standard": 297, "rejects": 3}),
+    ("a slow server", {"behaviour": MailBehaviour.SLOW}, {"standard": 300}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "one by one"])
+@pytest.mark.parametrize(
+    ("misbehaving", "expected"), [row[1:] for row in FAULT_TABLE], ids=[r[0] for r in FAULT_TABLE]
+)
+def test_the_fault_table(
+    serve: Callable[..., MailSandbox],
+    tmp_path: Path,
+    misbehaving: dict[str, object],
+    expected: dict[str, int],
+    pipelining: bool,
+) -> None:
+    sandbox = serve(**misbehaving, pipelining=pipelining)
+    many = {"connections": 40} if misbehaving.get("behaviour") is MailBehaviour.SLOW else {}
+    options = options_for(sandbox.port, tmp_path, server=many)
+    journal = journal_at(tmp_path)
+    mailed, failure = sent(made_up_messages(300), options, journal)
+    assert failure is None
+    assert counts(mailed) == expected
+    assert sandbox.behaviour is not MailBehaviour.NORMAL or sandbox.struck.total() > 0, "the fault never struck"
+    states = tally(journal, sandbox)
+    assert states["sent"] == expected["standard"]
+    assert states["unknown"] == expected.get("unknown", 0)
+    again, _ = sent(made_up_messages(300), options, journal_at(tmp_path))
+    assert counts(again) == {
+        **{k: v for k, v in expected.items() if k != "standard"},
+        "complement": expected["standard"],
+    }
+    assert tally(journal, sandbox) == states
+
+
+def test_one_bad_recipient_in_a_thousand_is_refused_alone_and_quarantined(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve(MailBehaviour.PICKY)
+    messages = made_up_messages(1000).with_columns(email=pl.col("email").str.replace(r"^p517@", "bad@"))
+    journal = journal_at(tmp_path)
+    mailed, _ = sent(messages, options_for(sandbox.port, tmp_path), journal)
+    assert counts(mailed) == {"standard": 999, "rejects": 1}
+    assert mailed.rejects.rows() == [("517", "bad@example.com", "refused: 550 5.1.1 No such user")]
+    assert journal.quarantined("email") == {address_hash("bad@example.com"): "550 5.1.1 No such user"}
+    assert tally(journal, sandbox) == {"sent": 999, "refused": 1}
+
+
+def test_a_message_that_may_have_arrived_is_sent_again_only_when_asked_and_with_the_same_message_id(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve(faults=(Fault(At.TAKEN, every=25, times=2),))
+    messages = made_up_messages(60)
+    mailed, _ = sent(messages, options_for(sandbox.port, tmp_path), journal_at(tmp_path))
+    assert counts(mailed) == {"standard": 58, "unknown": 2}
+    in_doubt = set(mailed.unknown["message_id"])
+    mailed, _ = sent(messages, options_for(sandbox.port, tmp_path, resend_unknown=True), journal_at(tmp_path))
+    assert counts(mailed) == {"standard": 2, "complement": 58}
+    assert {one for one, count in sandbox.message_ids.items() if count == 2} == in_doubt
+    assert tally(journal_at(tmp_path), sandbox, also_twice=2) == {"sent": 60}
+
+
+@contextmanager
+def up_after(seconds: float, sandbox: MailSandbox) -> Iterator[None]:
+    stop = threading.Event()
+
+    def later() -> None:
+        time.sleep(seconds)
+        with running_mail_server(sandbox):
+            stop.wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(later)
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+def free_port() -> int:
+    with running_mail_server(MailSandbox()) as server:
+        return server.port
+
+
+def test_a_server_that_is_down_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    sandbox = MailSandbox(free_port())
+    journal = journal_at(tmp_path)
+    with up_after(1.0, sandbox):
+        mailed, failure = sent(made_up_messages(50), options_for(sandbox.port, tmp_path), journal)
+    assert failure is None
+    assert counts(mailed) == {"standard": 50}
+    assert tally(journal, sandbox) == {"sent": 50}
+
+
+def test_a_server_that_stays_down_ends_the_run_in_a_sentence_and_the_next_run_sends_all(tmp_path: Path) -> None:
+    sandbox = MailSandbox(free_port())
+    options = options_for(sandbox.port, tmp_path, server={"patience_seconds": 0.5})
+    mailed, failure = sent(made_up_messages(50), options, journal_at(tmp_path))
+    assert isinstance(failure, MailServerUnavailable)
+    assert f"127.0.0.1:{sandbox.port} takes no messages" in str(failure)
+    assert counts(mailed) == {"rejects": 50}
+    with running_mail_server(sandbox):
+        mailed, failure = sent(made_up_messages(50), options, journal_at(tmp_path))
+    assert (counts(mailed), failure) == ({"standard": 50}, None)
+    assert tally(journal_at(tmp_path), sandbox) == {"sent": 50}
+
+
+def test_a_server_that_says_nothing_is_left_after_the_timeout(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve(MailBehaviour.SLOW)
+    options = options_for(
+        sandbox.port, tmp_path, server={"timeout_seconds": 0.1, "patience_seconds": 1, "connections": 1}
+    )
+    mailed, failure = sent(made_up_messages(30), options, journal_at(tmp_path))
+    assert isinstance(failure, MailServerUnavailable)
+    assert mailed.unknown.height > 0, "the server got messages whole and did not answer in time"
+    assert mailed.unknown.height + mailed.rejects.height == 30
+    tally(journal_at(tmp_path), sandbox)
+
+
+def test_a_sender_that_the_server_refuses_ends_the_run_at_once(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve(MailBehaviour.CLOSED)
+    mailed, failure = sent(made_up_messages(50), options_for(sandbox.port, tmp_path), journal_at(tmp_path))
+    assert isinstance(failure, MailServerRefuses)
+    assert "550 5.7.1 Sender not allowed here" in str(failure)
+    assert counts(mailed) == {"rejects": 50}
+    assert sandbox.connections <= 4
+    assert tally(journal_at(tmp_path), sandbox).keys() == {"deferred"}
+
+
+def test_two_senders_of_the_same_send_share_it(
+    serve: Callable[..., MailSandbox], journal_settings: JournalSettings, tmp_path: Path
+) -> None:
+    sandbox = serve()
+    start = threading.Barrier(2)
+
+    def work(_: int) -> Delivery:
+        journal = open_journal(journal_settings)
+        start.wait()
+        return sent(made_up_messages(800), options_for(sandbox.port, tmp_path), journal)[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        one, two = pool.map(work, range(2))
+    assert one.standard.height + two.standard.height == 800
+    assert min(one.standard.height, two.standard.height) > 0
+    for mailed in (one, two):
+        assert mailed.standard.height + mailed.complement.height == 800, "each knows what became of all"
+    assert tally(open_journal(journal_settings), sandbox) == {"sent": 800}
+
+
+def after_messages(sandbox: MailSandbox, count: int, then: Callable[[], None]) -> None:
+    while len(sandbox.taken) < count:
+        time.sleep(0.002)
+    then()
+
+
+def test_a_journal_that_is_locked_in_the_middle_is_waited_for(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    journal = journal_at(tmp_path)
+    other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None, check_same_thread=False, timeout=20)
+
+    def lock_for_a_second() -> None:
+        other.execute("BEGIN IMMEDIATE")
+        time.sleep(1)
+        other.rollback()
+
+    with ThreadPoolExecutor(1) as pool:
+        locked = pool.submit(after_messages, sandbox, 100, lock_for_a_second)
+        mailed, _ = sent(made_up_messages(500), options_for(sandbox.port, tmp_path), journal)
+        locked.result()
+    assert counts(mailed) == {"standard": 500}
+    assert tally(journal, sandbox) == {"sent": 500}
+
+
+def test_a_journal_that_stays_locked_stops_the_sending_and_the_next_run_does_the_rest(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    journal = journal_at(tmp_path, patience_seconds=0.3, lease_seconds=1)
+    other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None, check_same_thread=False, timeout=20)
+    with ThreadPoolExecutor(1) as pool:
+        locked = pool.submit(after_messages, sandbox, 100, lambda: other.execute("BEGIN IMMEDIATE"))
+        with pytest.raises(JournalUnavailable, match="locked"):
+            sent(made_up_messages(3000), options_for(sandbox.port, tmp_path), journal)
+        locked.result()
+    assert len(sandbox.taken) < 3000
+    other.rollback()
+    mailed, _ = sent(made_up_messages(3000), options_for(sandbox.port, tmp_path), journal_at(tmp_path))
+    states = tally(journal_at(tmp_path), sandbox)
+    assert states["sent"] + states["unknown"] == 3000
+    assert mailed.unknown.height == states["unknown"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that is soon full."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=640k", "tmpfs", folder], check=False, capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"No file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_stops_the_sending_and_the_next_run_does_the_rest(
+    serve: Callable[..., MailSandbox], tmp_path: Path, small_disk: Path
+) -> None:
+    sandbox = serve()
+    journal = journal_at(small_disk, patience_seconds=0.3, lease_seconds=1)
+    with pytest.raises(JournalUnavailable, match=r"full|I/O"):
+        sent(made_up_messages(5000), options_for(sandbox.port, tmp_path), journal)
+    journal.engine.dispose()
+    taken = len(sandbox.taken)
+    assert 0 < taken < 5000
+    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    mailed, _ = sent(made_up_messages(5000), options_for(sandbox.port, tmp_path), journal_at(small_disk))
+    again = journal_at(small_disk)
+    states = tally(again, sandbox)
+    again.engine.dispose()
+    assert states["sent"] + states["unknown"] == 5000
+    assert mailed.unknown.height == states["unknown"]
+
+
+def started_flow(backend: str, url: str, count: int, port: int, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, FLOW, str(count), str(port), str(folder)],
+        env={
+            **os.environ,
+            "PREFECT_API_URL": backend,
+            "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),
+            "CAMPAIGN_JOURNAL__URL": url,
+            "CAMPAIGN_JOURNAL__LEASE_SECONDS": "2",
+            "PYTHONPATH": str(Path(__file__).parents[3]),
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def killed_after(process: subprocess.Popen[str], sandbox: MailSandbox, messages: int) -> None:
+    """Kill a process without a word once it has sent so many messages."""
+    last_moment = time.monotonic() + 60
+    while len(sandbox.taken) < messages and process.poll() is None and time.monotonic() < last_moment:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors[-2000:]
+
+
+def test_a_flow_that_is_killed_at_ten_random_points_loses_and_doubles_nothing(
+    serve: Callable[..., MailSandbox], prefect_backend: str, tmp_path: Path
+) -> None:
+    sandbox = serve()
+    points = random.Random(20261124)
+    url = f"sqlite:///{tmp_path}/journal.db"
+    for _ in range(10):
+        process = started_flow(prefect_backend, url, 6000, sandbox.port, tmp_path)
+        killed_after(process, sandbox, len(sandbox.taken) + points.randrange(1, 400))
+    process = started_flow(prefect_backend, url, 6000, sandbox.port, tmp_path)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors[-2000:]
+    states = tally(journal_at(tmp_path), sandbox)
+    assert states["sent"] + states["unknown"] == 6000
+    assert states["sent"] <= len(sandbox.taken)
+    assert states["unknown"] <= 10 * 3 * 400, "more is in doubt than was on its way"
+    manifest = pl.read_parquet(tmp_path / "birthday" / "2026-11-24" / "email-manifest.parquet")
+    assert Counter(manifest["outcome"]) == states
+
+
+def test_when_the_machine_is_gone_another_one_goes_on_by_the_journal_in_postgresql(
+    serve: Callable[..., MailSandbox], prefect_backend: str, postgresql_url: str, tmp_path: Path
+) -> None:
+    sandbox = serve()
+    process = started_flow(prefect_backend, postgresql_url, 2000, sandbox.port, tmp_path)
+    killed_after(process, sandbox, 300)
+    elsewhere = open_journal(JournalSettings(url=SecretStr(postgresql_url), lease_seconds=3))
+    mailed, failure = sent(made_up_messages(2000), options_for(sandbox.port, tmp_path / "b"), elsewhere)
+    assert failure is None
+    states = tally(elsewhere, sandbox)
+    assert states["sent"] + states["unknown"] == 2000
+    assert mailed.standard.height + mailed.complement.height == states["sent"]
+    assert mailed.complement.height > 0

@@ -1,0 +1,167 @@
+"""Who gets a message, and why the others do not."""
+
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prefect import flow
+from pydantic import SecretStr
+
+from tasks.channels.preparation import KnownBefore, PreparationOptions, Prepared, preparation, prepare
+from tasks.errors import ColumnsMissing
+from tasks.journal.states import Event
+from tasks.journal.storage import Outcome, address_hash, open_journal
+from tasks.message import PLAIN_ADDRESS, checked_recipient
+from tasks.send import Send
+from tasks.settings import JournalSettings
+
+SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
+NOTHING = KnownBefore()
+
+
+def audience(*rows: tuple[str | None, ...], **columns: list[object]) -> pl.DataFrame:
+    people = pl.DataFrame(rows, schema={"profile_id": pl.String(), "email": pl.String()}, orient="row")
+    return people.with_columns(**{name: pl.Series(values) for name, values in columns.items()})
+
+
+def reasons(prepared: Prepared) -> dict[str, str]:
+    return dict(prepared.rejects.select("profile_id", "reason").iter_rows())
+
+
+def people(count: int) -> pl.DataFrame:
+    return audience(*((str(number), f"p{number}@example.com") for number in range(count)))
+
+
+def test_each_profile_that_is_left_out_has_its_first_reason() -> None:
+    table = audience(
+        ("fine", "fine@example.com"),
+        ("quiet", "quiet@example.com"),
+        ("unasked", "unasked@example.com"),
+        ("none", None),
+        ("blank", "  "),
+        ("bad", "not an address"),
+        ("gone", "Gone@Example.com"),
+        ("twin", "FINE@example.com"),
+        ("done", "done@example.com"),
+        ("late", "late@example.com"),
+        ("abroad", "josé@bücher.example"),
+        may=[True, False, None, True, True, True, True, True, True, True, True],
+    )
+    known = KnownBefore(
+        {address_hash("gone@example.com"): "550 5.1.1"},
+        pl.DataFrame({"profile_id": ["done", "late"], "state": ["sent", "deferred"]}),
+    )
+    prepared = prepare(table, PreparationOptions(consent="may"), SEND, known)
+    assert reasons(prepared) == {
+        "quiet": "no consent for the channel",
+        "unasked": "no consent for the channel",
+        "none": "no address",
+        "blank": "no address",
+        "bad": "invalid address",
+        "gone": "quarantined address",
+        "twin": "duplicate address",
+        "done": "already sent",
+    }
+    assert prepared.standard["profile_id"].to_list() == ["fine", "late", "abroad"]
+    assert prepared.standard.columns == table.columns
+    assert prepared.rejects.columns == ["profile_id", "email", "reason"]
+
+
+def test_one_who_is_left_out_does_not_take_an_address_from_another() -> None:
+    table = audience(("a", "one@example.com"), ("b", "one@example.com"), may=[False, True])
+    prepared = prepare(table, PreparationOptions(consent="may"), SEND, NOTHING)
+    assert prepared.standard["profile_id"].to_list() == ["b"]
+
+
+def test_one_address_gets_no_second_message_when_the_first_is_already_sent() -> None:
+    table = audience(("a", "one@example.com"), ("b", "one@example.com"))
+    known = KnownBefore(settled=pl.DataFrame({"profile_id": ["a"], "state": ["sent"]}))
+    prepared = prepare(table, PreparationOptions(), SEND, known)
+    assert reasons(prepared) == {"a": "already sent", "b": "duplicate address"}
+
+
+def test_duplicates_can_be_allowed() -> None:
+    table = audience(("a", "one@example.com"), ("b", "one@example.com"))
+    assert prepare(table, PreparationOptions(duplicates=True), SEND, NOTHING).standard.height == 2
+
+
+def test_a_proof_goes_to_test_profiles_only() -> None:
+    table = people(3).with_columns(is_test=pl.Series([False, True, None]))
+    prepared = prepare(table, PreparationOptions(test_profiles="is_test"), SEND, NOTHING)
+    assert prepared.standard["profile_id"].to_list() == ["1"]
+    assert set(reasons(prepared).values()) == {"not a test profile"}
+
+
+def test_the_control_group_has_its_share_and_is_the_same_whoever_else_is_there() -> None:
+    options = PreparationOptions(control_share=0.1)
+    everyone = reasons(prepare(people(5000), options, SEND, NOTHING))
+    assert 400 < len(everyone) < 600
+    assert set(everyone.values()) == {"control group"}
+    some = reasons(prepare(people(5000).sample(2000, seed=1, shuffle=True), options, SEND, NOTHING))
+    assert set(some) <= set(everyone)
+    tomorrow = SEND.model_copy(update={"business_date": date(2026, 11, 25)})
+    assert reasons(prepare(people(5000), options, tomorrow, NOTHING)) == everyone
+    other = reasons(prepare(people(5000), PreparationOptions(control_share=0.1, control_seed=2), SEND, NOTHING))
+    assert len(set(other) & set(everyone)) < 150
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a@x.example", "A@x.example", "b@x.example", "bad", "", None]), st.booleans()),
+        max_size=30,
+    )
+)
+def test_nobody_is_lost_and_no_address_is_there_twice(rows: list[tuple[str | None, bool]]) -> None:
+    table = audience(
+        *((str(number), address) for number, (address, _) in enumerate(rows)),
+        may=[may for _, may in rows],
+    )
+    prepared = prepare(table, PreparationOptions(consent="may", control_share=0.3), SEND, NOTHING)
+    everyone = Counter([*prepared.standard["profile_id"], *prepared.rejects["profile_id"]])
+    assert everyone == Counter(table["profile_id"])
+    assert prepared.standard["email"].str.to_lowercase().is_unique().all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.from_regex(PLAIN_ADDRESS, fullmatch=True).filter(lambda one: "\n" not in one and len(one) < 64))
+def test_what_is_plainly_an_address_is_one(address: str) -> None:
+    assert checked_recipient(address).address == address
+
+
+def test_a_column_that_is_not_there_is_named() -> None:
+    with pytest.raises(ColumnsMissing, match="'may_mail'"):
+        prepare(people(1), PreparationOptions(consent="may_mail"), SEND, NOTHING)
+
+
+def test_numbers_as_keys_and_other_addresses_than_mail_are_taken() -> None:
+    table = pl.DataFrame({"id": [1, 2, 3], "phone": ["+43123", None, "+43123"]})
+    options = PreparationOptions(channel="sms", key="id", address="phone", addresses_are_mail=False)
+    prepared = prepare(table, options, SEND, NOTHING)
+    assert prepared.standard["id"].to_list() == [1]
+    assert prepared.rejects.rows() == [("2", None, "no address"), ("3", "+43123", "duplicate address")]
+
+
+def test_in_a_flow_the_journal_says_what_was_sent_and_what_is_quarantined(
+    result_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/journal.db"
+    monkeypatch.setenv("CAMPAIGN_JOURNAL__URL", url)
+    journal = open_journal(JournalSettings(url=SecretStr(url)))
+    key = SEND.message_key("email", "1")
+    journal.renew()
+    journal.claim(SEND, "email", {key: "1"})
+    journal.record([Outcome(key, Event.TAKEN, "250 Ok")])
+    journal.quarantine({"p2@example.com": "550 5.1.1"}, "email")
+
+    @flow
+    def campaign() -> Prepared:
+        return preparation(people(4), PreparationOptions(), SEND)
+
+    prepared = campaign()
+    assert reasons(prepared) == {"1": "already sent", "2": "quarantined address"}
+    assert prepared.standard["profile_id"].to_list() == ["0", "3"]

@@ -1,0 +1,103 @@
+"""What a value may be depends on where in the HTML it is printed; either way of rendering refuses the same."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tasks.content.personalization import (
+    PersonalizationOptions,
+    TemplateFolder,
+    Templates,
+    personalize,
+    read_templates,
+)
+from tasks.errors import TemplatesInvalid
+from tasks.send import Send
+
+SEND = Send(campaign="c", label="C", business_date="2026-01-01")
+
+
+def html_of(template: str, value: object, *, row_by_row: bool) -> str:
+    """The HTML, or the reason why there is none."""
+    parts = {"subject": "s.txt", "html": "b.html", "text": "s.txt"}
+    templates = Templates(folder=Path(), parts=parts, sources={"s.txt": "s", "b.html": template})
+    options = PersonalizationOptions(templates=templates, send=SEND, row_by_row=row_by_row)
+    profile = pl.DataFrame({"profile_id": ["1"], "email": ["a@x.example"], "v": [value], "w": ["script:alert(1)"]})
+    made = personalize(profile, options)
+    return made.standard["html"].item() if made.standard.height else made.rejects["reason"].item()
+
+
+HREF = '<a href="{{ v }}">x</a>'
+RUNS_CODE = "the value in 'href' is a javascript:, vbscript: or data: address"
+NO_STYLE = "the value in 'style' is not a plain color, number, unit or word"
+
+
+@pytest.mark.parametrize("row_by_row", [False, True])
+@pytest.mark.parametrize(
+    ("template", "value", "html"),
+    [
+        ("<p>{{ v }}</p>", "<b> & 'x'", "<p>&lt;b&gt; &amp; &#39;x&#39;</p>"),
+        ('<p title="{{ v }}">', '" onclick="x', '<p title="&#34; onclick=&#34;x">'),
+        ("<p title={{ v }}>", "a onclick=x", "<p title=a&#32;onclick&#61;x>"),
+        (HREF, "https://x.example/?a=1&b=2", '<a href="https://x.example/?a=1&amp;b=2">x</a>'),
+        (HREF, "/path/javascript:x", '<a href="/path/javascript:x">x</a>'),
+        (HREF, "mailto:a@x.example", '<a href="mailto:a@x.example">x</a>'),
+        *(
+            (HREF, f"{before}{scheme}:x", RUNS_CODE)
+            for before in ("", " ", "\t\n")
+            for scheme in ("javascript", "DATA")
+        ),
+        (HREF, "java\nscript:alert(1)", RUNS_CODE),
+        (HREF, "vbscript:x", RUNS_CODE),
+        ("<a href='{{ v }}'>", "javascript:x", RUNS_CODE),
+        ("<a href={{ v }}>", "javascript:x", RUNS_CODE),
+        ("<a class=b\n HREF = '{{ v }}'>", "javascript:x", RUNS_CODE),
+        ('<img src="{{ v }}">', "data:image/png;base64,x", RUNS_CODE.replace("href", "src")),
+        ('<a href="{{ v }}{{ w }}">', "java", RUNS_CODE),
+        ('<a href="https://x.example/{{ v }}">', "javascript:x", '<a href="https://x.example/javascript:x">'),
+        ('<a href="{% if v %}{{ v }}{% else %}https://x.example/{% endif %}">', "javascript:x", RUNS_CODE),
+        ('{% set url = "javascript:" ~ v %}<a href="{{ url }}">', "x", RUNS_CODE),
+        ('<!--[if mso]><v:rect href="{{ v }}"><![endif]-->', "javascript:x", RUNS_CODE),
+        ('<a href="{{ v|safe }}">', "javascript&#58;x", RUNS_CODE),
+        ('<td style="color:{{ v }}">', "#b4532a", '<td style="color:#b4532a">'),
+        ('<td style="width:{{ v }}%">', 12, '<td style="width:12%">'),
+        ('<td style="color:{{ v }}">', "red;background:url(//x)", NO_STYLE),
+        ('<td style="color:{{ v }}">', "expression (alert(1))", NO_STYLE),
+        ("<!-- {{ v }} -->", "--><script>", "<!-- --&gt;&lt;script&gt; -->"),
+        ("<script>var a = 1;</script><p>{{ v }}</p>", "x", "<script>var a = 1;</script><p>x</p>"),
+        ("<style>a{}</style>{{ v }}", "x", "<style>a{}</style>x"),
+        ("<style>{{ 'a{}' }}</style>{{ v }}", "x", "<style>a{}</style>x"),
+    ],
+)
+def test_a_value_is_escaped_for_its_place_or_the_profile_is_rejected(
+    template: str, value: object, html: str, row_by_row: bool
+) -> None:
+    assert html_of(template, value, row_by_row=row_by_row) == html
+
+
+@pytest.mark.parametrize(
+    ("html", "says"),
+    [
+        ("\n<script>var name = '{{ v }}';</script>", "body.html, line 2: a value stands inside <script>"),
+        ("<style>a { color: {{ v }} }</style>", "inside <style>"),
+        ("<SCRIPT type=x>\n{{ v }}", "inside <script>"),
+        ("<td onclick=\"go('{{ v }}')\">", "the event handler 'onclick'"),
+        ("<td {{ v }}>", "not in the value of an attribute"),
+        ("<{{ v }}>", "not in the value of an attribute"),
+        ("<td {{ v }}='1'>", "not in the value of an attribute"),
+        ("<iframe srcdoc='{{ v }}'>", "inside 'srcdoc'"),
+        ("{% if v %}<script>{% endif %}{{ v }}</script>", "inside <script>"),
+        ("{% for x in tags %}<p style='{{ v }}'></p>{% if v %}<script>{% endif %}{% endfor %}", "inside <script>"),
+        ("{% if v %}<p title='{% endif %}{{ v }}'>{{ v }}{% if v %}<p title={% endif %}{{ v }}>", "in each branch"),
+        ("<a {% include 'body.txt' %}>", "an include stands inside a tag"),
+        ("{% extends 'base.html' %}{% block look %}{{ v }}{% endblock %}", "inside <style>"),
+    ],
+)
+def test_a_value_where_none_is_safe_is_an_error_of_the_template(tmp_path: Path, html: str, says: str) -> None:
+    (tmp_path / "subject.txt").write_text("s")
+    (tmp_path / "body.txt").write_text("t")
+    (tmp_path / "body.html").write_text(html)
+    (tmp_path / "base.html").write_text("<style>{% block look %}{% endblock %}</style>")
+    with pytest.raises(TemplatesInvalid, match=says):
+        read_templates(TemplateFolder(folder=tmp_path))

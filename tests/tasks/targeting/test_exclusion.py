@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from tasks.errors import CampaignError, ColumnsMissing, KeyTypesDiffer, PopulationUnknown
+from tasks.targeting.exclusion import ExclusionOptions, exclude, exclusion
+
+TARGET = pl.DataFrame({"profile_id": ["4", "1", None, "2"], "email": ["d", "a", "n", None]})
+STAFF = pl.DataFrame({"profile_id": ["1", None], "email": ["x", None]})
+BOUNCED = pl.DataFrame({"address": ["d", None]})
+
+
+@pytest.mark.parametrize(
+    ("others", "options", "kept"),
+    [
+        ({"staff": STAFF}, {}, ["4", None, "2"]),
+        ({}, {}, ["4", "1", None, "2"]),
+        ({"bounced": BOUNCED}, {"rules": {"bounced": {"email": "address"}}}, ["1", None, "2"]),
+        ({"staff": STAFF, "bounced": BOUNCED}, {"rules": {"bounced": {"email": "address"}}}, [None, "2"]),
+        ({"staff": STAFF}, {"reconcile_on": "chosen_columns", "columns": ["email"]}, ["4", "1", None, "2"]),
+        ({"same": TARGET.tail(2)}, {"reconcile_on": "shared_columns"}, ["4", "1"]),
+        ({"staff": STAFF.clear()}, {}, ["4", "1", None, "2"]),
+    ],
+)
+def test_the_others_members_are_taken_out_and_kept_as_the_complement(
+    others: dict[str, pl.DataFrame], options: dict[str, object], kept: list[str | None]
+) -> None:
+    outbound = exclude({"target": TARGET, **others}, ExclusionOptions(**options))
+    assert outbound.standard["profile_id"].to_list() == kept
+    assert_frame_equal(pl.concat([outbound.standard, outbound.complement]), TARGET, check_row_order=False)
+
+
+def test_the_primary_set_may_be_any_of_them() -> None:
+    outbound = exclude({"staff": STAFF, "target": TARGET}, ExclusionOptions(primary="target"))
+    assert outbound.complement["profile_id"].to_list() == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"rules": {"bounced": {"email": "adress"}}}, ColumnsMissing, "Did you mean 'address'"),
+        ({"rules": {"bounced": {"mail": "address"}}}, ColumnsMissing, "'mail'"),
+        ({"rules": {"others": {"email": "address"}}}, PopulationUnknown, "'others'"),
+        ({"rules": {"bounced": {"n": "address"}}}, KeyTypesDiffer, "'n' is Int64 and 'address' is String"),
+        ({}, ColumnsMissing, "'bounced' has only 'address'"),
+    ],
+)
+def test_a_rule_that_cannot_hold_is_named(
+    options: dict[str, object], error: type[CampaignError], says: str
+) -> None:
+    target = TARGET.with_columns(n=pl.int_range(4, dtype=pl.Int64))
+    with pytest.raises(error, match=says):
+        exclude({"target": target, "bounced": BOUNCED}, ExclusionOptions(**options))
+
+
+def test_the_task_runs_alone_and_logs_its_counts(result_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert exclusion({"target": TARGET, "staff": STAFF}).standard.height == 3
+    assert "3 members kept, 1 excluded" in caplog.text
