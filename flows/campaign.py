@@ -18,15 +18,19 @@ from flows.plan import (
     Audience,
     Channel,
     Contents,
+    EmailChannel,
     OutboxChannel,
+    PreviewOnly,
     WrittenTemplates,
     check_columns,
     templates_of,
 )
 from flows.settings import CampaignSettings
-from tasks.channels.outbox import outbox
-from tasks.content.personalization import PersonalizationOptions, TemplateFolder, personalization
+from tasks.channels.email import email
+from tasks.channels.outbox import Delivered, outbox
+from tasks.content.personalization import PersonalizationOptions, Personalized, TemplateFolder, personalization
 from tasks.data_management.external_api import external_api
+from tasks.delivery import Delivery
 from tasks.endpoint import Endpoint
 from tasks.execution.report import CampaignReport
 from tasks.send import Send
@@ -75,11 +79,7 @@ def campaign(
         enriched = enrichment(enriched, answer.standard, content.relation_on(today))
         fetched[f"External API {content.name}"] = answer
     messages = personalization(enriched, PersonalizationOptions(templates=written, send=send))
-    sent = (
-        outbox(messages.standard, messages.rejects, channel.options(settings.outbox), send)
-        if isinstance(channel, OutboxChannel)
-        else None
-    )
+    sent = deliver(messages, channel, settings, send)
     return closed(send, fetched, audience=selected, enriched=enriched, messages=messages, sent=sent)
 
 
@@ -87,3 +87,16 @@ def rows_to_send(selected: pl.DataFrame, endpoint: Endpoint) -> pl.DataFrame | N
     """What an endpoint is sent: the distinct values of its inbound columns, or nothing."""
     columns = list(endpoint.inbound.columns)
     return deduplication(selected, DeduplicationOptions(columns=columns)).standard if columns else None
+
+
+def deliver(
+    messages: Personalized, channel: Channel, settings: CampaignSettings, send: Send
+) -> Delivered | Delivery | None:
+    """Deliver over the channel that was chosen, or not at all."""
+    match channel:
+        case OutboxChannel():
+            return outbox(messages.standard, messages.rejects, channel.options(settings.outbox), send)
+        case EmailChannel():
+            return email(messages.standard, messages.rejects, channel.options(settings.email), send)
+        case PreviewOnly():
+            return None

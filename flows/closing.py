@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 
 from tasks.channels.outbox import Delivered
 from tasks.content.personalization import Personalized
+from tasks.delivery import Delivery
 from tasks.execution.report import CampaignReport, report, rows_with_content
 from tasks.send import Send
 from tasks.tables import Transitions
@@ -26,7 +27,7 @@ def closed(
     audience: pl.DataFrame,
     enriched: pl.DataFrame,
     messages: Personalized,
-    sent: Delivered | None,
+    sent: Delivered | Delivery | None,
 ) -> CampaignReport:
     """Report a run that is done, as artifacts and as numbers.
 
@@ -41,7 +42,7 @@ def closed(
             **before,
             "Enrichment": enriched,
             "Personalization": messages,
-            **({"Outbox": sent} if sent else {}),
+            **({"Outbox" if isinstance(sent, Delivered) else "Email": sent} if sent else {}),
         },
         messages.standard,
         rejects,

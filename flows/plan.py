@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from flows.settings import CampaignSettings, EndpointName
+from tasks.channels.email import EmailOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder, Templates, read_templates
 from tasks.endpoint import Endpoint
@@ -183,12 +184,11 @@ def templates_of(chosen: WrittenTemplates | TemplateFolder) -> Templates:
     return read.model_copy(update={"folder": Path("the form")})
 
 
-class OutboxChannel(BaseModel):
-    """Files that any mail program opens."""
+class _FromSomebody(BaseModel):
+    """What every channel that sends mail is told."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Outbox")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["outbox"] = Field(default="outbox", title="Kind", description="Messages are delivered as files.")
     sender_name: str = Field(default="Campaign Flows", title="Sender name", description="Name in From.")
     sender_address: str = Field(
         default="offers@campaign.example",
@@ -197,8 +197,37 @@ class OutboxChannel(BaseModel):
         description="Address in From.",
     )
 
+
+class OutboxChannel(_FromSomebody):
+    """Files that any mail program opens."""
+
+    model_config = ConfigDict(title="Outbox")
+
+    kind: Literal["outbox"] = Field(default="outbox", title="Kind", description="Messages are delivered as files.")
+
     def options(self, settings: OutboxOptions) -> OutboxOptions:
         """The activity's options; where its folder is, the settings say."""
+        return settings.model_copy(update=self.model_dump(exclude={"kind"}))
+
+
+class EmailChannel(_FromSomebody):
+    """Mail, through the mail server of the settings."""
+
+    model_config = ConfigDict(title="Email")
+
+    kind: Literal["email"] = Field(default="email", title="Kind", description="Messages are sent by mail.")
+    reply_to: str = Field(
+        default="", title="Reply address", description="Address that answers go to, if not the sender's."
+    )
+    proof: str = Field(
+        default="",
+        pattern=r"^[a-z0-9-]*$",
+        title="Proof",
+        description="Name of a proof, marked in the subject and sent once per name. Empty: the send itself.",
+    )
+
+    def options(self, settings: EmailOptions) -> EmailOptions:
+        """The activity's options; the mail server and whatever is secret, the settings say."""
         return settings.model_copy(update=self.model_dump(exclude={"kind"}))
 
 
@@ -223,7 +252,7 @@ class _AsAnyOf:
         return {"anyOf": schema.pop("oneOf"), **schema}
 
 
-Channel = Annotated[OutboxChannel | PreviewOnly, Field(discriminator="kind"), _AsAnyOf()]
+Channel = Annotated[OutboxChannel | EmailChannel | PreviewOnly, Field(discriminator="kind"), _AsAnyOf()]
 
 
 def check_columns(who: QueryOptions, contents: Sequence[Content], endpoints: Sequence[Endpoint]) -> None:

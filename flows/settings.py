@@ -26,6 +26,7 @@ from flows.endpoints import (
     forecast_of,
     schedule_between,
 )
+from tasks.channels.email import EmailOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder
 from tasks.endpoint import Endpoint
@@ -72,6 +73,7 @@ class CampaignSettings(Settings):
         default=templates_of("regional_weather"), title="Templates of regional weather"
     )
     outbox: OutboxOptions = Field(default=OutboxOptions(), title="Outbox")
+    email: EmailOptions = Field(default=EmailOptions(), title="Email")
     time_zone: str = Field(
         default="UTC",
         title="Time zone",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import date
+from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from prefect.exceptions import ParameterTypeError
 from prefect.utilities.schema_tools.validation import ValidationError, validate
 
+from deployments.sandbox.mail_server import MailSandbox, running_mail_server
 from deployments.sandbox.partner import Partner, coupon_of, has_coupon
 from flows.campaign import campaign
 from tasks.errors import CampaignError
@@ -182,7 +184,15 @@ def test_the_form_has_a_label_a_help_and_a_default_for_every_field() -> None:
     for name, parameter in form["properties"].items():
         assert parameter["title"] == name
         assert "default" in parameter, name
-    for model in ("Audience", "Content", "WrittenTemplates", "OutboxChannel", "PreviewOnly", "OwnEndpoint"):
+    for model in (
+        "Audience",
+        "Content",
+        "WrittenTemplates",
+        "OutboxChannel",
+        "EmailChannel",
+        "PreviewOnly",
+        "OwnEndpoint",
+    ):
         for name, field in form["definitions"][model]["properties"].items():
             assert field["title"] != name, f"{model}.{name}"
             assert field["description"], f"{model}.{name}"
@@ -231,3 +241,30 @@ def test_what_does_not_fit_together_is_said_in_a_sentence_and_nothing_is_deliver
     assert says in str(refused.value)
     assert "canary" not in str(refused.value)
     assert not (in_folder / "outbox").exists()
+
+
+@pytest.mark.parametrize(("proof", "subject"), [("", "A coupon for"), ("first", "[Proof] A coupon for")])
+def test_a_campaign_is_sent_by_mail_and_never_twice(
+    sample_profiles: pl.DataFrame,
+    in_folder: Path,
+    result_folder: Path,
+    start_partner: Callable[..., Partner],
+    use_partner: Callable[[Partner], None],
+    monkeypatch: pytest.MonkeyPatch,
+    proof: str,
+    subject: str,
+) -> None:
+    partner = start_partner()
+    use_partner(partner)
+    with running_mail_server(MailSandbox()) as server:
+        for name, value in {"HOST": "127.0.0.1", "PORT": str(server.port), "SECURITY": "none"}.items():
+            monkeypatch.setenv(f"CAMPAIGN_EMAIL__SERVER__{name}", value)
+        by_mail = {"kind": "email", "sender_address": "us@spring.example", "proof": proof}
+        first = campaign(**parameters(partner, channel=by_mail))
+        again = campaign(**parameters(partner, channel=by_mail))
+    assert first.delivered == len(server.taken) > 50
+    assert (again.delivered, again.delivered_before) == (0, first.delivered)
+    assert set(server.message_ids.values()) == {1}
+    sent = message_from_bytes(server.taken[0].content, policy=policy.default)
+    assert str(sent["Subject"]).startswith(subject)
+    assert sent["From"].addresses[0].addr_spec == "us@spring.example"
