@@ -139,16 +139,18 @@ class Renderer:
 
 
 def _checked_subject(text: pl.Series, reason: pl.Series | None) -> tuple[pl.Series, pl.Series | None]:
-    checked = pl.DataFrame({"text": text}).select(pl.col("text").str.strip_chars(WHITE_SPACE))
-    fault = checked.select(
+    checked = text.to_frame("text").select(pl.col("text").str.strip_chars(WHITE_SPACE))
+    checked = checked.with_columns(
         pl.when(pl.col("text") == "")
         .then(pl.lit("the subject is empty"))
         .when(pl.col("text").str.contains(LINE_BREAK))
         .then(pl.lit("the subject has a line break"))
-    ).to_series()
-    if fault.null_count() < fault.len():
-        reason = fault if reason is None else _first(reason, fault)
-    return checked.to_series(), reason
+        .alias("fault")
+    )
+    faults = checked.get_column("fault")
+    if faults.null_count() < faults.len():
+        reason = faults if reason is None else _first(reason, faults)
+    return checked.get_column("text"), reason
 
 
 def _first(earlier: pl.Series, later: pl.Series) -> pl.Series:
