@@ -369,7 +369,18 @@ TEXT_FILTERS = st.sampled_from(
         "length",
     ]
 )
-ANYTHING = st.sampled_from(["vip", "born", "tags", "born|d(campaign.business_date)", "vip|d(true)", "tags|d([])"])
+ANYTHING = st.sampled_from(
+    [
+        "vip",
+        "born",
+        "tags",
+        "born|d(campaign.business_date)",
+        "vip|d(true)",
+        "tags|d([])",
+        "tags[0]|d('')",
+        "born.year|d(0)",
+    ]
+)
 
 
 def template_of(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
@@ -423,7 +434,11 @@ def conditions(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # no
         case "and" | "or" as word if depth > 0:
             return f"({draw(conditions(depth - 1, loop))} {word} {draw(conditions(depth - 1, loop))})"
         case _:
-            return draw(st.sampled_from(["vip", "who", "small", "score", "tags", "born", "points", "offers"]))
+            return draw(
+                st.sampled_from(
+                    ["vip", "who", "small", "score", "tags", "born", "points", "offers", "small is odd"]
+                )
+            )
 
 
 @st.composite
