@@ -19,7 +19,7 @@ from tasks.tables import quoted, require_columns
 
 MOST_WORKERS = 8
 IN_WORK = 40_000
-"""Profiles whose messages are made at the same time: more workers take smaller slices, and memory stays the same."""
+"""Profiles whose messages are made at the same time: more workers take smaller slices, so memory stays."""
 
 IDENTITY = ("profile_id", "email")
 
