@@ -60,6 +60,8 @@ KIND_TESTS: Mapping[str, frozenset[str]] = {
     "float": frozenset({"number"}),
     "boolean": frozenset({"boolean"}),
 }
+DIVISORS = {"even": 0, "odd": 1, "divisibleby": 0}
+"""Tests of a remainder, and which it must be."""
 PASSING_ABSENCE = frozenset({"string", "list", "select", "reject", "map", "tojson", "pprint", "attr"})
 """Filters that do something else with a missing value than fail with its name."""
 
@@ -151,7 +153,7 @@ class Expressions(ABC):
                 return self._attribute(self._value(node.node, frame), node.arg.value, frame)
             if isinstance(node.arg, nodes.Slice):
                 return self._sliced(self._value(node.node, frame), node.arg, frame)
-            raise CannotLower("an element by its number")
+            return self._element(self._value(node.node, frame), node.arg, frame)
         return self._unset(node.name, frame)
 
     def _unset(self, name: str, frame: Frame) -> Value:
@@ -203,6 +205,28 @@ class Expressions(ABC):
                     result.append((mask, small_integer(getattr(expr.dt, name)())))
                 case _:
                     raise CannotLower(f"the attribute '{name}'")
+        return merged(result)
+
+    def _element(self, value: Value, node: nodes.Expr, frame: Frame) -> Value:
+        if not isinstance(node, nodes.Const) or type(node.value) is not int or node.value < 0:
+            raise CannotLower("an element by such a number")
+        result: list[tuple[Mask, Atom]] = []
+        for mask, atom in value:
+            match atom:
+                case Absent():
+                    frame.fail(mask, atom.reason)
+                case vectors.Sequence(expr=expr):
+                    beyond = expr.list.len() <= node.value
+                    chosen = expr.list.get(node.value, null_on_oob=True)
+                    found = element_value(chosen, atom.element, (*atom.path, ELEMENT), self._facts)
+                    result.extend((both(both(mask, ~beyond), here), each) for here, each in found)
+                    result.append((both(mask, beyond), Absent(f"list object has no element {node.value}")))
+                case Constant(value=list() as elements):
+                    there = node.value < len(elements)
+                    nothing = Absent(f"list object has no element {node.value}")
+                    result.append((mask, Constant(elements[node.value]) if there else nothing))
+                case _:
+                    raise CannotLower(f"an element of {named(atom)}")
         return merged(result)
 
     def _sliced(self, value: Value, node: nodes.Slice, frame: Frame) -> Value:
@@ -382,6 +406,13 @@ class Expressions(ABC):
             other = Constant(arguments[0])
             holds = [(mask, compared(operation, atom, other, frame.only(mask))) for mask, atom in value]
             return boolean(frame.space.mask(any_of(both(mask, each) for mask, each in holds)))
+        if node.name in DIVISORS and len(arguments) == (node.name == "divisibleby"):
+            divisor, rest = arguments[0] if arguments else 2, DIVISORS[node.name]
+            if type(divisor) is not int or divisor == 0:
+                raise CannotLower(f"the test '{node.name}' with this argument")
+            remainder = self._arithmetic("%", value, ((True, Constant(divisor)),), frame)
+            equal = pairwise(comparison("eq", frame), remainder, ((True, Constant(rest)),))
+            return boolean(frame.space.mask(any_of(both(mask, each) for mask, each in equal)))
         if node.name in KIND_TESTS and not any(isinstance(atom, Absent) for _, atom in value):
             atoms = [(mask, plain(atom)) for mask, atom in value]
             return boolean(any_of(mask for mask, atom in atoms if atom.kind in KIND_TESTS[node.name]))

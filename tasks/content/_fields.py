@@ -26,7 +26,6 @@ from tasks.tables import nearest
 
 Path = tuple[str, ...]
 
-NAMESPACES = ("profile", "content", "campaign")
 ELEMENT = "[]"
 """In a path: each element of the list before it."""
 

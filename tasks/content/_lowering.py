@@ -5,16 +5,16 @@ it, a loop is a table with a row per element, and what would end a row's renderi
 in the order in which Jinja would meet it. What has no such form raises `CannotLower`, and the row path renders.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 import polars as pl
 from jinja2 import nodes
 
 from tasks.content import _vectors as vectors
-from tasks.content._environment import CampaignEnvironment, is_html
+from tasks.content._environment import is_html
 from tasks.content._expressions import Expressions
-from tasks.content._fields import ELEMENT, Fact, Fields, Path, element_value
+from tasks.content._fields import ELEMENT, element_value
 from tasks.content._frames import (
     Binding,
     Frame,
@@ -44,16 +44,7 @@ DEEPEST = 40
 class Lowering(Expressions):
     """Lowers the parts of a message for slices of which the same facts are known."""
 
-    def __init__(
-        self,
-        environment: CampaignEnvironment,
-        fields: Fields,
-        used: Mapping[Path, Path],
-        facts: Mapping[Path, Fact],
-    ) -> None:
-        super().__init__(environment, fields, used, facts)
-        self._names = 0
-        self._trees: dict[str, nodes.Template] = {}
+    _names = 0
 
     def _name(self) -> str:
         """A column name that no field has."""
@@ -70,9 +61,7 @@ class Lowering(Expressions):
         return replace(plan, stages=(*fetched, *plan.stages))
 
     def _tree(self, name: str) -> nodes.Template:
-        if name not in self._trees:
-            self._trees[name] = self._environment.parse(self._environment.sources[name], name)
-        return self._trees[name]
+        return self._environment.parse(self._environment.sources[name], name)
 
     def _template(self, name: str, frame: Frame) -> list[Piece]:
         if frame.depth > DEEPEST:

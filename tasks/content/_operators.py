@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -131,7 +132,20 @@ def compared(operation: str, left: Atom, right: Atom, frame: Frame) -> Mask:
     with_none = any(isinstance(operand, Constant) and operand.value is None for operand in (left, right))
     if with_none and operation in {"eq", "ne"}:
         return operation == "ne"
+    kinds = {operand.kind for operand in (left, right) if isinstance(operand, Vector)}
+    if kinds == {"decimal"}:
+        return _column_comparison(operation, _decimal(left), _decimal(right))
     return _column_comparison(operation, plain(left), plain(right))
+
+
+def _decimal(atom: Atom) -> Vector:
+    """An operand of a comparison with decimals, which Python compares with the exact value of a float."""
+    if isinstance(atom, Constant) and isinstance(atom.value, int | float) and not isinstance(atom.value, bool):
+        value = Decimal(atom.value)
+        digits = value.as_tuple()
+        if isinstance(digits.exponent, int) and digits.exponent >= -12 and len(digits.digits) <= 24:
+            return Vector("decimal", pl.lit(value), clean=True, ascii=True)
+    return plain(atom)
 
 
 def contained(left: Atom, right: Atom, frame: Frame) -> Mask:
@@ -165,7 +179,7 @@ def contained(left: Atom, right: Atom, frame: Frame) -> Mask:
 def _column_comparison(operation: str, left: Vector, right: Vector) -> Mask:
     numeric = {"integer", "number", "boolean", "decimal"}
     compare = COMPARISONS[operation]
-    if left.kind == right.kind and left.kind in {"text", "integer", "date", "time"}:
+    if left.kind == right.kind and left.kind in {"text", "integer", "decimal", "date", "time"}:
         return compare(left.expr, right.expr)  # type: ignore[no-any-return]
     if left.kind == right.kind == "boolean" and operation in {"eq", "ne"}:
         return compare(left.expr, right.expr)  # type: ignore[no-any-return]

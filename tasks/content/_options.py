@@ -17,6 +17,10 @@ from tasks.errors import RelationsDiffer
 from tasks.send import Send
 from tasks.tables import quoted, require_columns
 
+MOST_WORKERS = 8
+IN_WORK = 40_000
+"""Profiles whose messages are made at the same time: more workers take smaller slices, so memory stays."""
+
 IDENTITY = ("profile_id", "email")
 
 
@@ -139,11 +143,12 @@ class Renderers:
 
         A few slices are worked on at a time, so that memory does not grow with the audience.
         """
-        workers = pl.thread_pool_size()
+        workers = min(pl.thread_pool_size(), MOST_WORKERS)
+        size = min(SLICE, IN_WORK // workers)
         with ThreadPoolExecutor(workers, thread_name_prefix="personalization") as pool:
             running: deque[Future[pl.DataFrame]] = deque()
             for table in tables:
-                for rows in table.iter_slices(SLICE) if table.height else [table]:
+                for rows in table.iter_slices(size) if table.height else [table]:
                     running.append(pool.submit(self.rendered, rows))
                     if len(running) > workers:
                         yield running.popleft().result()

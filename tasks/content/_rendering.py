@@ -19,6 +19,9 @@ from tasks.content._vectors import CannotLower
 SLICE = 20_000
 """Profiles that are rendered together: some 50 MB of messages, so that memory stays flat."""
 
+PLANS_KEPT = 120
+"""Lowered parts that are kept: slices of which other things are known need others."""
+
 LACKING = {"field": pl.String(), "where": pl.String(), "profiles": pl.Int64()}
 LINE_BREAK = "[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]"
 """What ends a line for Python, and so for whoever writes the message's header."""
@@ -115,17 +118,25 @@ class Renderer:
         return texts, reasons
 
     def _plan(self, part: str, profiles: Slice) -> Plan | CannotLower:
-        if not self.lowered:
-            return CannotLower("nothing: rendering over columns is switched off")
         key = (part, profiles.facts)
-        if key not in self._plans:
-            facts: dict[Path, Fact] = dict(profiles.facts)
-            try:
-                lowering = Lowering(self._environment, self.fields, self.used, facts)
-                self._plans[key] = lowering.plan(self.templates.parts[part])
-            except CannotLower as reason:
-                self._plans[key] = reason
-        return self._plans[key]
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._lowered(part, dict(profiles.facts))
+            if len(self._plans) >= PLANS_KEPT:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def _lowered(self, part: str, facts: Mapping[Path, Fact]) -> Plan | CannotLower:
+        name = self.templates.parts[part]
+        if not self.lowered:
+            switched_off = CannotLower("the option row_by_row")
+            switched_off.where = name
+            return switched_off
+        try:
+            return Lowering(self._environment, self.fields, self.used, facts).plan(name)
+        except CannotLower as reason:
+            return reason
 
     def plans(self) -> dict[str, Plan]:
         """By part, how it was last rendered over columns."""
@@ -139,16 +150,18 @@ class Renderer:
 
 
 def _checked_subject(text: pl.Series, reason: pl.Series | None) -> tuple[pl.Series, pl.Series | None]:
-    checked = pl.DataFrame({"text": text}).select(pl.col("text").str.strip_chars(WHITE_SPACE))
-    fault = checked.select(
+    checked = text.to_frame("text").select(pl.col("text").str.strip_chars(WHITE_SPACE))
+    checked = checked.with_columns(
         pl.when(pl.col("text") == "")
         .then(pl.lit("the subject is empty"))
         .when(pl.col("text").str.contains(LINE_BREAK))
         .then(pl.lit("the subject has a line break"))
-    ).to_series()
-    if fault.null_count() < fault.len():
-        reason = fault if reason is None else _first(reason, fault)
-    return checked.to_series(), reason
+        .alias("fault")
+    )
+    faults = checked.get_column("fault")
+    if faults.null_count() < faults.len():
+        reason = faults if reason is None else _first(reason, faults)
+    return checked.get_column("text"), reason
 
 
 def _first(earlier: pl.Series, later: pl.Series) -> pl.Series:

@@ -102,11 +102,11 @@ def both(left: Mask, right: Mask) -> Mask:
 
 def either(left: Mask, right: Mask) -> Mask:
     """Rows of the one or of the other."""
-    return (
-        negated(both(negated(left), negated(right)))
-        if isinstance(left, bool) or isinstance(right, bool)
-        else left | right
-    )
+    if left is False:
+        return right
+    if right is False:
+        return left
+    return True if left is True or right is True else left | right
 
 
 def negated(mask: Mask) -> Mask:

@@ -47,6 +47,8 @@ class Personalized(Transitions):
     """Profiles without a message: profile_id, email, reason; all text."""
 
 
+REJECTS = dict.fromkeys((*IDENTITY, "reason"), pl.String())
+
 Content = Mapping[str, pl.DataFrame]
 """Content tables by name; each profile sees the rows that its relation links to it, as `content.<name>`."""
 
@@ -78,12 +80,12 @@ def personalized_slices(
 
 def _transitions(messages: pl.DataFrame) -> Personalized:
     reasons = messages.get_column("reason")
-    standard = messages.drop("reason")
+    standard = pl.DataFrame([column for column in messages.get_columns() if column.name != "reason"])
     if reasons.null_count() == messages.height:
-        return Personalized(standard, messages.clear().select(*IDENTITY, "reason"))
+        return Personalized(standard, pl.DataFrame(schema=REJECTS))
     return Personalized(
         standard.filter(reasons.is_null()),
-        messages.filter(reasons.is_not_null()).select(*IDENTITY, "reason"),
+        messages.filter(reasons.is_not_null()).select(*REJECTS),
     )
 
 

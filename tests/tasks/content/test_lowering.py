@@ -138,6 +138,11 @@ LOWERED = [
     "{{ profile.born|date('d MMMM', locale='de') }} {{ seen|datetime('short', 'fr') }} "
     "{{ wakes|time }} {{ seen.hour }}",
     "{{ profile.who|upper|lower|title|trim|e }}",
+    "{{ price > 9 }} {{ price >= 9.5 }} {{ 12345 == price }} {{ price == price }}",
+    "{{ small is even }} {{ small is odd }} {{ profile.small is divisibleby(3) }}{{ points is divisibleby 7 }}",
+    "{% for o in solid|d([]) %}{{ 'odd' if loop.index is odd else 'even' }}{% endfor %}",
+    "{{ tags[0]|d('none') }}", "{{ profile.tags[1] }}", "{{ (content.solid|d([]))[0].title }}",
+    "{% if solid %}{{ solid[0].title|d('?') }}{% endif %}",
     "{{ 'a' if profile.vip else profile.who }}",
     "{{ (profile.who if profile.vip else profile.points)|default('none') }}",
     "{{ profile.who or profile.city or 'nobody' }}{{ profile.vip and profile.points }}",
@@ -299,7 +304,7 @@ def test_a_block_sees_only_what_jinja_shows_it() -> None:
     [
         ("{{ tags|sort|join }}", "the filter 'sort' on a list (body.html, line 1)"),
         ("a\n{{ who|d('')|center(20) }}", "the filter 'center' on text (body.html, line 2)"),
-        ("{{ tags[0]|d('') }}", "an element by its number (body.html, line 1)"),
+        ("{{ tags[-1]|d('') }}", "an element by such a number (body.html, line 1)"),
         ("{{ points * points * points }}", "'*' of such large numbers (body.html, line 1)"),
         ("{% set n = namespace(x=1) %}{{ n.x }}", "a call (body.html, line 1)"),
         ("{% for a, b in [[1, 2]] %}{{ a }}{% endfor %}", "a loop that unpacks (body.html, line 1)"),
@@ -364,7 +369,18 @@ TEXT_FILTERS = st.sampled_from(
         "length",
     ]
 )
-ANYTHING = st.sampled_from(["vip", "born", "tags", "born|d(campaign.business_date)", "vip|d(true)", "tags|d([])"])
+ANYTHING = st.sampled_from(
+    [
+        "vip",
+        "born",
+        "tags",
+        "born|d(campaign.business_date)",
+        "vip|d(true)",
+        "tags|d([])",
+        "tags[0]|d('')",
+        "born.year|d(0)",
+    ]
+)
 
 
 def template_of(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:
@@ -418,7 +434,11 @@ def conditions(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # no
         case "and" | "or" as word if depth > 0:
             return f"({draw(conditions(depth - 1, loop))} {word} {draw(conditions(depth - 1, loop))})"
         case _:
-            return draw(st.sampled_from(["vip", "who", "small", "score", "tags", "born", "points", "offers"]))
+            return draw(
+                st.sampled_from(
+                    ["vip", "who", "small", "score", "tags", "born", "points", "offers", "small is odd"]
+                )
+            )
 
 
 @st.composite

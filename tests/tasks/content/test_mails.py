@@ -5,9 +5,11 @@
 
 from datetime import date, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from polars.testing import assert_frame_equal
 
 from tasks.content._options import PersonalizationOptions, Renderers
@@ -93,3 +95,20 @@ def test_a_mail_is_the_same_either_way(name: str) -> None:
     assert [f"{each.construct} ({each.where})" for each in fast.by_code[""].slow.values()] == []
     assert_frame_equal(one, other)
     assert one["html"].n_unique() > 20
+
+
+def test_a_mail_is_what_jinja_itself_makes_of_it() -> None:
+    items = pl.DataFrame(ITEMS).select("title", "number", image=pl.lit("https://x.example/i.png")).drop_nulls()
+    profile = {"profile_id": "P1", "email": "p@x.example", "first_name": "Jean & <Marie>"}
+    jinja = Environment(loader=FileSystemLoader(MAILS), autoescape=True, undefined=StrictUndefined)
+    expected = jinja.get_template("cart.html").render(
+        profile=profile, content=SimpleNamespace(items=items.to_dicts())
+    )
+    templates = read_templates(
+        TemplateFolder(folder=MAILS, subject="footer.html", html="cart.html", text="cart.html")
+    )
+    table = pl.DataFrame([{**profile, "items": items.to_dicts()}])
+    made = pl.concat(
+        Renderers(table.schema, PersonalizationOptions(templates=templates, send=SEND)).slices([table])
+    )
+    assert made["html"].item() == expected
