@@ -250,7 +250,7 @@ MINE = sa.and_(MESSAGES.c.state == State.CLAIMED, MESSAGES.c.sender == _given("s
 
 
 @cache
-def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.Insert:
+def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.TextClause:
     rows = _rows(is_sqlite, {"key": sa.String, "profile_id": sa.Text})
     claimable = states_before(Event.CLAIM, resend_unknown=resend_unknown)
     values: dict[str, sa.ColumnElement[Any]] = {
@@ -261,14 +261,25 @@ def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.Insert:
     }
     chosen = sa.select(rows.c.key, rows.c.profile_id, *values.values()).where(sa.true())
     insert = _insert(is_sqlite, MESSAGES).from_select(["key", "profile_id", *values], chosen)
-    return insert.on_conflict_do_update(
+    upsert = insert.on_conflict_do_update(
         index_elements=[MESSAGES.c.key],
         set_={
             **{name: insert.excluded[name] for name in ("state", "sender", "changed_at")},
             "attempts": MESSAGES.c.attempts + 1,
         },
-        where=sa.or_(MESSAGES.c.state.in_(claimable), MINE),
+        where=sa.or_(*(MESSAGES.c.state == state for state in claimable), MINE),
     )
+    return _compiled_once(upsert, (sqlite if is_sqlite else postgresql).dialect(paramstyle="named"))
+
+
+def _compiled_once(statement: sa.Insert, dialect: sa.Dialect) -> sa.TextClause:
+    """The statement as text. SQLAlchemy keeps no compiled form of one with ON CONFLICT: that took 1 ms a claim."""
+    compiled = statement.compile(dialect=dialect)
+    binds = [
+        sa.bindparam(name, type_=bind.type) if bind.required else sa.bindparam(name, bind.value, bind.type)
+        for bind, name in compiled.bind_names.items()
+    ]
+    return sa.text(str(compiled)).bindparams(*binds)
 
 
 @cache

@@ -25,6 +25,9 @@ IDLE_SECONDS = 20
 TRIES = 5
 """How often a message is begun before it waits for the next round: it may be what the server breaks at."""
 
+ALL_WELL = [250, 250, 354]
+"""What nearly every envelope hears; whatever else is said, `verdict_of` knows what it means."""
+
 
 @dataclass
 class Batch:
@@ -304,6 +307,8 @@ class MailCarrier:
 
     def _entered(self, begun: Begun, replies: list[Reply]) -> Stand:
         """The server's words on a message's envelope. Errors: `LineDropped`, `SenderRefused`."""
+        if [reply.code for reply in replies] == ALL_WELL:
+            return Stand(leaving=begun)
         for step, reply in zip((Step.SENDER, Step.RECIPIENT, Step.DATA), replies, strict=True):
             match verdict_of(step, reply):
                 case Verdict.GO_ON:
