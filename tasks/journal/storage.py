@@ -425,7 +425,7 @@ def _sqlite_engine(url: sa.URL, settings: JournalSettings) -> sa.Engine:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -65536")  # kibibytes: keys are random, their pages are found again
-        connection.execute("PRAGMA wal_autocheckpoint = 8192")
+        connection.execute("PRAGMA wal_autocheckpoint = 2000")
 
     return engine
 

@@ -318,7 +318,7 @@ def test_a_full_disk_stops_the_sending_and_the_next_run_does_the_rest(
     journal.engine.dispose()
     taken = len(sandbox.taken)
     assert 0 < taken < 5000
-    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)
     mailed, _ = sent(made_up_messages(5000), options_for(sandbox.port, tmp_path), journal_at(small_disk))
     again = journal_at(small_disk)
     states = tally(again, sandbox)
