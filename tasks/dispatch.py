@@ -82,6 +82,12 @@ class Carrier(Protocol):
     failure: CampaignError | None
     """Why no more is carried, once that is so."""
 
+    departs: Callable[[str], None]
+    """Called with a message's key before its first byte leaves; what it raises keeps the message back."""
+
+    arrives: Callable[[Outcome], None]
+    """Called when a message that had begun to leave was answered."""
+
     async def carry(self, rows: Sequence[Any]) -> list[Outcome]:
         """Carry messages, each a named tuple that begins with `key`; one outcome for each, in any order."""
         ...
@@ -125,8 +131,10 @@ class Dispatch:
         `state` (of the journal), `ours` (whether this run brought it there), `answer`, `again`; in any order.
         Errors: `JournalUnavailable`; the carrier's failure is left in the carrier.
         """
-        await asyncio.to_thread(self.journal.renew)
+        self.carrier.departs, self.carrier.arrives = self.journal.depart, self.journal.arrive
+        await asyncio.to_thread(self.journal.enter)
         async with self._alive():
+            await asyncio.to_thread(self.journal.expire, self.send, self.channel)
             fates = await self._rounds(messages)
             return await self._watched(fates)
 
@@ -134,14 +142,16 @@ class Dispatch:
     async def _alive(self) -> AsyncIterator[None]:
         """Keep this sender's lease while it works; give it up at the end."""
         beating = asyncio.create_task(self._beat())
+        done = False
         try:
             yield
+            done = True
         finally:
             beating.cancel()
             with suppress(asyncio.CancelledError, CampaignError):
                 await beating
             with suppress(CampaignError):
-                await asyncio.to_thread(self.journal.leave)
+                await asyncio.to_thread(self.journal.leave, done=done)
 
     async def _beat(self) -> None:
         while True:
