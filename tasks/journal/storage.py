@@ -178,7 +178,8 @@ class Journal:
         """Settle the claims of senders that are gone; gives how many became unknown.
 
         Of a sender that is certainly dead, what had not begun to leave is deferred, so that it can be claimed
-        again, and what was answered is settled. What else a sender holds that was not heard of for a lease is unknown.
+        again, and what was answered is settled. What else a sender holds that was not heard of for a lease is
+        unknown.
         """
         if self.departures is not None:
             self._settle_what_is_certain(send, channel)
