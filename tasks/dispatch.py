@@ -25,10 +25,10 @@ from tasks.send import Send
 
 T = TypeVar("T")
 
-OVERLAPPING = 3
+OVERLAPPING = 4
 """Windows on their way at one time: while one is claimed or written down, the others are carried."""
 WINDOW_SECONDS = 0.1
-LARGEST_WINDOW = 1_000
+LARGEST_WINDOW = 2_000
 LOOKED_UP_AT_ONCE = 10_000
 SHOW_SECONDS = 0.5
 FINISHING_SECONDS = 10
@@ -44,7 +44,7 @@ FATES = {
 }
 
 
-Told = dict[str, tuple[str, bool, str, bool]]
+Told = dict[str, tuple[State, bool, str, bool]]
 """By message key: the columns of a fate."""
 
 
@@ -81,6 +81,12 @@ class Carrier(Protocol):
 
     failure: CampaignError | None
     """Why no more is carried, once that is so."""
+
+    departs: Callable[[str], None]
+    """Called with a message's key before its first byte leaves; what it raises keeps the message back."""
+
+    arrives: Callable[[Outcome], None]
+    """Called when a message that had begun to leave was answered."""
 
     async def carry(self, rows: Sequence[Any]) -> list[Outcome]:
         """Carry messages, each a named tuple that begins with `key`; one outcome for each, in any order."""
@@ -125,8 +131,10 @@ class Dispatch:
         `state` (of the journal), `ours` (whether this run brought it there), `answer`, `again`; in any order.
         Errors: `JournalUnavailable`; the carrier's failure is left in the carrier.
         """
-        await asyncio.to_thread(self.journal.renew)
+        self.carrier.departs, self.carrier.arrives = self.journal.depart, self.journal.arrive
+        await asyncio.to_thread(self.journal.enter)
         async with self._alive():
+            await asyncio.to_thread(self.journal.expire, self.send, self.channel)
             fates = await self._rounds(messages)
             return await self._watched(fates)
 
@@ -134,14 +142,16 @@ class Dispatch:
     async def _alive(self) -> AsyncIterator[None]:
         """Keep this sender's lease while it works; give it up at the end."""
         beating = asyncio.create_task(self._beat())
+        done = False
         try:
             yield
+            done = True
         finally:
             beating.cancel()
             with suppress(asyncio.CancelledError, CampaignError):
                 await beating
             with suppress(CampaignError):
-                await asyncio.to_thread(self.journal.leave)
+                await asyncio.to_thread(self.journal.leave, done=done)
 
     async def _beat(self) -> None:
         while True:
@@ -209,7 +219,7 @@ class Dispatch:
 
     def _not_begun(self, messages: pl.DataFrame) -> pl.DataFrame:
         """The fates of messages that nobody claimed, as no more is carried."""
-        fate = (str(State.DEFERRED), True, "the sending had stopped before it was its turn", False)
+        fate = (State.DEFERRED, True, "the sending had stopped before it was its turn", False)
         return self._counted(messages, dict.fromkeys(messages["message_key"], fate))
 
     async def _window(self, messages: pl.DataFrame, sizes: "WindowSize") -> pl.DataFrame:
@@ -229,7 +239,7 @@ class Dispatch:
 
     def _counted(self, messages: pl.DataFrame, told: Told) -> pl.DataFrame:
         for state, count in Counter(fate[0] for fate in told.values()).items():
-            self.tally.states[State(state)] += count
+            self.tally.states[state] += count
         return _fates(messages, told)
 
     def _rows(self, messages: pl.DataFrame) -> Iterator[Any]:
@@ -288,11 +298,11 @@ class WindowSize:
 
 
 def _told(outcomes: list[Outcome], known: dict[str, Known]) -> Told:
-    told: Told = {one.key: (str(state_after(one.event)), True, one.answer, one.again) for one in outcomes}
-    return told | {key: (str(one.state), False, one.answer, False) for key, one in known.items()}
+    told: Told = {one.key: (state_after(one.event), True, one.answer, one.again) for one in outcomes}
+    return told | {key: (one.state, False, one.answer, False) for key, one in known.items()}
 
 
 def _fates(messages: pl.DataFrame, told: Told) -> pl.DataFrame:
     person = messages.select("profile_id", "email", "message_key")
-    columns = [told[key] for key in person["message_key"]]
-    return pl.concat([person, pl.DataFrame(columns, schema=FATES, orient="row")], how="horizontal")
+    columns = {name: [told[key][place] for key in person["message_key"]] for place, name in enumerate(FATES)}
+    return person.hstack(pl.DataFrame(columns, schema=FATES))

@@ -7,7 +7,7 @@ been taken, unless the provider knows a repeat by its key (`idempotent`).
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from enum import Enum
@@ -161,6 +161,8 @@ class ProviderCarrier:
     ) -> None:
         check_url(provider.url, allowed_hosts)
         self.failure: CampaignError | None = None
+        self.departs: Callable[[str], None] = lambda _: None
+        self.arrives: Callable[[Outcome], None] = lambda _: None
         self._provider = provider
         self._connection = connection
         self._random = random.Random(seed)  # noqa: S311  # jitter
@@ -216,7 +218,11 @@ class ProviderCarrier:
         while self.failure is None:
             await asyncio.sleep(max(0.0, self._not_before - self._time()))
             try:
+                self.departs(key)
                 answer = await self._asked(request)
+            except CampaignError as error:  # the journal cannot note that a message leaves
+                self.failure = self.failure or error
+                break
             except _NotSent as turned_away:
                 self._back_off(turned_away.reason, turned_away.wait)
                 continue
@@ -224,8 +230,11 @@ class ProviderCarrier:
                 self._back_off(answer.said, None)
             else:
                 self._losses, self._last_progress = 0, self._time()
-            return self._outcome(key, answer)
-        return Outcome(key, Event.POSTPONED, str(self.failure.facts.get("reason", self.failure)))
+            outcome = self._outcome(key, answer)
+            self.arrives(outcome)
+            return outcome
+        reason = "" if self.failure is None else str(self.failure.facts.get("reason", self.failure))
+        return Outcome(key, Event.POSTPONED, reason)
 
     def _back_off(self, reason: str, wait: float | None) -> None:
         """Nobody asks before the wait is over: the provider is slow, or out of order, for all."""

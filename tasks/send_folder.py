@@ -1,6 +1,6 @@
 """The folder of one send: what deliveries leave there for people; each file whole or not at all, and private."""
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +25,7 @@ def write_rejects(rejects: pl.DataFrame, folder: Path) -> Path:
 
 def written(path: Path, content: bytes) -> Path:
     """Write a file in one step: a reader sees the old one or the new one. Errors: `OutboxUnwritable`."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(draft_name(path.name))
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
@@ -37,13 +37,18 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
-def placed(path: Path, content: bytes, draft: Path | None = None) -> bool:
+def draft_name(name: str) -> str:
+    """A hidden name for a file that is being written, which no other process or thread uses."""
+    return f".{name}.{secrets.token_hex(6)}"
+
+
+def placed(path: Path, content: bytes, drafts: Path | None = None) -> bool:
     """Write a file whole under a name that is free; False where the name is taken. Errors: `OSError`.
 
-    It is made as `draft`, on the same file system (a hidden file beside it, if not given), and linked: the system
+    It is made in the folder `drafts`, on the same file system (beside it, if not given), and linked: the system
     refuses to make a name twice.
     """
-    draft = draft or path.with_name(f".{path.name}.{os.getpid()}")
+    draft = (drafts or path.parent) / draft_name(path.name)
     try:
         draft.write_bytes(content)
         draft.chmod(0o600)

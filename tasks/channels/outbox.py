@@ -90,8 +90,8 @@ def deliver(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at:
             except Unsendable as reason:
                 outcomes["rejects"].append({**person, "reason": str(reason)})
                 continue
-            draft = maildir / "tmp" / f"{key}.{os.getpid()}"
-            outcome = "standard" if placed(maildir / "new" / key, content, draft) else "complement"
+            is_new = placed(maildir / "new" / key, content, drafts=maildir / "tmp")
+            outcome = "standard" if is_new else "complement"
             outcomes[outcome].append({**person, "message_key": key})
     sent = dict.fromkeys(("profile_id", "email", "message_key"), pl.String())
     return Delivered(

@@ -77,6 +77,9 @@ def states_before(event: Event, *, resend_unknown: bool = False) -> tuple[State,
     return tuple(state for state in State if next_state(state, event, resend_unknown=resend_unknown) is not None)
 
 
+AFTER: dict[Event, State] = {event: after for (_, event), after in TRANSITIONS.items()}
+
+
 def state_after(event: Event) -> State:
     """The state that an event leads to, wherever it may happen."""
-    return next(after for (_, known), after in TRANSITIONS.items() if known == event)
+    return AFTER[event]

@@ -10,8 +10,9 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from tasks.errors import ConfigurationError, JournalUnavailable
+from tasks.journal.departures import IN_DOUBT, Departures, departed
 from tasks.journal.states import Event, State, state_after, states_before
 from tasks.journal.tables import MESSAGES, QUARANTINE, SENDERS
 from tasks.send import Send
@@ -68,6 +70,18 @@ class Known(NamedTuple):
     answer: str
 
 
+@contextmanager
+def _noting(url: sa.URL) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JournalUnavailable(url=shown(url), reason=error.strerror or str(error)) from None
+
+
+def _departures_folder(url: sa.URL) -> Path:
+    return Path(f"{url.database}.departures")
+
+
 @dataclass(frozen=True)
 class Journal:
     """The journal as one sender uses it. `sender` is this one's name: no two at any time have the same."""
@@ -76,6 +90,19 @@ class Journal:
     settings: JournalSettings
     sender: str
     now: Clock = utc_now
+    departures: Departures | None = None
+    """Where it is kept which claims have begun to leave: beside a journal that is a file of this machine."""
+
+    def depart(self, key: str) -> None:
+        """Note that a claimed message is about to leave. Errors: `JournalUnavailable`; it must then stay."""
+        if self.departures is not None:
+            with _noting(self.engine.url):
+                self.departures.begin(key)
+
+    def arrive(self, outcome: Outcome) -> None:
+        """Note what became of a message that had begun to leave, until `record` is told of it with others."""
+        if self.departures is not None:
+            self.departures.end(outcome.key, outcome.event, outcome.answer)
 
     def claim(
         self, send: Send, channel: str, profiles: Mapping[str, str], *, resend_unknown: bool = False
@@ -123,6 +150,13 @@ class Journal:
         found = self._read(lambda database: database.execute(statement, document).all())
         return {key: Known(State(state), answer) for key, state, answer in found}
 
+    def enter(self) -> None:
+        """Say that this sender begins. Errors: `JournalUnavailable`."""
+        if self.departures is not None:
+            with _noting(self.engine.url):
+                self.departures.open()
+        self.renew()
+
     def renew(self) -> None:
         """Say that this sender is alive: its claims hold for another lease."""
         insert = _insert(self._is_sqlite, SENDERS).values(
@@ -133,19 +167,28 @@ class Journal:
         )
         self._write(lambda database: database.execute(statement))
 
-    def leave(self) -> None:
-        """Say that this sender is done: nobody needs to wait for it."""
+    def leave(self, *, done: bool = True) -> None:
+        """Say that this sender ends: nobody needs to wait for it. `done`: all that it claimed is settled."""
+        if self.departures is not None:
+            self.departures.close(done=done)
         statement = sa.update(SENDERS).values(expires_at=self.now()).where(SENDERS.c.sender == self.sender)
         self._write(lambda database: database.execute(statement))
 
     def expire(self, send: Send, channel: str) -> int:
-        """Make claims unknown whose sender has not been heard of for a lease; gives how many."""
+        """Settle the claims of senders that are gone; gives how many became unknown.
+
+        Of a sender that is certainly dead, what had not begun to leave is deferred, so that it can be claimed
+        again, and what was answered is settled. What else a sender holds that was not heard of for a lease is
+        unknown.
+        """
+        if self.departures is not None:
+            self._settle_what_is_certain(send, channel)
         alive = sa.select(SENDERS.c.sender).where(SENDERS.c.expires_at > self.now())
         statement = (
             sa.update(MESSAGES)
             .values(
                 state=state_after(Event.EXPIRED),
-                answer="its sender was gone before an answer was written down",
+                answer=IN_DOUBT,
                 changed_at=self.now(),
             )
             .where(
@@ -155,6 +198,21 @@ class Journal:
             )
         )
         return self._write(lambda database: int(database.execute(statement).rowcount))
+
+    def _settle_what_is_certain(self, send: Send, channel: str) -> None:
+        claimed = (*_of(send, channel), MESSAGES.c.state == State.CLAIMED)
+        holders = sa.select(MESSAGES.c.sender).where(*claimed, MESSAGES.c.sender != self.sender).distinct()
+        for holder in self._keys(holders):
+            with departed(_departures_folder(self.engine.url), holder) as left:
+                if left is None:
+                    continue
+                held = sa.select(MESSAGES.c.key).where(*claimed, MESSAGES.c.sender == holder)
+                keys = self._keys(held)
+                stayed = (Event.POSTPONED, "its sender was gone before it left")
+                replace(self, sender=holder).record([Outcome(key, *left.get(key, stayed)) for key in keys])
+
+    def _keys(self, statement: sa.Select[tuple[str]]) -> list[str]:
+        return self._read(lambda database: list(database.execute(statement).scalars()))
 
     def entries(self, send: Send, channel: str) -> pl.DataFrame:
         """Every message of a send: message_key, profile_id, state, attempts, changed_at (UTC), answer."""
@@ -250,7 +308,7 @@ MINE = sa.and_(MESSAGES.c.state == State.CLAIMED, MESSAGES.c.sender == _given("s
 
 
 @cache
-def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.Insert:
+def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.TextClause:
     rows = _rows(is_sqlite, {"key": sa.String, "profile_id": sa.Text})
     claimable = states_before(Event.CLAIM, resend_unknown=resend_unknown)
     values: dict[str, sa.ColumnElement[Any]] = {
@@ -261,14 +319,25 @@ def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.Insert:
     }
     chosen = sa.select(rows.c.key, rows.c.profile_id, *values.values()).where(sa.true())
     insert = _insert(is_sqlite, MESSAGES).from_select(["key", "profile_id", *values], chosen)
-    return insert.on_conflict_do_update(
+    upsert = insert.on_conflict_do_update(
         index_elements=[MESSAGES.c.key],
         set_={
             **{name: insert.excluded[name] for name in ("state", "sender", "changed_at")},
             "attempts": MESSAGES.c.attempts + 1,
         },
-        where=sa.or_(MESSAGES.c.state.in_(claimable), MINE),
+        where=sa.or_(*(MESSAGES.c.state == state for state in claimable), MINE),
     )
+    return _compiled_once(upsert, (sqlite if is_sqlite else postgresql).dialect(paramstyle="named"))
+
+
+def _compiled_once(statement: sa.Insert, dialect: sa.Dialect) -> sa.TextClause:
+    """The statement as text. SQLAlchemy keeps no compiled form of one with ON CONFLICT: that took 1 ms a claim."""
+    compiled = statement.compile(dialect=dialect)
+    binds = [
+        sa.bindparam(name, type_=bind.type) if bind.required else sa.bindparam(name, bind.value, bind.type)
+        for bind, name in compiled.bind_names.items()
+    ]
+    return sa.text(str(compiled)).bindparams(*binds)
 
 
 @cache
@@ -372,7 +441,10 @@ def open_journal(settings: JournalSettings, now: Clock = utc_now, sender: str | 
     """
     engine = _engine(settings)
     patiently(lambda: migrate(engine), settings, engine.url)
-    return Journal(engine, settings, sender or sender_name(), now)
+    name = sender or sender_name()
+    is_file = engine.dialect.name == "sqlite"
+    departures = Departures(_departures_folder(engine.url), name) if is_file else None
+    return Journal(engine, settings, name, now, departures)
 
 
 def _engine(settings: JournalSettings) -> sa.Engine:
@@ -414,7 +486,7 @@ def _sqlite_engine(url: sa.URL, settings: JournalSettings) -> sa.Engine:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -65536")  # kibibytes: keys are random, their pages are found again
-        connection.execute("PRAGMA wal_autocheckpoint = 8192")
+        connection.execute("PRAGMA wal_autocheckpoint = 2000")
 
     return engine
 

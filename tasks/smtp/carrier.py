@@ -8,7 +8,7 @@ second has not left.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,6 +24,9 @@ IDLE_SECONDS = 20
 """How long a connection with nothing to do is kept."""
 TRIES = 5
 """How often a message is begun before it waits for the next round: it may be what the server breaks at."""
+
+ALL_WELL = [250, 250, 354]
+"""What nearly every envelope hears; whatever else is said, `verdict_of` knows what it means."""
 
 
 @dataclass
@@ -50,9 +53,11 @@ class Parcel:
     batch: Batch
     tries: int = 0
 
-    def settle(self, event: Event, answer: str, *, address_refused: bool = False, again: bool = False) -> None:
+    def settle(self, event: Event, answer: str, *, address_refused: bool = False, again: bool = False) -> Outcome:
         """Note what became of it."""
-        self.batch.settle(Outcome(self.letter.key, event, answer, address_refused, again))
+        outcome = Outcome(self.letter.key, event, answer, address_refused, again)
+        self.batch.settle(outcome)
+        return outcome
 
 
 class Begun(NamedTuple):
@@ -105,6 +110,10 @@ class Pace:
         return 0.0
 
 
+def _unnoted(_: object) -> None:
+    """Who carries without a journal notes nothing."""
+
+
 class MailCarrier:
     """Carries messages to a mail server over a fixed number of connections, opened when there is work.
 
@@ -114,6 +123,8 @@ class MailCarrier:
 
     def __init__(self, server: MailServer, skeleton: Skeleton, seed: int | None = None) -> None:
         self.failure: CampaignError | None = None
+        self.departs: Callable[[str], None] = _unnoted
+        self.arrives: Callable[[Outcome], None] = _unnoted
         self._server = server
         self._skeleton = skeleton
         self._helo_name = server.helo_name or skeleton.domain
@@ -231,10 +242,14 @@ class MailCarrier:
             opening = stand.opening()
             replies: list[Reply] = []
             try:
+                if stand.leaving:
+                    self.departs(stand.leaving.parcel.letter.key)
                 await line.exchange([*opening, *(following.envelope(self._sender) if following else ())], replies)
-            except LineClosed as closed:
+            except (LineClosed, CampaignError) as stayed:
+                if isinstance(stayed, CampaignError):  # the journal cannot note that a message leaves
+                    self._fail(stayed)
                 for begun in filter(None, (stand.leaving, following)):
-                    self._put_back(begun.parcel, str(closed))
+                    self._put_back(begun.parcel, str(stayed))
                 raise
             except (LineDropped, asyncio.CancelledError) as drop:
                 self._broken(stand.leaving, following, replies, str(drop) or "the run was stopped")
@@ -295,7 +310,7 @@ class MailCarrier:
             case Verdict.GO_ON:
                 self._taken += 1
                 self._last_progress = self._time()
-                parcel.settle(Event.TAKEN, str(reply))
+                self.arrives(parcel.settle(Event.TAKEN, str(reply)))
             case Verdict.GOODBYE:
                 self._put_back(parcel, str(reply))
                 raise LineDropped(str(reply))
@@ -304,6 +319,8 @@ class MailCarrier:
 
     def _entered(self, begun: Begun, replies: list[Reply]) -> Stand:
         """The server's words on a message's envelope. Errors: `LineDropped`, `SenderRefused`."""
+        if [reply.code for reply in replies] == ALL_WELL:
+            return Stand(leaving=begun)
         for step, reply in zip((Step.SENDER, Step.RECIPIENT, Step.DATA), replies, strict=True):
             match verdict_of(step, reply):
                 case Verdict.GO_ON:
@@ -323,9 +340,10 @@ class MailCarrier:
     def _declined(self, parcel: Parcel, verdict: Verdict, step: Step, reply: Reply) -> None:
         self._last_progress = self._time()
         if verdict is Verdict.REFUSED:
-            parcel.settle(Event.REFUSED, str(reply), address_refused=blames_address(step, reply))
+            blamed = blames_address(step, reply)
+            self.arrives(parcel.settle(Event.REFUSED, str(reply), address_refused=blamed))
         else:
-            parcel.settle(Event.POSTPONED, str(reply), again=True)
+            self.arrives(parcel.settle(Event.POSTPONED, str(reply), again=True))
 
     def _put_back(self, parcel: Parcel, reason: str) -> None:
         """A message that has certainly not left, to be taken up by another connection."""

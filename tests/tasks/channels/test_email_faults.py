@@ -318,7 +318,7 @@ def test_a_full_disk_stops_the_sending_and_the_next_run_does_the_rest(
     journal.engine.dispose()
     taken = len(sandbox.taken)
     assert 0 < taken < 5000
-    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    subprocess.run(["mount", "-o", "remount,size=100m", small_disk], check=True)
     mailed, _ = sent(made_up_messages(5000), options_for(sandbox.port, tmp_path), journal_at(small_disk))
     again = journal_at(small_disk)
     states = tally(again, sandbox)
@@ -369,7 +369,7 @@ def test_a_flow_that_is_killed_at_ten_random_points_loses_and_doubles_nothing(
     states = tally(journal_at(tmp_path), sandbox)
     assert states["sent"] + states["unknown"] == 6000
     assert states["sent"] <= len(sandbox.taken)
-    assert states["unknown"] <= 10 * 3 * 400, "more is in doubt than was on its way"
+    assert states["unknown"] <= 10 * 4, "more is in doubt than the four connections were sending"
     manifest = pl.read_parquet(tmp_path / "birthday" / "2026-11-24" / "email-manifest.parquet")
     assert Counter(manifest["outcome"]) == states
 
