@@ -1,7 +1,7 @@
 """`python -m deployments.register`: make a Prefect server know everything that is here, however often it is run.
 
-The work pool, the kinds of external account, every deployment of prefect.yaml and the automations; the server is
-that of PREFECT_API_URL.
+The work pool, the kinds of external account and of notification, every deployment of prefect.yaml and the
+automations; the server is that of PREFECT_API_URL.
 """
 
 import argparse
@@ -11,6 +11,12 @@ import sys
 from pathlib import Path
 
 import yaml
+from prefect.blocks.notifications import (
+    CustomWebhookNotificationBlock,
+    MicrosoftTeamsWebhook,
+    PagerDutyWebHook,
+    SlackWebhook,
+)
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
@@ -22,6 +28,8 @@ from tasks.accounts import AccessToken, BasicAccount, HeaderAccount, OAuth2Accou
 ROOT = Path(__file__).parents[1]
 POOL = "campaigns"
 ACCOUNTS = (BasicAccount, HeaderAccount, OAuth2Account, AccessToken)
+NOTIFICATIONS = (SlackWebhook, MicrosoftTeamsWebhook, PagerDutyWebHook, CustomWebhookNotificationBlock)
+"""Known to most servers from their start, but not to replicas (compose.yaml)."""
 
 
 def make_work_pool(client: SyncPrefectClient) -> None:
@@ -55,8 +63,8 @@ def register(notify: str = "") -> list[str]:
     """Register everything; `notify` names a notification block, <kind>/<name>. Out: the deployments' names."""
     with get_client(sync_client=True) as client:
         make_work_pool(client)
-        for account in ACCOUNTS:
-            account.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
+        for kind in (*ACCOUNTS, *NOTIFICATIONS):
+            kind.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
         deploy_all()
         there = {deployment.name: deployment.id for deployment in client.read_deployments()}
         deployments = {name: there[name] for name in declared()}

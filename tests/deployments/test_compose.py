@@ -187,6 +187,8 @@ def test_two_server_replicas_and_services_are_one_server_on_postgresql_and_redis
         subprocess.run([sys.executable, *command[1:]], env=environment, cwd=ROOT, check=True, timeout=240)
         known = {found["name"] for found in httpx.post(f"{second}/deployments/filter", json={}, timeout=60).json()}
         assert {"birthday-coupons", "campaign", "sports-weekend"} <= known
+        kinds = httpx.post(f"{second}/block_types/filter", json={}, timeout=60).json()
+        assert {"oauth2-account", "slack-webhook"} <= {kind["slug"] for kind in kinds}
 
         # An event that one replica is told reaches the automations of the services; the other sees the run.
         event = {

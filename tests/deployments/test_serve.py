@@ -267,6 +267,7 @@ def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, t
         field(page, "label (Optional)").locator("textarea").fill("From the browser")
         where = "favourite_category = 'sports' AND may_contact"
         field(page, "Filter (Optional)").locator("textarea").fill(where)
+        page.get_by_text("does not match").first.wait_for(state="hidden")
         page.screenshot(path=pictures / "campaign-form.png")
         page.get_by_role("button", name="Add item").click()
         field(page, "Name").locator("textarea").fill("offers")
