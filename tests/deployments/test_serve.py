@@ -241,55 +241,83 @@ def completed_run(served: Served, name: str) -> str | None:
     return next((run["id"] for run in runs if run["state_type"] == "COMPLETED"), None)
 
 
-@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser here: {CHROMIUM} (Debian's package chromium)")
-def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, tmp_path: Path) -> None:
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A page of headless Chromium."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser here: {CHROMIUM} (Debian's package chromium)")
     api = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install '.[dev]'")
-    pictures = Path(os.environ.get("PICTURES", tmp_path))
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     flags += ["--disable-background-networking", "--disable-component-update"]
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
         page = browser.new_page(viewport={"width": 1280, "height": 860})
         page.set_default_timeout(60_000)
-        page.goto(f"{served.address}/deployments")
-        for declared in DECLARED:
-            page.get_by_text(declared["name"], exact=True).first.wait_for()
-        page.screenshot(path=pictures / "deployments.png")
-
-        page.goto(f"{served.address}/deployments/deployment/{served.deployments()['campaign']['id']}/run")
-        page.get_by_text("Parameters", exact=True).wait_for()
-        name = field(page, "name (Optional)").locator("textarea")
-        name.fill("Wrong name!")
-        page.get_by_role("button", name="Submit").click()
-        page.get_by_text("does not match").first.wait_for()
-        assert "/run" in page.url, "the form is still there"
-        name.fill("from-the-browser")
-        field(page, "label (Optional)").locator("textarea").fill("From the browser")
-        where = "favourite_category = 'sports' AND may_contact"
-        field(page, "Filter (Optional)").locator("textarea").fill(where)
-        page.get_by_text("does not match").first.wait_for(state="hidden")
-        page.screenshot(path=pictures / "campaign-form.png")
-        page.get_by_role("button", name="Add item").click()
-        field(page, "Name").locator("textarea").fill("offers")
-        write_json(page, field(page, "On"), '{"favourite_category": "category"}')
-        choose(page, field(page, "Cardinality (Optional)"), "many")
-        choose(page, field(page, "Endpoint"), "offers")
-        field(page, "Subject (Optional)").locator("textarea").fill("{{ offers | length }} offers")
-        field(page, "Text (Optional)").locator("textarea").fill(
-            "For you:{% for offer in offers %} {{ offer.title }}.{% endfor %}"
-        )
-        page.get_by_role("button", name="Submit").click()
-        run = until(lambda: completed_run(served, "from-the-browser"), "the run of the form")
-        page.goto(f"{served.address}/runs/flow-run/{run}")
-        page.get_by_text("Completed", exact=True).first.wait_for()
-        page.wait_for_timeout(2_000)  # the graph is drawn
-        page.screenshot(path=pictures / "campaign-run.png")
-        for kind, shown in (("counts", "Personalization"), ("rejects", "no address"), ("preview", "8 offers")):
-            page.goto(f"{served.address}/artifacts/key/from-the-browser-{kind}")
-            page.locator("a[href*='/artifacts/artifact/']").first.click()
-            page.get_by_text(shown).first.wait_for()
-            page.screenshot(path=pictures / f"artifact-{kind}.png")
+        yield page
         browser.close()
+
+
+def runs_of(served: Served, deployment: str) -> dict[str, str]:
+    """States of the deployment's runs, by the run's identifier."""
+    runs = served.post("flow_runs/filter", deployments={"id": {"any_": [deployment]}})
+    return {run["id"]: run["state_type"] for run in runs}
+
+
+@pytest.mark.parametrize("name", [declared["name"] for declared in DECLARED])
+def test_every_deployment_is_run_from_its_form_in_a_browser(served: Served, page: Any, name: str) -> None:
+    deployment = served.deployments()[name]["id"]
+    before = runs_of(served, deployment)
+    page.goto(f"{served.address}/deployments/deployment/{deployment}/run")
+    page.get_by_text("Parameters", exact=True).wait_for()
+    page.get_by_role("button", name="Submit").click()
+
+    def finished() -> str | None:
+        states = [state for run, state in runs_of(served, deployment).items() if run not in before]
+        return next((state for state in states if state in {"COMPLETED", "FAILED", "CRASHED"}), None)
+
+    assert until(finished, name) == "COMPLETED", served.output
+
+
+def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, page: Any, tmp_path: Path) -> None:
+    pictures = Path(os.environ.get("PICTURES", tmp_path))
+    page.goto(f"{served.address}/deployments")
+    for declared in DECLARED:
+        page.get_by_text(declared["name"], exact=True).first.wait_for()
+    page.screenshot(path=pictures / "deployments.png")
+
+    page.goto(f"{served.address}/deployments/deployment/{served.deployments()['campaign']['id']}/run")
+    page.get_by_text("Parameters", exact=True).wait_for()
+    name = field(page, "name (Optional)").locator("textarea")
+    name.fill("Wrong name!")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("does not match").first.wait_for()
+    assert "/run" in page.url, "the form is still there"
+    name.fill("from-the-browser")
+    field(page, "label (Optional)").locator("textarea").fill("From the browser")
+    where = "favourite_category = 'sports' AND may_contact"
+    field(page, "Filter (Optional)").locator("textarea").fill(where)
+    page.get_by_text("does not match").first.wait_for(state="hidden")
+    page.screenshot(path=pictures / "campaign-form.png")
+    page.get_by_role("button", name="Add item").click()
+    field(page, "Name").locator("textarea").fill("offers")
+    write_json(page, field(page, "On"), '{"favourite_category": "category"}')
+    choose(page, field(page, "Cardinality (Optional)"), "many")
+    choose(page, field(page, "Endpoint"), "offers")
+    field(page, "Subject (Optional)").locator("textarea").fill("{{ offers | length }} offers")
+    field(page, "Text (Optional)").locator("textarea").fill(
+        "For you:{% for offer in offers %} {{ offer.title }}.{% endfor %}"
+    )
+    page.get_by_role("button", name="Submit").click()
+    run = until(lambda: completed_run(served, "from-the-browser"), "the run of the form")
+    page.goto(f"{served.address}/runs/flow-run/{run}")
+    page.get_by_text("Completed", exact=True).first.wait_for()
+    page.wait_for_timeout(2_000)  # the graph is drawn
+    page.screenshot(path=pictures / "campaign-run.png")
+    for kind, shown in (("counts", "Personalization"), ("rejects", "no address"), ("preview", "8 offers")):
+        page.goto(f"{served.address}/artifacts/key/from-the-browser-{kind}")
+        page.locator("a[href*='/artifacts/artifact/']").first.click()
+        page.get_by_text(shown).first.wait_for()
+        page.screenshot(path=pictures / f"artifact-{kind}.png")
     (folder,) = (served.folder / "outbox" / "from-the-browser").iterdir()
     assert len(list((folder / "maildir" / "new").iterdir())) > 5
 
