@@ -1,6 +1,6 @@
 """Selecting rows of a source, with their additional data: what Query and Incremental query have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,6 +57,17 @@ def selected_rows(
     Errors: those of the source and of `tasks.relations.link`; `FilterInvalid`, `ExpressionInvalid`, `ColumnTaken`,
     `ColumnsMissing` (the filter, a field or the key names a column that the source does not have).
     """
+    selected = _selected(options, activity, narrowed)
+    return _with_additions(options.source.collected(selected), options, activity)
+
+
+def selected_batches(options: SelectionOptions, size: int, *, activity: str) -> Iterator[pl.DataFrame]:
+    """`selected_rows`, `size` at a time: one batch at least, if empty. Errors: as there."""
+    selected = _selected(options, activity, lambda rows: rows)
+    return (_with_additions(batch, options, activity) for batch in options.source.batches(selected, size))
+
+
+def _selected(options: SelectionOptions, activity: str, narrowed: Narrowing) -> pl.LazyFrame:
     source = options.source
     schema = source.types_of_columns()
     condition(options.where, schema, activity=activity, where=f"'{source.shown}'", cure=source.cure)
@@ -69,7 +80,10 @@ def selected_rows(
     if taken is not None:
         raise ColumnTaken(activity=activity, name=taken)
     fields = expressions(options.fields, schema, activity=activity, where=f"'{source.shown}'")
-    profiles = source.collected(selected.with_columns(fields))
+    return selected.with_columns(fields)
+
+
+def _with_additions(profiles: pl.DataFrame, options: SelectionOptions, activity: str) -> pl.DataFrame:
     for additional in options.additional_data:
         profiles = _with_additional_data(profiles, additional, activity)
     return profiles

@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.partitions import transition_counts
 from tasks.privacy import masked_email
 from tasks.send import Send
 from tasks.tables import Transitions
@@ -28,24 +29,6 @@ class CampaignReport(BaseModel):
     rejected: int = Field(description="Profiles that get no message, with the reason in the rejects file.")
     delivered: int = Field(description="Messages that this run delivered.")
     delivered_before: int = Field(description="Messages that an earlier run of the same send had delivered.")
-
-
-def transition_counts(outbound: Mapping[str, pl.DataFrame | Transitions]) -> pl.DataFrame:
-    """Rows of every outbound transition: activity, transition, rows.
-
-    A struct column of a table adds the row "standard, with <column>": how many rows the content was found for.
-    """
-    counts: list[tuple[str, str, int]] = []
-    for activity, result in outbound.items():
-        tables = result.tables() if isinstance(result, Transitions) else {"standard": result}
-        for name, table in tables.items():
-            counts.append((activity, name, table.height))
-            counts.extend(
-                (activity, f"{name}, with {column}", int(table[column].is_not_null().sum()))
-                for column, kind in table.schema.items()
-                if isinstance(kind, pl.Struct)
-            )
-    return pl.DataFrame(counts, schema=["activity", "transition", "rows"], orient="row")
 
 
 def reject_reasons(rejects: pl.DataFrame) -> pl.DataFrame:
@@ -72,7 +55,8 @@ def report(
 ) -> pl.DataFrame:
     """Make the run's artifacts: counts of every transition, rejects by reason, a preview of a few messages.
 
-    In: each activity's name and result; messages (email, subject, text); rejects (reason).
+    In: each activity's name and result (for partitions, their joined outcome); messages (email, subject, text);
+    rejects (reason).
     Out: the counts: activity, transition, rows. Artifact keys: `<campaign>-counts`, `-rejects`, `-preview`.
     """
     counts = transition_counts(outbound)

@@ -1,5 +1,6 @@
 """Tables of a database as sources: the filter is run in the database, the rows come as Arrow."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ class DatabaseTable(Source):
             return table.collect()
         except PolarsError as error:
             raise DatabaseFailed(database=self.database.shown, reason=first_line(error)) from None
+
+    def batches(self, table: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
+        """The rows, already here, in slices. Errors: as `collected`."""
+        rows = self.collected(table)
+        yield from rows.iter_slices(size) if rows.height else [rows]
 
     def _rows(self, statement: str, where: str) -> pl.DataFrame:
         driver = extra_module(f"adbc_driver_{self.database.kind}.dbapi", extra=EXTRA, purpose="reading a database")

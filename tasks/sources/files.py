@@ -1,6 +1,6 @@
 """Files as sources: Parquet, CSV and NDJSON, read lazily with the filter pushed down."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -80,6 +80,16 @@ class ProfileFile(Source):
         """The rows. Errors: `SourceUnreadable` (a value is not of its column's type)."""
         try:
             return table.collect()
+        except (PolarsError, OSError) as error:
+            raise _unreadable(self, error) from None
+
+    def batches(self, table: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
+        """The rows, streamed. Errors: as `collected`."""
+        try:
+            empty = table.head(0).collect()
+            batches = table.collect_batches(chunk_size=size)
+            yield next(batches, empty)
+            yield from batches
         except (PolarsError, OSError) as error:
             raise _unreadable(self, error) from None
 

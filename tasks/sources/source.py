@@ -1,7 +1,7 @@
 """The shape of every source of rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import polars as pl
@@ -54,6 +54,13 @@ class Source(BaseModel, ABC):
     @abstractmethod
     def collected(self, table: pl.LazyFrame) -> pl.DataFrame:
         """The rows of a table that was made from `select`. Errors: those of the kind of source."""
+
+    @abstractmethod
+    def batches(self, table: pl.LazyFrame, size: int) -> Iterator[pl.DataFrame]:
+        """The rows of a table that was made from `select`, `size` at a time: one batch at least, if empty.
+
+        Memory does not grow with the table, as far as the kind of source can. Errors: those of the kind of source.
+        """
 
 
 def as_type(column: str, present: pl.DataType, wanted: pl.DataType) -> pl.Expr:

@@ -143,8 +143,7 @@ def test_the_run_can_be_read_in_the_prefect_ui(
         "Query",
         "Deduplication",
         "External API coupons",
-        "Enrichment coupons",
-        "Personalization",
+        "Messages 1",
         "Outbox",
         "Report",
     }
