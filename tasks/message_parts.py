@@ -13,6 +13,9 @@ from filelock import FileLock
 
 from tasks.partitions import Part
 
+ROW_GROUP = 10_000
+"""Messages that are encoded together: more of them take more memory, and no less room."""
+
 
 def placed_messages(messages: pl.DataFrame, folder: Path, part: Part) -> pl.Series:
     """Place the messages of a partition that no other file has; True for those that are in the partition's file.
@@ -38,7 +41,7 @@ def _name(part: Part) -> str:
 
 
 def _write(messages: pl.DataFrame, draft: Path) -> None:
-    messages.write_parquet(draft, compression="zstd", compression_level=1)
+    messages.write_parquet(draft, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
     draft.chmod(0o600)
 
 

@@ -9,7 +9,7 @@ finds the parts and the outcomes that are there, and does the rest.
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -79,17 +79,21 @@ class Outcome(Transitions):
 
     @classmethod
     def of(cls, outbound: Mapping[str, pl.DataFrame | Transitions], messages: pl.DataFrame) -> Self:
-        """The outcome of the activities that a partition went through, in their order."""
+        """The outcome of the activities that a partition went through, in their order.
+
+        A copy, as small as it looks: a table's first rows would keep the memory of the whole table.
+        """
         rejects = [
             rejected.select(REJECT_COLUMNS)
             for result in outbound.values()
             if isinstance(result, Transitions) and (rejected := result.tables().get("rejects")) is not None
         ]
-        return cls(
+        outcome = cls(
             activities=transition_counts(outbound),
             rejects=pl.concat([pl.DataFrame(schema=REJECTS), *rejects]),
             messages=messages.select("email", "subject", "html", "text").head(FIRST_MESSAGES),
         )
+        return cast("Self", ARROW.loads(ARROW.dumps(outcome)))
 
     @classmethod
     def joined(cls, outcomes: Iterable[Self]) -> Self:
