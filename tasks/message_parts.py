@@ -17,27 +17,22 @@ ROW_GROUP = 10_000
 """Messages that are encoded together: more of them take more memory, and no less room."""
 
 
-def placed_messages(messages: pl.DataFrame, folder: Path, part: Part) -> pl.Series:
-    """Place the messages of a partition that no other file has; True for those that are in the partition's file.
+def placed_keys(messages: pl.DataFrame, folder: Path, part: Part) -> pl.Series:
+    """Place the messages of a partition that no file has yet; gives the keys of all that the partition placed.
 
-    A partition that was placed before, by an attempt of which nobody heard the end, stays as it is. In: messages
-    with the column message_key, no two with the same. Errors: `OSError`.
+    That is more than this call did where an earlier attempt at the partition was cut off before it could tell. In:
+    messages with the column message_key, no two with the same. Errors: `OSError`.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / _name(part)
-    if not path.exists():
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            _write(messages, draft)
-            with FileLock(folder / ".lock"):
-                _place(messages, draft, path, part)
-        finally:
-            draft.unlink(missing_ok=True)
-    return messages["message_key"].is_in(pl.read_parquet(path, columns=["message_key"])["message_key"].implode())
-
-
-def _name(part: Part) -> str:
-    return f"{part.run}-{part.number:06}.parquet"
+    name = f"{part.run}-{part.number:06}"
+    draft = folder / f".{name}.{os.getpid()}"
+    try:
+        _write(messages, draft)
+        with FileLock(folder / ".lock"):
+            own = _place(messages, draft, folder, part, name)
+    finally:
+        draft.unlink(missing_ok=True)
+    return _keys(own).collect()["message_key"]
 
 
 def _write(messages: pl.DataFrame, draft: Path) -> None:
@@ -45,17 +40,22 @@ def _write(messages: pl.DataFrame, draft: Path) -> None:
     draft.chmod(0o600)
 
 
-def _place(messages: pl.DataFrame, draft: Path, path: Path, part: Part) -> None:
-    others = [file for file in folder_files(path.parent) if not file.name.startswith(f"{part.run}-")]
-    if others:
-        known = pl.scan_parquet(others).select("message_key")
-        fresh = messages.lazy().join(known, on="message_key", how="anti", maintain_order="left").collect()
-        if fresh.height < messages.height:
-            _write(fresh, draft)
-    if not path.exists():
-        path.hardlink_to(draft)
+def _place(messages: pl.DataFrame, draft: Path, folder: Path, part: Part, name: str) -> list[Path]:
+    """Link the draft, without messages that are placed already; gives the partition's files."""
+    files = sorted(folder.glob("[!.]*.parquet"))
+    own = [file for file in files if file.name.startswith(f"{name}.")]
+    known = own + [file for file in files if not file.name.startswith(f"{part.run}-")]
+    fresh = messages.join(_keys(known).collect(), on="message_key", how="anti") if known else messages
+    if fresh.is_empty():
+        return own
+    if fresh.height < messages.height:
+        _write(fresh, draft)
+    path = folder / f"{name}.{len(own)}.parquet"
+    path.hardlink_to(draft)
+    return [*own, path]
 
 
-def folder_files(folder: Path) -> list[Path]:
-    """The files of messages in a folder."""
-    return sorted(folder.glob("[!.]*.parquet"))
+def _keys(files: list[Path]) -> pl.LazyFrame:
+    if not files:
+        return pl.LazyFrame(schema={"message_key": pl.String()})
+    return pl.scan_parquet(files).select("message_key")

@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from tasks.message import Letter, MessageOptions, Unsendable, are_no_addresses, prepared_skeleton
-from tasks.message_parts import placed_messages
+from tasks.message_parts import placed_keys
 from tasks.partitions import Outcome, Part
 from tasks.privacy import masked_email
 from tasks.results import ARROW, PER_RUN
@@ -100,9 +100,10 @@ def _deliver_parquet(messages: pl.DataFrame, options: OutboxOptions, send: Send,
     sendable = checked.filter(pl.col("reason").is_null()).drop("reason")
     keys = pl.Series("message_key", send.message_keys(CHANNEL, sendable["profile_id"]), pl.String())
     keyed = sendable.select(keys, *MESSAGE_COLUMNS)
+    first = keyed["message_key"].is_first_distinct()
     folder = options.send_folder(send) / "messages"
     with writable(folder):
-        placed_here = placed_messages(keyed.unique("message_key", keep="first", maintain_order=True), folder, part)
+        placed_here = first & keyed["message_key"].is_in(placed_keys(keyed.filter(first), folder, part).implode())
     return Delivered(
         standard=keyed.filter(placed_here).select(SENT),
         complement=keyed.filter(~placed_here).select(SENT),
