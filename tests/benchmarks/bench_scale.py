@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.settings import BIRTHDAY_TEMPLATES
-from tasks.channels.outbox import OutboxOptions, deliver, outbox_of_partitions
+from tasks.channels.outbox import OutboxOptions, deliver, outbox_of_partitions, write_page
 from tasks.content.personalization import PersonalizationOptions, personalize, read_templates
 from tasks.engine import ENGINE
 from tasks.execution.report import report
@@ -38,7 +38,8 @@ from tasks.partitions import Outcome, Part
 from tasks.results import ARROW, PER_RUN
 from tasks.selection import selected_batches
 from tasks.send import Send
-from tasks.settings import PartitionOptions, Settings
+from tasks.send_folder import write_rejects
+from tasks.settings import Settings
 from tasks.sources.files import ProfileFile
 from tasks.targeting.deduplication import DeduplicationOptions, deduplicate, deduplication_of_partitions
 from tasks.targeting.enrichment import EnrichmentOptions, enrich
@@ -128,17 +129,32 @@ WATCH = Watch()
 @flow(name="Scale", task_runner=ENGINE)
 def with_prefect(profiles: Path, folder: Path, *, row_by_row: bool = False) -> int:
     """The birthday campaign for everybody."""
+    with WATCH.phase("start of the engine"):
+        awake.map(range(Settings.load().engine.workers)).wait()
+    with WATCH.phase("all"):
+        return campaign(profiles, folder, row_by_row=row_by_row)
+
+
+@task
+def awake(number: int) -> int:
+    """Nothing, so that a cluster is there before the time is taken."""
+    return number
+
+
+def campaign(profiles: Path, folder: Path, *, row_by_row: bool) -> int:
+    """The flow's own work."""
     content, options = what(folder, row_by_row=row_by_row)
     with WATCH.phase("query"):
-        audience = query_partitions(query_of(profiles), PartitionOptions())
+        audience = query_partitions(query_of(profiles), Settings.load().partitions)
     with WATCH.phase("deduplication"):
         zip_codes = deduplication_of_partitions(audience, BY_ZIP_CODE)
         coupons = coupons_of(zip_codes)
     with WATCH.phase("partitions"):
         deliveries = messages_of.map(audience, unmapped(coupons), unmapped(content), unmapped(options))
         outcome = Outcome.joined(deliveries.result())
-    outbox_of_partitions(outcome, options, SEND)
-    report(SEND, {"Query": audience, "Partitions": outcome}, outcome.messages, outcome.rejects)
+    with WATCH.phase("report"):
+        outbox_of_partitions(outcome, options, SEND)
+        report(SEND, {"Query": audience, "Partitions": outcome}, outcome.messages, outcome.rejects)
     return outcome.rows("Outbox")
 
 
@@ -148,10 +164,8 @@ def without_prefect(profiles: Path, folder: Path) -> int:
     places = folder / "parts"
     places.mkdir(parents=True)
     parts = []
-    coupons = pl.DataFrame()
-    for number, rows in enumerate(
-        selected_batches(query_of(profiles), PartitionOptions().size, activity="Query"), 1
-    ):
+    size = Settings.load().partitions.size
+    for number, rows in enumerate(selected_batches(query_of(profiles), size, activity="Query"), 1):
         file = places / f"{number}.arrow"
         file.write_bytes(ARROW.dumps(rows))
         parts.append(Part(run="plain", number=number, rows=rows.height, file=str(file)))
@@ -166,6 +180,8 @@ def without_prefect(profiles: Path, folder: Path) -> int:
 
     with ThreadPoolExecutor(Settings.load().engine.workers) as pool:
         outcome = Outcome.joined(pool.map(work, parts))
+    write_page(outcome.messages, options, SEND, total=outcome.rows("Personalization"))
+    write_rejects(outcome.rejects, options.send_folder(SEND))
     return outcome.rows("Outbox")
 
 
@@ -183,22 +199,18 @@ def what(folder: Path, *, row_by_row: bool = False) -> tuple[PersonalizationOpti
     return content, OutboxOptions(folder=folder, format="parquet")
 
 
-RUNS: dict[str, Callable[[Path, Path], int]] = {
-    "prefect": with_prefect,
-    "plain": without_prefect,
-    "sandbox": lambda profiles, folder: with_prefect(profiles, folder, row_by_row=True),
-}
-
-
 def child(how: str, profiles: Path, folder: Path) -> None:
     """One run in this process; prints its figures as the last line."""
-    begun = time.perf_counter()
-    delivered = RUNS[how](profiles, folder)
-    seconds = time.perf_counter() - begun
+    if how == "plain":
+        with WATCH.phase("all"):
+            delivered = without_prefect(profiles, folder)
+    else:
+        delivered = with_prefect(profiles, folder, row_by_row=how == "sandbox")
+    seconds = WATCH.phases["all"]["seconds"]
     print(json.dumps({"delivered": delivered, "seconds": seconds, "phases": WATCH.phases}))
 
 
-def run(how: str, profiles: Path, api: str, **engine: object) -> dict[str, Any]:
+def run(how: str, profiles: Path, api: str, **settings: object) -> dict[str, Any]:
     """One run in a process of its own, with a result storage and an outbox of its own."""
     with tempfile.TemporaryDirectory(dir=profiles.parent) as name:
         environment = {
@@ -207,7 +219,7 @@ def run(how: str, profiles: Path, api: str, **engine: object) -> dict[str, Any]:
             "PREFECT_LOCAL_STORAGE_PATH": f"{name}/results",
             "PREFECT_LOGGING_LEVEL": "WARNING",
             "PYTHONPATH": str(ROOT),
-            **{f"CAMPAIGN_ENGINE__{key.upper()}": str(value) for key, value in engine.items()},
+            **{f"CAMPAIGN_{key.upper()}": str(value) for key, value in settings.items()},
         }
         command = [sys.executable, __file__, "--child", how, str(profiles), f"{name}/outbox"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -258,22 +270,23 @@ def by_size(folder: Path, api: str, millions: list[float], rounds: int) -> None:
 def prefect_share(folder: Path, api: str, million: float, rounds: int) -> None:
     """Prefect's share: the same work with it and without it, in turns."""
     profiles = profiles_of(folder, int(million * 1e6))
-    pairs = [
-        (run("prefect", profiles, api)["seconds"], run("plain", profiles, api)["seconds"]) for _ in range(rounds)
-    ]
-    whole, plain = (median(side) for side in zip(*pairs, strict=True))
-    print(
-        f"Prefect's share at {million} million: {whole:.1f} s with, {plain:.1f} s without: {1 - plain / whole:.1%}"
-    )
+    times: dict[str, list[float]] = {"prefect": [], "plain": []}
+    for _ in range(rounds):
+        for how, found in times.items():
+            found.append(run(how, profiles, api)["seconds"])
+    whole, plain = median(times["prefect"]), median(times["plain"])
+    share = 1 - plain / whole
+    print(f"Prefect's share at {million} million: {whole:.1f} s with it, {plain:.1f} s without: {share:.1%}")
 
 
 def dask_workers(folder: Path, api: str, profiles: int, rounds: int) -> None:
-    """Two Dask workers and one, each message rendered in Jinja's sandbox; the partitions' time, cluster started."""
+    """Two Dask workers and one, each message rendered in Jinja's sandbox, 20 partitions; their time, all awake."""
     path = profiles_of(folder, profiles)
     times: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for workers, found in times.items():
-            phases = run("sandbox", path, api, kind="dask", workers=workers)["phases"]
+            engine = {"engine__kind": "dask", "engine__workers": workers, "partitions__size": profiles // 20}
+            phases = run("sandbox", path, api, **engine)["phases"]
             found.append(phases["partitions"]["seconds"])
     one, two = median(times[1]), median(times[2])
     print(f"Sandbox path, {profiles} profiles, Dask: 1 worker {one:.1f} s, 2 {two:.1f} s: {one / two:.2f} times")
