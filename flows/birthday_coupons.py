@@ -7,7 +7,7 @@ query -> deduplication of zip codes -> external API -> enrichment -> personaliza
 from datetime import UTC, date, datetime
 
 import polars as pl
-from prefect import flow, task, unmapped
+from prefect import flow, get_run_logger, task, unmapped
 from prefect.runtime import flow_run
 
 from flows.settings import CampaignSettings
@@ -73,7 +73,7 @@ def birthday_messages(
 ) -> Outcome:
     """Enrich one partition with its coupons, personalize the messages and deliver them."""
     enriched = enrich(part.read(), coupons, EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"}))
-    messages = personalize(enriched, content)
+    messages = personalize(enriched, content, logger=get_run_logger())
     sent = deliver(messages.standard, options, content.send, datetime.now(UTC), part)
     return Outcome.of({"Enrichment": enriched, "Personalization": messages, "Outbox": sent}, messages.standard)
 

@@ -73,7 +73,7 @@ def query_partitions(options: QueryOptions, partitions: PartitionOptions) -> Par
     batches = selected_batches(options, partitions.size, activity="Query")
     selected = stored_partitions(batches, task_run.id, distinct=options.remove_duplicates)
     get_run_logger().info(
-        "%d profiles of '%s' selected, in %d partition(s).",
+        "%d profiles of '%s' selected. Partitions: %d.",
         selected.height,
         options.source.shown,
         selected.parts.height,
