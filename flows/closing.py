@@ -10,7 +10,8 @@ from prefect.runtime import flow_run
 from tasks.channels.outbox import Delivered
 from tasks.content.personalization import Personalized
 from tasks.delivery import Delivery
-from tasks.execution.report import CampaignReport, report, rows_with_content
+from tasks.execution.report import CampaignReport, report
+from tasks.partitions import Outcome, Partitions, rows_with_content
 from tasks.send import Send
 from tasks.tables import Transitions
 
@@ -55,4 +56,30 @@ def closed(
         rejected=rejects.height,
         delivered=sent.standard.height if sent else 0,
         delivered_before=sent.complement.height if sent else 0,
+    )
+
+
+def closed_partitions(
+    send: Send,
+    before: Mapping[str, pl.DataFrame | Transitions],
+    *,
+    audience: Partitions,
+    content: str,
+    outcome: Outcome,
+    channel: str,
+) -> CampaignReport:
+    """Report a run that is done, whose audience went through it partition by partition.
+
+    In: as in `closed`; `content` is the name of the additional data, `outcome` what all partitions came to, and
+    `channel` the activity in it that delivered.
+    """
+    report(send, {"Query": audience, **before, "Partitions": outcome}, outcome.messages, outcome.rejects)
+    return CampaignReport(
+        send=send,
+        queried=audience.height,
+        enriched=outcome.rows("Enrichment", f"standard, with {content}"),
+        personalized=outcome.rows("Personalization"),
+        rejected=outcome.rejects.height,
+        delivered=outcome.rows(channel),
+        delivered_before=outcome.rows(channel, "complement"),
     )

@@ -7,7 +7,7 @@ and the manifest are the same for all.
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from tasks.dispatch import Carrier, Dispatch, DispatchOptions, Tally, run_showin
 from tasks.errors import CampaignError
 from tasks.journal.states import State
 from tasks.journal.storage import Journal, open_journal
+from tasks.partitions import Outcome
 from tasks.progress import shown_progress
 from tasks.send import Send
 from tasks.send_folder import REJECT_COLUMNS, folder_of, write_rejects, written
@@ -204,10 +205,35 @@ def delivered(
         delivery, failure = _reported(messages, channel, options, send, journal)
         manifest = write_manifest(journal, channel, options, send)
     write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivery.rejects]), folder_of(options.folder, send))
-    _tell(delivery, manifest)
+    _tell([table.height for table in delivery.tables().values()], manifest)
     if failure is not None:
         raise failure
     return delivery
+
+
+def delivered_part(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions, send: Send) -> Delivery:
+    """A channel's work on one partition of a send; what is of the whole send is done by `closed`.
+
+    Errors: as `delivered`.
+    """
+    with closing(open_journal(Settings.load().journal)) as journal:
+        delivery, failure = deliver(messages, channel, options, send, journal=journal, tally=Tally(messages.height))
+    if failure is not None:
+        raise failure
+    return delivery
+
+
+def closed(outcome: Outcome, channel: Channel, options: DeliveryOptions, send: Send) -> None:
+    """The work of a channel's task when its messages went partition by partition: rejects file and manifest.
+
+    Each partition went through `delivered_part` as an activity of the channel's title.
+    Errors: `JournalUnavailable`, `OutboxUnwritable`.
+    """
+    write_rejects(outcome.rejects, folder_of(options.folder, send))
+    with closing(open_journal(Settings.load().journal)) as journal:
+        manifest = write_manifest(journal, channel, options, send)
+    transitions = [field.name for field in fields(Delivery)]
+    _tell([outcome.rows(channel.title, name) for name in transitions], manifest)
 
 
 def _reported(
@@ -226,18 +252,20 @@ def _reported(
     return delivery, failure
 
 
-def _tell(delivery: Delivery, manifest: Path) -> None:
+def _tell(rows: list[int], manifest: Path) -> None:
+    """Log the rows of `Delivery`'s transitions, in their order."""
+    sent, before, unsent, unknown = rows
     logger = get_run_logger()
     logger.info(
         "%d messages sent, %d sent by another run, %d not sent; manifest: %s.",
-        delivery.standard.height,
-        delivery.complement.height,
-        delivery.rejects.height,
+        sent,
+        before,
+        unsent,
         manifest,
     )
-    if delivery.unknown.height:
+    if unknown:
         logger.warning(
             "%d messages may have been sent, or not, and are not sent again: see outcome 'unknown' in the manifest,"
             " and look for their message_id in the records of the receiving side.",
-            delivery.unknown.height,
+            unknown,
         )

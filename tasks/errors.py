@@ -20,6 +20,8 @@ CampaignError
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
 ├── PreviewUnwritable         CMP-132      the folder of previews cannot be written
 ├── RelationsDiffer           CMP-133      content tables and the relations that link them are not the same
+├── PartitionGone             CMP-134      the file of a partition is not in the result storage any more
+├── ResultsUnwritable         CMP-135      the result storage cannot be written
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
 ├── ValueRefused              CMP-150      a value is bad in a column that allows none
 ├── DatabaseFailed            CMP-160      a database cannot be reached, or refuses what it was asked
@@ -243,6 +245,22 @@ class PreviewUnwritable(CampaignError):
     code = "CMP-132"
     sentence = "The preview '{path}' cannot be written: {reason}."
     remedy = "Free or open its folder, or name another in the options of Preview."
+
+
+class PartitionGone(CampaignError):
+    """The file of a partition is not in the result storage any more, or cannot be read."""
+
+    code = "CMP-134"
+    sentence = "The partition '{file}' cannot be read from the result storage: {reason}."
+    remedy = "Start a new run: it selects the audience again, and nothing is sent twice."
+
+
+class ResultsUnwritable(CampaignError):
+    """The result storage cannot be written."""
+
+    code = "CMP-135"
+    sentence = "The partition '{file}' cannot be written to the result storage: {reason}."
+    remedy = "Free or open it, or point PREFECT_LOCAL_STORAGE_PATH or the default result storage elsewhere."
 
 
 class OutboxUnwritable(CampaignError):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, Self, cast
 
 import idna
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from tasks.errors import ConfigurationError, MessageFileUnreadable
@@ -172,6 +173,28 @@ def _is_local_part(local: str) -> bool:
         and local.isprintable()
         and len(local.encode()) <= LONGEST_LOCAL_PART
     )
+
+
+def are_no_addresses(texts: pl.Series) -> pl.Series:
+    """Whether each text is no address; only those that are not plainly one are looked at one by one."""
+    plain = texts.str.contains(PLAIN_ADDRESS).fill_null(value=True) & (texts.str.len_bytes() < 64)
+    return (
+        pl.DataFrame({"address": texts, "plain": plain.fill_null(value=True)})
+        .select(
+            pl.when("plain")
+            .then(pl.lit(value=False))
+            .otherwise(pl.col("address").map_elements(_is_no_address, return_dtype=pl.Boolean()))
+        )
+        .to_series()
+    )
+
+
+def _is_no_address(text: str) -> bool:
+    try:
+        checked_recipient(text)
+    except Unsendable:
+        return True
+    return False
 
 
 @lru_cache(maxsize=10_000)

@@ -61,6 +61,14 @@ def _arrow_file(table: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
+def result_storage() -> WritableFileSystem:
+    """The result storage of the current run. Errors: `ValueError` where there is none."""
+    storage = get_result_store().result_storage
+    if storage is None:
+        raise ValueError("There is no result storage outside a run.")
+    return storage
+
+
 class BesideResults(WritableFileSystem):
     """Key storage that keeps a result's metadata next to the result, in the current result storage."""
 
@@ -68,19 +76,12 @@ class BesideResults(WritableFileSystem):
 
     def read_path(self, path: str, **options: Any) -> bytes:  # type: ignore[override]  # noqa: ANN401
         """Metadata of the result `path`."""
-        content: bytes = self._storage().read_path(f"{path}.meta.json", **options)  # type: ignore[assignment]
+        content: bytes = result_storage().read_path(f"{path}.meta.json", **options)  # type: ignore[assignment]
         return content
 
     def write_path(self, path: str, content: bytes, **options: Any) -> None:  # type: ignore[override]  # noqa: ANN401
         """Keep the metadata of the result `path`."""
-        self._storage().write_path(f"{path}.meta.json", content=content, **options)  # type: ignore[unused-coroutine]
-
-    @staticmethod
-    def _storage() -> WritableFileSystem:
-        storage = get_result_store().result_storage
-        if storage is None:
-            raise ValueError("There is no result storage outside a run.")
-        return storage
+        result_storage().write_path(f"{path}.meta.json", content=content, **options)  # type: ignore[unused-coroutine]
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Selecting rows of a source, with their additional data: what Query and Incremental query have in common."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,9 +10,8 @@ from tasks.errors import ColumnTaken
 from tasks.relations import Relation, check_key_types, link
 from tasks.sources.database import DatabaseTable
 from tasks.sources.files import ProfileFile
+from tasks.sources.source import Making
 from tasks.tables import require_columns
-
-Narrowing = Callable[[pl.LazyFrame], pl.LazyFrame]
 
 
 class AdditionalData(Relation):
@@ -48,7 +47,7 @@ class SelectionOptions(BaseModel):
 
 
 def selected_rows(
-    options: SelectionOptions, *, activity: str, narrowed: Narrowing = lambda rows: rows
+    options: SelectionOptions, *, activity: str, narrowed: Making = lambda rows: rows
 ) -> pl.DataFrame:
     """The source's rows for which the filter holds, each key once, in the source's order, with their additions.
 
@@ -57,19 +56,40 @@ def selected_rows(
     Errors: those of the source and of `tasks.relations.link`; `FilterInvalid`, `ExpressionInvalid`, `ColumnTaken`,
     `ColumnsMissing` (the filter, a field or the key names a column that the source does not have).
     """
+    made = _making(options, activity, narrowed)
+    return _with_additions(options.source.collected(made(options.source.select(options.where))), options, activity)
+
+
+def selected_batches(options: SelectionOptions, size: int, *, activity: str) -> Iterator[pl.DataFrame]:
+    """`selected_rows`, `size` at a time: one batch at least, if empty. Errors: as there."""
+    made = _making(options, activity, lambda rows: rows)
+    batches = options.source.batches(options.where, size, made, distinct=options.remove_duplicates)
+    return (_with_additions(batch, options, activity) for batch in batches)
+
+
+def _making(options: SelectionOptions, activity: str, narrowed: Making) -> Making:
+    """What is made of the source's rows for which the filter holds, checked against its columns."""
     source = options.source
     schema = source.types_of_columns()
     condition(options.where, schema, activity=activity, where=f"'{source.shown}'", cure=source.cure)
-    selected = narrowed(source.select(options.where))
     if options.remove_duplicates:
         require_columns(pl.DataFrame(schema=schema), [source.key], activity=activity, where=f"'{source.shown}'")
-        key = pl.col(source.key)
-        selected = selected.filter(key.is_null() | key.is_first_distinct())
     taken = next((name for name in options.fields if name in schema), None)
     if taken is not None:
         raise ColumnTaken(activity=activity, name=taken)
     fields = expressions(options.fields, schema, activity=activity, where=f"'{source.shown}'")
-    profiles = source.collected(selected.with_columns(fields))
+
+    def made(rows: pl.LazyFrame) -> pl.LazyFrame:
+        selected = narrowed(rows)
+        if options.remove_duplicates:
+            key = pl.col(source.key)
+            selected = selected.filter(key.is_null() | key.is_first_distinct())
+        return selected.with_columns(fields)
+
+    return made
+
+
+def _with_additions(profiles: pl.DataFrame, options: SelectionOptions, activity: str) -> pl.DataFrame:
     for additional in options.additional_data:
         profiles = _with_additional_data(profiles, additional, activity)
     return profiles

@@ -1,6 +1,7 @@
 """What is being sent, and the key by which a message is the same message in every run."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from datetime import date
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +27,13 @@ class Send(BaseModel):
         variant's code where the message has one. The digits are the same for every variant: who gets one of them
         gets no other.
         """
-        identity = "\x1f".join((self.campaign, self.business_date.isoformat(), channel, profile_id))
-        digits = hashlib.sha256(identity.encode()).hexdigest()[:40]
+        digits = next(self.message_keys(channel, [profile_id]))
         return f"{digits}.{variant}" if variant else digits
+
+    def message_keys(self, channel: str, profile_ids: Iterable[str]) -> Iterator[str]:
+        """The keys of the messages, without variant, that this send may deliver to profiles over a channel."""
+        same = hashlib.sha256("\x1f".join((self.campaign, self.business_date.isoformat(), channel, "")).encode())
+        for profile_id in profile_ids:
+            digest = same.copy()
+            digest.update(profile_id.encode())
+            yield digest.hexdigest()[:40]

@@ -5,9 +5,9 @@ with defaults in `.env.example`.
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from tasks.errors import ConfigurationError
@@ -70,6 +70,51 @@ class JournalSettings(BaseModel):
     )
 
 
+class EngineSettings(BaseModel):
+    """What works on the partitions of an audience."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["threads", "dask", "ray"] = Field(
+        default="threads",
+        title="Engine",
+        description=(
+            "Where partitions are worked on: threads (of the run's own process), dask or ray (processes of one"
+            " machine or of a cluster; extras dask and ray)."
+        ),
+    )
+    address: str = Field(
+        default="",
+        title="Address",
+        description="Address of a Dask or Ray cluster that is there; empty makes one on this machine for the run.",
+    )
+    workers: int = Field(
+        default=2,
+        ge=1,
+        title="Workers",
+        description="Partitions that are worked on at the same time, where no cluster is there that decides it.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.address and self.kind == "threads":
+            raise ValueError("an address goes with the engine dask or ray")
+        return self
+
+
+class PartitionOptions(BaseModel):
+    """How an audience is divided."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(
+        default=50_000,
+        ge=1,
+        title="Partition size",
+        description="Profiles of one partition. A worker holds the profiles and messages of one at a time.",
+    )
+
+
 class Settings(BaseSettings):
     """What every activity may need to know about where it runs."""
 
@@ -86,6 +131,8 @@ class Settings(BaseSettings):
     network: NetworkSettings = NetworkSettings()
     storage: StorageSettings = StorageSettings()
     journal: JournalSettings = JournalSettings()
+    engine: EngineSettings = EngineSettings()
+    partitions: PartitionOptions = PartitionOptions()
 
     @classmethod
     def load(cls) -> Self:

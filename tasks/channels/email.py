@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 
 import polars as pl
 from prefect import task
+from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from tasks.delivery import Channel, Delivery, DeliveryOptions, delivered
+from tasks.delivery import Channel, Delivery, DeliveryOptions, closed, delivered, delivered_part
 from tasks.message import Letter, MessageOptions, prepared_skeleton
+from tasks.partitions import Outcome
 from tasks.results import ARROW, PER_RUN
 from tasks.send import Send
 from tasks.smtp.carrier import MailCarrier
@@ -40,6 +42,11 @@ def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Chann
     )
 
 
+def mail(messages: pl.DataFrame, options: EmailOptions, send: Send, sent_at: datetime) -> Delivery:
+    """Send the messages of one partition, within the task that works on it. Errors: as `email`."""
+    return delivered_part(messages, email_channel(options, send, sent_at), options, send)
+
+
 @task(name="Email", task_run_name="Email", cache_policy=PER_RUN, result_serializer=ARROW)
 def email(
     messages: pl.DataFrame,
@@ -59,3 +66,13 @@ def email(
     """
     channel = email_channel(options, send, sent_at or datetime.now(UTC))
     return delivered(messages, rejects, channel, options, send)
+
+
+@task(name="Email", task_run_name="Email", cache_policy=NO_CACHE)
+def email_of_partitions(outcome: Outcome, options: EmailOptions, send: Send) -> None:
+    """Email, when its messages were sent partition by partition: the manifest and the rejects file of all.
+
+    In: the joined outcome of the partitions, each of which went through `mail` as the activity "Email".
+    Errors: `JournalUnavailable`, `OutboxUnwritable`.
+    """
+    closed(outcome, email_channel(options, send, datetime.now(UTC)), options, send)

@@ -1,21 +1,26 @@
 """Outbox: delivers messages as files that any mail program opens, and a page that shows the first ones.
 
-A send's folder is `<folder>/<campaign>/<business date>/` with `maildir/` (one RFC 5322 file a message),
-`preview.html` and `rejects.csv`. The Maildir itself is the record of what was delivered: a message's file name is
-its key, and a file with that name is made by a link, which the system refuses to make twice.
+A send's folder is `<folder>/<campaign>/<business date>/` with `maildir/` (one RFC 5322 file a message), or, for
+audiences too large for a file a message, `messages/` (Parquet); and `preview.html` and `rejects.csv`. The messages
+themselves are the record of what was delivered. A message's file name in the Maildir is its key, and a file with
+that name is made by a link, which the system refuses to make twice; for Parquet see `tasks.message_parts`.
 """
 
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 from jinja2 import Environment, PackageLoader
 from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from tasks.message import Letter, MessageOptions, Unsendable, prepared_skeleton
+from tasks.message import Letter, MessageOptions, Unsendable, are_no_addresses, prepared_skeleton
+from tasks.message_parts import placed_keys
+from tasks.partitions import Outcome, Part
 from tasks.privacy import masked_email
 from tasks.results import ARROW, PER_RUN
 from tasks.send import Send
@@ -23,6 +28,7 @@ from tasks.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write
 from tasks.tables import Transitions, require_columns
 
 CHANNEL = "email"
+SENT = ("profile_id", "email", "message_key")
 MESSAGE_COLUMNS = ("profile_id", "email", "subject", "html", "text")
 
 
@@ -30,6 +36,11 @@ class OutboxOptions(MessageOptions):
     """Options of the Outbox activity."""
 
     folder: Path = Field(default=Path("outbox"), title="Folder", description="Where sends are kept.")
+    format: Literal["maildir", "parquet"] = Field(
+        default="maildir",
+        title="Format",
+        description="How messages are kept: maildir (a file a message, as mail) or parquet (a file a partition).",
+    )
     preview_messages: int = Field(
         default=20, ge=0, title="Messages on the page", description="How many messages preview.html shows."
     )
@@ -61,14 +72,47 @@ def delivered_keys(maildir: Path) -> frozenset[str]:
     )
 
 
-def deliver(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at: datetime) -> Delivered:
-    """Write each message that the send's Maildir does not hold yet.
+def deliver(
+    messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at: datetime, part: Part | None = None
+) -> Delivered:
+    """Write each message that the send's outbox does not hold yet; `part` is the partition that they are of.
 
-    A message is written whole under `tmp` and then linked into `new`, so that no reader sees half of one and
-    no two runs deliver it twice. Errors: `ColumnsMissing`, `ConfigurationError`, `MessageFileUnreadable`,
-    `OutboxUnwritable`.
+    No reader sees half a message, and no two runs deliver one twice. Errors: `ColumnsMissing`,
+    `ConfigurationError`, `MessageFileUnreadable`, `OutboxUnwritable`.
     """
     require_columns(messages, MESSAGE_COLUMNS, activity="Outbox", where="the inbound transition")
+    if options.format == "parquet":
+        alone = Part(run=f"{sent_at:%Y%m%dT%H%M%S.%f}", number=1, rows=messages.height, file="")
+        return _deliver_parquet(messages.select(MESSAGE_COLUMNS), options, send, part or alone)
+    return _deliver_mail(messages, options, send, sent_at)
+
+
+def _deliver_parquet(messages: pl.DataFrame, options: OutboxOptions, send: Send, part: Part) -> Delivered:
+    reason = (
+        pl.when(pl.col("profile_id").fill_null("") == "")
+        .then(pl.lit("no profile id"))
+        .when(pl.col("email").fill_null("") == "")
+        .then(pl.lit("no address"))
+        .when(are_no_addresses(messages["email"]))
+        .then(pl.lit("the address is not valid"))
+    )
+    checked = messages.with_columns(reason.alias("reason"))
+    sendable = checked.filter(pl.col("reason").is_null()).drop("reason")
+    keys = pl.Series("message_key", send.message_keys(CHANNEL, sendable["profile_id"]), pl.String())
+    keyed = sendable.select(keys, *MESSAGE_COLUMNS)
+    first = keyed["message_key"].is_first_distinct()
+    folder = options.send_folder(send) / "messages"
+    with writable(folder):
+        placed_here = first & keyed["message_key"].is_in(placed_keys(keyed.filter(first), folder, part).implode())
+    return Delivered(
+        standard=keyed.filter(placed_here).select(SENT),
+        complement=keyed.filter(~placed_here).select(SENT),
+        rejects=checked.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS),
+    )
+
+
+def _deliver_mail(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at: datetime) -> Delivered:
+    """Each message is written whole under `tmp` and then linked into `new`."""
     skeleton = prepared_skeleton(options, send, sent_at)
     maildir = options.send_folder(send) / "maildir"
     outcomes: dict[str, list[dict[str, str | None]]] = {"standard": [], "complement": [], "rejects": []}
@@ -93,7 +137,7 @@ def deliver(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at:
             is_new = placed(maildir / "new" / key, content, drafts=maildir / "tmp")
             outcome = "standard" if is_new else "complement"
             outcomes[outcome].append({**person, "message_key": key})
-    sent = dict.fromkeys(("profile_id", "email", "message_key"), pl.String())
+    sent = dict.fromkeys(SENT, pl.String())
     return Delivered(
         standard=pl.DataFrame(outcomes["standard"], schema=sent),
         complement=pl.DataFrame(outcomes["complement"], schema=sent),
@@ -109,15 +153,15 @@ def _undeliverable(row: dict[str, str | None]) -> str | None:
     return None
 
 
-def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send) -> Path:
-    """`preview.html`: the first messages as their readers see them, addresses masked.
+def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send, total: int | None = None) -> Path:
+    """`preview.html`: the first messages as their readers see them, addresses masked; `total`, if there are more.
 
     Errors: `OutboxUnwritable`.
     """
     environment = Environment(loader=PackageLoader("tasks.channels", "."), autoescape=True)
     shown = messages.head(options.preview_messages).with_columns(masked_email("email"))
     page = environment.get_template("outbox_page.html").render(
-        send=send, options=options, total=messages.height, messages=shown.to_dicts()
+        send=send, options=options, total=messages.height if total is None else total, messages=shown.to_dicts()
     )
     return written(options.send_folder(send) / "preview.html", page.encode())
 
@@ -148,3 +192,20 @@ def outbox(
         delivered.rejects.height,
     )
     return delivered
+
+
+@task(name="Outbox", task_run_name="Outbox", cache_policy=NO_CACHE)
+def outbox_of_partitions(outcome: Outcome, options: OutboxOptions, send: Send) -> None:
+    """Outbox, when its messages were delivered partition by partition: the page and the rejects file of all.
+
+    In: the joined outcome of the partitions, each of which went through `deliver` as the activity "Outbox".
+    Errors: `OutboxUnwritable`.
+    """
+    write_page(outcome.messages, options, send, total=outcome.rows("Personalization"))
+    write_rejects(outcome.rejects, options.send_folder(send))
+    get_run_logger().info(
+        "%d messages delivered, %d delivered before, %d rejected.",
+        outcome.rows("Outbox"),
+        outcome.rows("Outbox", "complement"),
+        outcome.rows("Outbox", "rejects"),
+    )

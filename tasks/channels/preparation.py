@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.journal.states import State
 from tasks.journal.storage import address_hash, open_journal
-from tasks.message import PLAIN_ADDRESS, Unsendable, checked_recipient
+from tasks.message import are_no_addresses
 from tasks.results import ARROW
 from tasks.send import Send
 from tasks.send_folder import REJECT_COLUMNS
@@ -100,7 +100,7 @@ def prepare(audience: pl.DataFrame, options: PreparationOptions, send: Send, kno
         "not a test profile": unset(options.test_profiles),
         "no consent for the channel": unset(options.consent),
         "no address": address.fill_null("") == "",
-        "invalid address": _invalid(address) if options.addresses_are_mail else nobody,
+        "invalid address": are_no_addresses(address) if options.addresses_are_mail else nobody,
         "quarantined address": _quarantined(address, known.quarantined),
         "control group": _control(key, options, send),
     }
@@ -126,28 +126,6 @@ def _is_duplicate(options: PreparationOptions) -> pl.Expr:
     if options.duplicates:
         return pl.lit(value=False)
     return pl.col("email").str.to_lowercase().cum_count().over(pl.col("email").str.to_lowercase(), "reason") > 1
-
-
-def _invalid(addresses: pl.Series) -> pl.Series:
-    """Whether each is an address; only those that are not plainly so are looked at one by one."""
-    plain = addresses.str.contains(PLAIN_ADDRESS).fill_null(value=True) & (addresses.str.len_bytes() < 64)
-    return (
-        pl.DataFrame({"address": addresses, "plain": plain.fill_null(value=True)})
-        .select(
-            pl.when("plain")
-            .then(pl.lit(value=False))
-            .otherwise(pl.col("address").map_elements(_is_invalid, return_dtype=pl.Boolean()))
-        )
-        .to_series()
-    )
-
-
-def _is_invalid(address: str) -> bool:
-    try:
-        checked_recipient(address)
-    except Unsendable:
-        return True
-    return False
 
 
 def _quarantined(addresses: pl.Series, quarantined: dict[str, str]) -> pl.Series:

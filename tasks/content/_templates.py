@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeGuard
 
 from jinja2 import TemplateSyntaxError, nodes
@@ -13,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.content._environment import CampaignEnvironment, is_html
 from tasks.content._fields import ELEMENT, Fields, Use
 from tasks.content._fields import Path as FieldPath
-from tasks.errors import TemplatesInvalid, TemplatesUnreadable
+from tasks.errors import CampaignError, TemplatesInvalid, TemplatesUnreadable
+from tasks.remote.place import fetch_folder
 from tasks.tables import nearest
 
 PARTS = ("subject", "html", "text")
@@ -25,8 +27,18 @@ class TemplateFolder(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path = Field(
+        default=Path("templates"),
         title="Template folder",
         description="Folder of the Jinja templates; they can include and import others of the folder.",
+    )
+    url: str = Field(
+        default="",
+        pattern=r"^(|(s3|abfs)://.+)$",
+        title="Template address",
+        description=(
+            "Address of a folder in an object store, read in place of the folder above: s3://bucket/folder or"
+            " abfs://container/folder (extras s3 and azure; credentials as their clients find them)."
+        ),
     )
     subject: str = Field(default="subject.txt", title="Subject", description="File of the subject.")
     html: str = Field(default="body.html", title="HTML", description="File of the HTML part.")
@@ -52,6 +64,19 @@ def read_templates(options: TemplateFolder) -> Templates:
     with file and line every syntax error, unknown filter and test, missing include, forbidden attribute, and value
     printed where HTML has no safe one.
     """
+    if not options.url:
+        return _read(options)
+    with TemporaryDirectory() as local:
+        fetch_folder(options.url, Path(local))
+        try:
+            templates = _read(options.model_copy(update={"folder": Path(local)}))
+        except CampaignError as error:
+            # The sentence names the address, not where it was copied to.
+            raise type(error)(str(error).replace(local, options.url)) from None
+    return templates.model_copy(update={"folder": Path(options.url)})
+
+
+def _read(options: TemplateFolder) -> Templates:
     parts = {part: getattr(options, part) for part in PARTS}
     sources = {name: _text_of(options.folder / name) for name in parts.values()}
     problems: list[str] = []

@@ -9,6 +9,7 @@ Templates are rendered over whole columns; what has no form over columns is rend
 sandbox, with the same result, and the log says so.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -37,6 +38,9 @@ __all__ = [
 ]
 
 
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
 @dataclass(frozen=True)
 class Personalized(Transitions):
     """Outbound transitions of Personalization."""
@@ -54,14 +58,27 @@ Content = Mapping[str, pl.DataFrame]
 
 
 def personalize(
-    inbound: pl.DataFrame, options: PersonalizationOptions, content: Content | None = None
+    inbound: pl.DataFrame,
+    options: PersonalizationOptions,
+    content: Content | None = None,
+    *,
+    logger: Log | None = None,
 ) -> Personalized:
     """Render one message per row, or reject the row with the reason.
+
+    A `logger` is told which fields lack values and have no default, and what is rendered row by row at what cost.
 
     Errors: `ColumnsMissing` (the key, the address, a column of a relation), `TemplatesInvalid` (a name that the
     table does not have; all of them are listed, before the first message), `RelationsDiffer`, `KeyTypesDiffer`.
     """
-    return _whole(personalized_slices([inbound], options, inbound.schema, content))
+    renderers = Renderers(inbound.schema, options, content)
+    if logger is not None:
+        for field, where, profiles in renderers.by_code[DEFAULT].lacking([inbound]).iter_rows():
+            logger.warning("%s has no value for %d profiles, and no default (%s).", field, profiles, where)
+    outbound = _whole(_transitions(messages) for messages in renderers.slices([inbound]))
+    if logger is not None:
+        _tell_costs(renderers, logger)
+    return outbound
 
 
 def personalized_slices(
@@ -96,6 +113,12 @@ def _whole(slices: Iterable[Personalized]) -> Personalized:
     )
 
 
+def _tell_costs(renderers: Renderers, logger: Log) -> None:
+    for renderer in renderers.by_code.values():
+        for slow in renderer.slow.values():
+            logger.info("%s", _costs(slow))
+
+
 def _costs(slow: RowByRow) -> str:
     each = 1e6 * slow.seconds / max(slow.messages, 1)
     return (
@@ -118,12 +141,6 @@ def personalization(
     HTML is escaped by context, and templates run in a sandbox.
     """
     logger = get_run_logger()
-    renderers = Renderers(inbound.schema, options, content)
-    for field, where, profiles in renderers.by_code[DEFAULT].lacking([inbound]).iter_rows():
-        logger.warning("%s has no value for %d profiles, and no default (%s).", field, profiles, where)
-    outbound = _whole(_transitions(messages) for messages in renderers.slices([inbound]))
-    for renderer in renderers.by_code.values():
-        for slow in renderer.slow.values():
-            logger.info("%s", _costs(slow))
+    outbound = personalize(inbound, options, content, logger=logger)
     logger.info("%d messages rendered, %d profiles rejected.", outbound.standard.height, outbound.rejects.height)
     return outbound

@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.partitions import transition_counts
 from tasks.privacy import masked_email
 from tasks.send import Send
 from tasks.tables import Transitions
@@ -28,34 +29,6 @@ class CampaignReport(BaseModel):
     rejected: int = Field(description="Profiles that get no message, with the reason in the rejects file.")
     delivered: int = Field(description="Messages that this run delivered.")
     delivered_before: int = Field(description="Messages that an earlier run of the same send had delivered.")
-
-
-def transition_counts(outbound: Mapping[str, pl.DataFrame | Transitions]) -> pl.DataFrame:
-    """Rows of every outbound transition: activity, transition, rows.
-
-    A struct column of a table, or a list of structs, adds the row "standard, with <column>": how many rows the
-    content was found for.
-    """
-    counts: list[tuple[str, str, int]] = []
-    for activity, result in outbound.items():
-        tables = result.tables() if isinstance(result, Transitions) else {"standard": result}
-        for name, table in tables.items():
-            counts.append((activity, name, table.height))
-            counts.extend(
-                (activity, f"{name}, with {column}", rows_with_content(table, [column]))
-                for column, kind in table.schema.items()
-                if isinstance(kind, pl.Struct) or (isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct))
-            )
-    return pl.DataFrame(counts, schema=["activity", "transition", "rows"], orient="row")
-
-
-def rows_with_content(table: pl.DataFrame, columns: list[str]) -> int:
-    """How many rows have all of these columns of additional data: a row, or a collection that is not empty."""
-    there = [
-        pl.col(name).list.len() > 0 if isinstance(table.schema[name], pl.List) else pl.col(name).is_not_null()
-        for name in columns
-    ]
-    return table.filter(there).height if there else table.height
 
 
 def reject_reasons(rejects: pl.DataFrame) -> pl.DataFrame:
@@ -82,7 +55,8 @@ def report(
 ) -> pl.DataFrame:
     """Make the run's artifacts: counts of every transition, rejects by reason, a preview of a few messages.
 
-    In: each activity's name and result; messages (email, subject, text); rejects (reason).
+    In: each activity's name and result (for partitions, their joined outcome); messages (email, subject, text);
+    rejects (reason).
     Out: the counts: activity, transition, rows. Artifact keys: `<campaign>-counts`, `-rejects`, `-preview`.
     """
     counts = transition_counts(outbound)

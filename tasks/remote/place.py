@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import CampaignError, OutsideStorage, TransferFailed, UrlNotSecure
+from tasks.extras import extra_module
 from tasks.network import canonical_host, check_host, check_url, is_allowed, public_url
 
 WILDCARDS = frozenset("*?[")
@@ -147,6 +149,22 @@ class FilesystemSession(Session):
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/") if self._root else name
+
+
+def fetch_folder(url: str, target: Path) -> None:
+    """Copy the files of a folder in an object store, reached as the store's own client is configured.
+
+    Errors: `ExtraMissing`, `TransferFailed`, `OutsideStorage`.
+    """
+    scheme = url.partition("://")[0]
+    extra, package = {"s3": ("s3", "s3fs"), "abfs": ("azure", "adlfs")}[scheme]
+    extra_module(package, extra=extra, purpose=f"{scheme}://")
+    with transfer_errors(url):
+        files, root = url_to_fs(url, skip_instance_cache=True, use_listings_cache=False)
+        for path in files.find(root):
+            copy = target / plain_name(path.removeprefix(f"{root.rstrip('/')}/"))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            files.get_file(path, str(copy))
 
 
 def plain_name(name: str) -> str:

@@ -1,5 +1,8 @@
 """Tables of a database as sources: the filter is run in the database, the rows come as Arrow."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from tasks.conditions import EVERYTHING, first_line
 from tasks.database import Database, first_sentence, polars_type, reflected, transaction
 from tasks.errors import DatabaseFailed, FilterInvalid
 from tasks.extras import extra_module
-from tasks.sources.source import TYPES, FieldType, Source, as_type
+from tasks.sources.source import TYPES, FieldType, Making, Source, as_type
 from tasks.tables import quoted, require_columns
 
 EXTRA = "database"
@@ -71,8 +74,9 @@ class DatabaseTable(Source):
         Errors: `FilterInvalid` (the database cannot run it), `DatabaseFailed`, `ExtraMissing`.
         """
         schema = self.types_of_columns()
-        rows = self._rows(select_statement(self, schema, where), where)
-        return rows.lazy().select(as_type(name, rows.schema[name], kind) for name, kind in schema.items())
+        with self._connection(where) as connection:
+            rows = self._rows(connection, select_statement(self, schema, where))
+        return _typed(rows, schema)
 
     def collected(self, table: pl.LazyFrame) -> pl.DataFrame:
         """The rows. Errors: `DatabaseFailed` (a value is not of its column's type)."""
@@ -81,14 +85,45 @@ class DatabaseTable(Source):
         except PolarsError as error:
             raise DatabaseFailed(database=self.database.shown, reason=first_line(error)) from None
 
-    def _rows(self, statement: str, where: str) -> pl.DataFrame:
+    def batches(self, where: str, size: int, made: Making, *, distinct: bool) -> Iterator[pl.DataFrame]:
+        """The rows: from PostgreSQL in ranges of the key, all of one moment; else all at once, in slices.
+
+        A range ends amid the rows of a key: only where a key is taken once is nothing lost. Errors: as `select`.
+        """
+        schema = self.types_of_columns()
+        if self.database.kind == "postgresql" and distinct and self.key in schema:
+            for rows in self._ranges(where, size, schema):
+                yield self.collected(made(_typed(rows, schema)))
+            return
+        whole = self.collected(made(self.select(where)))
+        yield from whole.iter_slices(size) if whole.height else [whole]
+
+    def _ranges(self, where: str, size: int, schema: pl.Schema) -> Iterator[pl.DataFrame]:
+        """Rows ordered by the key, a range at a time; last those without a key, who have no place in it."""
+        with self._connection(where) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            rows = self._rows(connection, select_statement(self, schema, where, Range(size)))
+            while rows.height:
+                yield rows
+                after = rows[self.key][-1]
+                rows = self._rows(connection, select_statement(self, schema, where, Range(size, after)))
+            yield self._rows(connection, select_statement(self, schema, where, Range(None)))
+
+    def _rows(self, connection: Any, statement: str) -> pl.DataFrame:  # noqa: ANN401  # the driver is an extra
+        with connection.cursor() as cursor:
+            if self.database.kind == "sqlite":
+                cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": ROWS_OF_INFERENCE})
+            cursor.execute(statement)
+            return pl.DataFrame(cursor.fetch_arrow())
+
+    @contextmanager
+    def _connection(self, where: str) -> Iterator[Any]:
+        """A connection of the driver. Errors in the block become `DatabaseFailed` or `FilterInvalid`."""
         driver = extra_module(f"adbc_driver_{self.database.kind}.dbapi", extra=EXTRA, purpose="reading a database")
         try:
-            with driver.connect(_adbc_address(self)) as connection, connection.cursor() as cursor:
-                if self.database.kind == "sqlite":
-                    cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": ROWS_OF_INFERENCE})
-                cursor.execute(statement)
-                return pl.DataFrame(cursor.fetch_arrow())
+            with driver.connect(_adbc_address(self)) as connection:
+                yield connection
         except (driver.Error, PolarsError) as error:
             if where == EVERYTHING:
                 raise DatabaseFailed(database=self.database.shown, reason=first_sentence(error)) from None
@@ -97,7 +132,19 @@ class DatabaseTable(Source):
             ) from None
 
 
-def select_statement(source: DatabaseTable, schema: pl.Schema, where: str) -> str:
+def _typed(rows: pl.DataFrame, schema: pl.Schema) -> pl.LazyFrame:
+    return rows.lazy().select(as_type(name, rows.schema[name], kind) for name, kind in schema.items())
+
+
+@dataclass(frozen=True)
+class Range:
+    """At most `size` rows whose key comes after another; without a size, all rows that have no key."""
+
+    size: int | None
+    after: object = None
+
+
+def select_statement(source: DatabaseTable, schema: pl.Schema, where: str, part: Range | None = None) -> str:
     """The SELECT of a source in its database's own SQL, made from the parsed condition and never from its text.
 
     Errors: `FilterInvalid` (not one condition, or one with a query in it), `ExtraMissing`.
@@ -120,9 +167,19 @@ def select_statement(source: DatabaseTable, schema: pl.Schema, where: str) -> st
     statement = exp.select(*columns).from_(exp.select(*named).from_(table).subquery("source")).where(condition)
     if source.key in schema:
         statement = statement.order_by(exp.column(source.key, quoted=True))
+    if part is not None:
+        key = _readable(source.key, schema[source.key], exp).unalias()
+        statement = statement.where(_in_range(key, part, exp))
+        statement = statement.limit(part.size) if part.size else statement
     return str(
         statement.sql({"postgresql": "postgres"}.get(source.database.kind, source.database.kind), identify=True)
     )
+
+
+def _in_range(key: Any, part: Range, exp: Any) -> Any:  # noqa: ANN401  # sqlglot is an extra
+    if part.size is None:
+        return key.is_(exp.null())
+    return exp.not_(key.is_(exp.null())) if part.after is None else key > exp.convert(part.after)
 
 
 def _readable(name: str, kind: pl.DataType, exp: Any) -> Any:  # noqa: ANN401  # sqlglot is an extra

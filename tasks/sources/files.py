@@ -1,6 +1,7 @@
 """Files as sources: Parquet, CSV, NDJSON, and the folder of a Delta table, read lazily, the filter pushed down."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from glob import iglob
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,7 @@ from pydantic import Field
 from tasks.conditions import first_line
 from tasks.errors import SourceMissing, SourceUnreadable
 from tasks.extras import extra_module
-from tasks.sources.source import TYPES, FieldType, Source, as_type
+from tasks.sources.source import TYPES, FieldType, Making, Source, as_type
 from tasks.tables import require_columns
 
 FORMS: Mapping[pl.DataType, str] = {
@@ -31,7 +32,8 @@ class ProfileFile(Source):
         title="Profile file",
         description=(
             "Parquet (.parquet), comma-separated (.csv, UTF-8, with a header) or NDJSON (.ndjson, .jsonl) file of"
-            " profiles, or the folder of a Delta table."
+            " profiles, or the folder of a Delta table. A folder of Parquet files (a folder year=2026 in it is a"
+            " column) or a pattern with * too."
         ),
     )
     columns: dict[str, str] = Field(
@@ -84,13 +86,24 @@ class ProfileFile(Source):
         except (PolarsError, OSError) as error:
             raise _unreadable(self, error) from None
 
+    def batches(self, where: str, size: int, made: Making, *, distinct: bool) -> Iterator[pl.DataFrame]:  # noqa: ARG002
+        """The rows, streamed. Errors: as `collected`."""
+        table = made(self.select(where))
+        try:
+            empty = table.head(0).collect()
+            batches = table.collect_batches(chunk_size=size)
+            yield next(batches, empty)
+            yield from batches
+        except (PolarsError, OSError) as error:
+            raise _unreadable(self, error) from None
+
 
 def profiles(source: ProfileFile) -> pl.LazyFrame:
     """The file's profiles as a lazy table, its columns named and typed as the source says.
 
     Errors: `SourceMissing`, `SourceUnreadable`, `ColumnsMissing` (a mapped column is not in the file).
     """
-    if not source.path.is_file() and not _is_delta(source.path):
+    if not _is_delta(source.path) and not _is_there(source.path):
         raise SourceMissing(
             what="profile file",
             path=source.path,
@@ -123,6 +136,13 @@ def profiles(source: ProfileFile) -> pl.LazyFrame:
 
 def _is_delta(path: Path) -> bool:
     return (path / "_delta_log").is_dir()
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, a folder of Parquet files, or a file that a pattern fits."""
+    if path.is_dir():
+        return any(path.rglob("*.parquet"))
+    return path.is_file() or any(iglob(str(path), recursive=True))  # noqa: PTH207  # patterns in folders' names too
 
 
 def _scan(path: Path, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:

@@ -1,11 +1,14 @@
 """The shape of every source of rows."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
+
+Making = Callable[[pl.LazyFrame], pl.LazyFrame]
+"""Makes of a table of a source's rows the table that is wanted."""
 
 FieldType = Literal["text", "date", "datetime", "boolean", "integer", "number"]
 
@@ -54,6 +57,14 @@ class Source(BaseModel, ABC):
     @abstractmethod
     def collected(self, table: pl.LazyFrame) -> pl.DataFrame:
         """The rows of a table that was made from `select`. Errors: those of the kind of source."""
+
+    @abstractmethod
+    def batches(self, where: str, size: int, made: Making, *, distinct: bool) -> Iterator[pl.DataFrame]:
+        """`collected(made(select(where)))`, at most `size` rows at a time: one batch at least, if empty.
+
+        `distinct` says that `made` takes each key once. Memory does not grow with the rows, as far as the kind of
+        source can. Errors: those of the kind of source.
+        """
 
 
 def as_type(column: str, present: pl.DataType, wanted: pl.DataType) -> pl.Expr:

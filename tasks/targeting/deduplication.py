@@ -8,6 +8,7 @@ from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.conditions import expression
+from tasks.partitions import Partitions
 from tasks.results import ARROW, PER_RUN
 from tasks.tables import Transitions, require_columns
 
@@ -110,6 +111,18 @@ def _rank(inbound: pl.DataFrame, options: DeduplicationOptions) -> pl.Expr:
     return by
 
 
+def deduplicate_partitions(inbound: Partitions, options: DeduplicationOptions) -> pl.DataFrame:
+    """The rows of all partitions that `deduplicate` would keep, one partition in memory at a time.
+
+    Errors: as `deduplicate`, `PartitionGone`.
+    """
+    kept: pl.DataFrame | None = None
+    for part in inbound:
+        rows = part.read()
+        kept = deduplicate(rows if kept is None else pl.concat([kept, rows]), options).standard
+    return pl.DataFrame() if kept is None else kept
+
+
 @task(name="Deduplication", task_run_name="Deduplication", cache_policy=PER_RUN, result_serializer=ARROW)
 def deduplication(inbound: pl.DataFrame, options: DeduplicationOptions) -> Deduplicated:
     """Keep one row, or a few, of those that are equal in some columns or expressions.
@@ -123,3 +136,15 @@ def deduplication(inbound: pl.DataFrame, options: DeduplicationOptions) -> Dedup
         "%d rows kept, %d duplicates left out.", outbound.standard.height, outbound.complement.height
     )
     return outbound
+
+
+@task(name="Deduplication", task_run_name="Deduplication", cache_policy=PER_RUN, result_serializer=ARROW)
+def deduplication_of_partitions(inbound: Partitions, options: DeduplicationOptions) -> pl.DataFrame:
+    """Deduplication over partitions, for keys that many profiles share, such as zip codes.
+
+    In: partitions. Out: the rows kept, as one table: it is for what is small once deduplicated. The duplicates are
+    not kept. Errors: `ColumnsMissing`, `ExpressionInvalid`, `PartitionGone`.
+    """
+    kept = deduplicate_partitions(inbound, options)
+    get_run_logger().info("%d rows kept, %d duplicates left out.", kept.height, inbound.height - kept.height)
+    return kept

@@ -5,9 +5,12 @@ from datetime import date
 
 import polars as pl
 from prefect import get_run_logger, task
+from prefect.runtime import task_run
 
+from tasks.partitions import Partitions, stored_partitions
 from tasks.results import ARROW, PER_RUN
-from tasks.selection import SelectionOptions, selected_rows
+from tasks.selection import SelectionOptions, selected_batches, selected_rows
+from tasks.settings import PartitionOptions
 
 
 class QueryOptions(SelectionOptions):
@@ -57,4 +60,22 @@ def query(options: QueryOptions) -> pl.DataFrame:
     """
     selected = select_profiles(options)
     get_run_logger().info("%d profiles of '%s' selected.", selected.height, options.source.shown)
+    return selected
+
+
+@task(name="Query", task_run_name="Query", cache_policy=PER_RUN, result_serializer=ARROW)
+def query_partitions(options: QueryOptions, partitions: PartitionOptions) -> Partitions:
+    """Query, for an audience of any size: the selected profiles are kept as partitions in the result storage.
+
+    In: as Query. Out: references to the partitions, each with Query's columns and rows, together all of them in
+    the source's order; one partition at least, if empty. Errors: those of Query, `ResultsUnwritable`.
+    """
+    batches = selected_batches(options, partitions.size, activity="Query")
+    selected = stored_partitions(batches, task_run.id, distinct=options.remove_duplicates)
+    get_run_logger().info(
+        "%d profiles of '%s' selected. Partitions: %d.",
+        selected.height,
+        options.source.shown,
+        selected.parts.height,
+    )
     return selected

@@ -93,12 +93,3 @@ def test_the_prefect_ui_can_show_the_options_as_a_form(group: str, name: str) ->
         assert all(
             (field.get("title") or "$ref" in field) and field.get("description") for field in shown.values()
         ), model
-
-
-def test_no_activity_imports_another() -> None:
-    groups = [path.name for path in TASKS.iterdir() if (path / "__init__.py").exists()]
-    activities = {group for group in groups if group in {*ACTIVITIES, "content", "channels"}}
-    for group in activities:
-        for path in (TASKS / group).glob("*.py"):
-            imported = [line for line in path.read_text().splitlines() if line.startswith(("from ", "import "))]
-            assert not [line for line in imported if any(f"tasks.{other}." in line for other in activities)], path

@@ -14,20 +14,23 @@ import polars as pl
 import pytest
 import trustme
 from polars.testing import assert_frame_equal
-from prefect import flow
+from prefect import flow, task, unmapped
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
+from prefect.runtime import flow_run
 from pydantic import SecretStr, ValidationError
 
 from deployments.sandbox.mail_server import At, Fault, MailBehaviour, MailSandbox, running_mail_server
-from tasks.channels.email import EmailOptions, email, email_channel
+from tasks.channels.email import EmailOptions, email, email_channel, email_of_partitions, mail
 from tasks.delivery import Delivery, deliver
 from tasks.dispatch import Tally
+from tasks.engine import ENGINE
 from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailable
 from tasks.journal.storage import open_journal
 from tasks.message import Letter, Message, Skeleton
-from tasks.results import ArrowSerializer
+from tasks.partitions import Outcome, Part, stored_partitions
+from tasks.results import ARROW, PER_RUN, ArrowSerializer
 from tasks.settings import JournalSettings
 from tasks.smtp.carrier import Pace
 from tasks.smtp.connection import MailServer, Security
@@ -330,3 +333,35 @@ def test_an_option_that_is_misspelt_is_refused() -> None:
 def test_the_journal_is_for_its_owner_only(tmp_path: Path) -> None:
     open_journal(JournalSettings(url=SecretStr(f"sqlite:///{tmp_path}/j/journal.db")))
     assert stat.S_IMODE((tmp_path / "j" / "journal.db").stat().st_mode) == 0o600
+
+
+@task(cache_policy=PER_RUN, result_serializer=ARROW)
+def mails_of(part: Part, options: EmailOptions) -> Outcome:
+    messages = part.read()
+    return Outcome.of({"Email": mail(messages, options, SEND, NOON)}, messages)
+
+
+def test_partitions_that_are_mailed_side_by_side_are_one_send(
+    serve: Callable[..., MailSandbox], in_folder: Path, result_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox = serve()
+    options = options_for(sandbox.port, in_folder)
+    messages = made_up_messages(100).with_columns(
+        email=pl.when(pl.col("profile_id") == "7").then(pl.lit("")).otherwise("email")
+    )
+
+    @flow(task_runner=ENGINE)
+    def campaign() -> Outcome:
+        audience = stored_partitions(messages.iter_slices(30), str(flow_run.id), distinct=True)
+        outcome = Outcome.joined(mails_of.map(audience, unmapped(options)).result())
+        email_of_partitions(outcome, options, SEND)
+        return outcome
+
+    first, again = campaign(), campaign()
+    assert (first.rows("Email"), first.rows("Email", "rejects")) == (99, 1)
+    assert (again.rows("Email"), again.rows("Email", "complement")) == (0, 99)
+    assert sorted(one.recipient for one in sandbox.taken) == sorted(set(messages["email"]) - {""})
+    folder = in_folder / "birthday" / "2026-11-24"
+    assert pl.read_parquet(folder / "email-manifest.parquet")["outcome"].to_list() == ["sent"] * 99
+    assert pl.read_csv(folder / "rejects.csv")["reason"].to_list() == ["no address"]
+    assert "99 messages sent, 0 sent by another run, 1 not sent" in caplog.text

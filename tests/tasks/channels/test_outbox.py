@@ -2,6 +2,7 @@ import errno
 import mailbox
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from email import policy
 from email.parser import BytesParser
@@ -12,6 +13,7 @@ import pytest
 
 from tasks.channels.outbox import OutboxOptions, deliver, outbox, write_page
 from tasks.errors import ColumnsMissing, OutboxUnwritable
+from tasks.partitions import Part
 from tasks.send import Send
 
 SEND = Send(campaign="birthday", label="Birthday <1>", business_date=date(2026, 11, 24))
@@ -210,3 +212,86 @@ def test_the_task_writes_messages_page_and_rejects(
     assert (folder / "preview.html").is_file()
     assert "3 messages delivered, 0 delivered before, 1 rejected." in caplog.text
     assert outbox(MESSAGES.clear(), NO_REJECTS, options(tmp_path), SEND).standard.is_empty()
+
+
+def parquet(folder: Path) -> OutboxOptions:
+    return options(folder, format="parquet")
+
+
+def part(run: str, number: int = 1) -> Part:
+    return Part(run=run, number=number, rows=3, file="")
+
+
+def kept(folder: Path) -> pl.DataFrame:
+    return pl.read_parquet(sorted((options(folder).send_folder(SEND) / "messages").glob("*.parquet")))
+
+
+def test_messages_in_parquet_are_those_that_were_personalized_with_their_keys(tmp_path: Path) -> None:
+    delivered = deliver(MESSAGES, parquet(tmp_path), SEND, NOON)
+    assert kept(tmp_path).drop("message_key").rows() == MESSAGES.rows()
+    assert kept(tmp_path)["message_key"].to_list() == [SEND.message_key("email", one) for one in ("1", "2", "3")]
+    assert delivered.standard.equals(kept(tmp_path).select("profile_id", "email", "message_key"))
+    assert not list(options(tmp_path).send_folder(SEND).rglob(".*.parquet*"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sent", "before"),
+    [
+        (part("a"), part("b"), ["3"], ["1", "2"]),
+        (part("a"), part("a"), ["1", "2", "3"], []),
+        (None, part("a"), ["3"], ["1", "2"]),
+        (part("a"), None, ["3"], ["1", "2"]),
+    ],
+    ids=["another run", "a partition cut off", "after no partition", "before no partition"],
+)
+def test_in_parquet_too_a_profile_gets_one_message(
+    tmp_path: Path, first: Part | None, second: Part | None, sent: list[str], before: list[str]
+) -> None:
+    later = datetime(2026, 11, 24, 13, tzinfo=UTC)
+    deliver(MESSAGES.head(2), parquet(tmp_path), SEND, NOON, first)
+    again = deliver(pl.concat([MESSAGES, MESSAGES]), parquet(tmp_path), SEND, later, second)
+    assert again.standard["profile_id"].to_list() == sent
+    assert again.complement["profile_id"].to_list() == [*before, "1", "2", "3"]
+    assert kept(tmp_path)["profile_id"].sort().to_list() == ["1", "2", "3"]
+    assert len(kept(tmp_path)) == kept(tmp_path)["profile_id"].n_unique()
+
+
+def test_two_runs_at_the_same_time_deliver_each_partition_s_messages_once(tmp_path: Path) -> None:
+    many = (
+        MESSAGES.head(1)
+        .join(pl.DataFrame({"n": range(4000)}), how="cross")
+        .with_columns(profile_id=pl.format("P{}", "n"))
+    )
+    tables = list(many.drop("n").iter_slices(500))
+    # Each run divides the audience in its own order.
+    with ThreadPoolExecutor(8) as pool:
+        runs = [
+            pool.submit(deliver, table, parquet(tmp_path), SEND, NOON, part(run, number))
+            for run, order in (("a", tables), ("b", tables[::-1]))
+            for number, table in enumerate(order)
+        ]
+        counts = sum(one.result().standard.height for one in runs)
+    assert counts == len(kept(tmp_path)) == kept(tmp_path)["profile_id"].n_unique() == 4000
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"email": None}, "no address"),
+        ({"email": "ada@x.example\nBcc: eve@x.example"}, "the address is not valid"),
+        ({"profile_id": None}, "no profile id"),
+    ],
+)
+def test_in_parquet_too_a_message_that_cannot_be_sent_is_a_reject(
+    tmp_path: Path, changed: dict[str, object], reason: str
+) -> None:
+    bad = MESSAGES.head(1).with_columns(**{name: pl.lit(value, pl.String()) for name, value in changed.items()})
+    delivered = deliver(pl.concat([bad, MESSAGES.tail(2)]), parquet(tmp_path), SEND, NOON)
+    assert delivered.rejects["reason"].to_list() == [reason]
+    assert kept(tmp_path)["profile_id"].to_list() == ["2", "3"]
+
+
+def test_a_parquet_outbox_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutboxUnwritable, match="cannot be written"):
+        deliver(MESSAGES, parquet(tmp_path / "file"), SEND, NOON)

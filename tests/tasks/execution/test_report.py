@@ -5,7 +5,8 @@ import polars as pl
 from prefect import flow
 from prefect.artifacts import Artifact
 
-from tasks.execution.report import message_preview, reject_reasons, report, rows_with_content, transition_counts
+from tasks.execution.report import message_preview, reject_reasons, report
+from tasks.partitions import rows_with_content, transition_counts
 from tasks.send import Send
 from tasks.tables import Transitions
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from tasks.database import Database, transaction
 from tasks.errors import CampaignError, ColumnsMissing, DatabaseFailed, FilterInvalid
+from tasks.selection import selected_batches
 from tasks.sources.database import DatabaseTable, select_statement
 from tasks.targeting.query import QueryOptions, birthday_on, has_text, select_profiles
 
@@ -166,3 +168,48 @@ def test_the_password_is_shown_nowhere() -> None:
         DatabaseTable(database=database, table="profiles").types_of_columns()
     for text in (str(failed.value), repr(database), database.model_dump_json(), database.shown):
         assert "canary" not in text
+
+
+def batches(table: DatabaseTable, size: int, where: str = "1 = 1", **options: object) -> list[pl.DataFrame]:
+    return list(selected_batches(QueryOptions(source=table, where=where, **options), size, activity="Query"))
+
+
+@pytest.mark.parametrize("remove_duplicates", [True, False])
+@pytest.mark.parametrize("where", ["1 = 1", "may_contact", "visits > 1", "visits > 99"])
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_ranges_of_the_key_are_together_the_rows_of_the_query(
+    table: DatabaseTable, size: int, where: str, remove_duplicates: bool
+) -> None:
+    found = batches(table, size, where, remove_duplicates=remove_duplicates)
+    whole = select_profiles(QueryOptions(source=table, where=where))
+    assert_frame_equal(pl.concat(found), whole)
+    assert all(rows.height <= size for rows in found)
+
+
+@pytest.mark.parametrize("kind", ["INTEGER", "VARCHAR(9)", "NUMERIC(9, 1)", "DATE"])
+def test_ranges_hold_for_keys_of_every_type_with_duplicates_and_rows_without_a_key(
+    database: Database, make_table: Callable[..., None], kind: str
+) -> None:
+    values = [f"2026-01-{day:02}" for day in range(1, 13)] if kind == "DATE" else [str(n) for n in range(1, 13)]
+    if kind == "INTEGER" or kind.startswith("NUMERIC"):
+        values = [int(value) for value in values]
+    if kind == "DATE" and database.kind == "postgresql":
+        values = [date.fromisoformat(value) for value in values]
+    make_table("visitors", f"who {kind}, place INTEGER", [(who, 0) for who in [*values, *values, None, None]])
+    table = DatabaseTable(database=database, table="visitors", key="who")
+    found = pl.concat(batches(table, 5))
+    assert found["who"].drop_nulls().len() == found["who"].drop_nulls().n_unique() == len(values)
+    assert found["who"].null_count() == 2
+
+
+def test_ranges_are_of_one_moment(database: Database, make_table: Callable[..., None]) -> None:
+    if database.kind != "postgresql":
+        pytest.skip("read all at once")
+    make_table("visitors", "who INTEGER", [(who,) for who in range(10)])
+    source = DatabaseTable(database=database, table="visitors", key="who")
+    reading = selected_batches(QueryOptions(source=source), 4, activity="Query")
+    first = next(reading)
+    with transaction(database) as connection:
+        connection.execute(sa.text(f"INSERT INTO {database.schema_name}.visitors VALUES (99)"))
+        connection.execute(sa.text(f"DELETE FROM {database.schema_name}.visitors WHERE who = 8"))
+    assert pl.concat([first, *reading])["who"].drop_nulls().to_list() == list(range(10))

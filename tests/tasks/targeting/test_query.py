@@ -243,3 +243,26 @@ def test_the_task_runs_alone_and_logs_its_count(
     table = query(QueryOptions(source=ProfileFile(path=written(PROFILES)), where="may_contact"))
     assert table.height == 3
     assert "3 profiles of" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["profiles", "profiles/*/*.parquet", "profiles/**/*.parquet"])
+def test_parquet_in_partitions_is_one_source(in_folder: Path, path: str) -> None:
+    for year in (2025, 2026):
+        for number in range(2):
+            file = in_folder / "profiles" / f"year={year}" / f"{number}.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pl.DataFrame({"profile_id": [f"{year}-{number}"], "visits": [number]}).write_parquet(file)
+    source = ProfileFile(path=path, types={})
+    everybody = select_profiles(QueryOptions(source=source))
+    assert everybody["profile_id"].to_list() == ["2025-0", "2025-1", "2026-0", "2026-1"]
+    if path == "profiles":
+        assert (
+            select_profiles(QueryOptions(source=source, where="year = 2026 AND visits = 1"))["year"].item() == 2026
+        )
+
+
+@pytest.mark.parametrize("path", ["empty", "none/*.parquet"])
+def test_a_folder_or_pattern_without_files_is_told(in_folder: Path, path: str) -> None:
+    (in_folder / "empty").mkdir()
+    with pytest.raises(SourceMissing, match=path.partition("/")[0]):
+        select_profiles(QueryOptions(source=ProfileFile(path=path, types={})))

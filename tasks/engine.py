@@ -1,0 +1,57 @@
+"""Engine: where the partitions of a flow are worked on. A setting; no flow knows which one it is.
+
+A flow names `ENGINE` as its task runner. When a run starts, the settings say what that is: threads of the run's own
+process, or a Dask or Ray cluster, one made for the run or an existing one. A flow's other activities run in the
+run's own process, whatever the engine.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from tasks.extras import extra_module
+from tasks.settings import EngineSettings, Settings
+
+
+def threads(settings: EngineSettings) -> TaskRunner[Any]:
+    """Threads of the run's own process."""
+    return ThreadPoolTaskRunner(max_workers=settings.workers)
+
+
+def dask(settings: EngineSettings) -> TaskRunner[Any]:
+    """An existing Dask cluster, or one on this machine for the run, a process a worker. Errors: `ExtraMissing`."""
+    runner = extra_module("prefect_dask", extra="dask", purpose="the engine dask").DaskTaskRunner
+    if settings.address:
+        return runner(address=settings.address)  # type: ignore[no-any-return]
+    # Each partition in a process of its own: a worker that dies takes no other partition with it.
+    workers = {"n_workers": settings.workers, "threads_per_worker": 1, "dashboard_address": None}
+    return runner(cluster_kwargs=workers)  # type: ignore[no-any-return]
+
+
+def ray(settings: EngineSettings) -> TaskRunner[Any]:
+    """An existing Ray cluster, or one on this machine for the run. Errors: `ExtraMissing`."""
+    runner = extra_module("prefect_ray", extra="ray", purpose="the engine ray").RayTaskRunner
+    if settings.address:
+        return runner(address=settings.address)  # type: ignore[no-any-return]
+    return runner(init_kwargs={"num_cpus": settings.workers, "include_dashboard": False})  # type: ignore[no-any-return]
+
+
+RUNNERS: Mapping[str, Callable[[EngineSettings], TaskRunner[Any]]] = {"threads": threads, "dask": dask, "ray": ray}
+
+
+class EngineOfSettings(TaskRunner[Any]):
+    """A task runner that a flow run replaces by the one that the settings name."""
+
+    def duplicate(self) -> TaskRunner[Any]:  # type: ignore[override]
+        """The task runner of one flow run, which Prefect asks for when it starts. Errors: `ConfigurationError`."""
+        settings = Settings.load().engine
+        return RUNNERS[settings.kind](settings)
+
+    def submit(self, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401
+        """Never asked of it: a run works with a duplicate."""
+        raise NotImplementedError
+
+
+ENGINE = EngineOfSettings()  # type: ignore[no-untyped-call]
+"""Task runner of every flow that works in partitions: `@flow(task_runner=ENGINE)`."""

@@ -1,0 +1,307 @@
+"""Scale: an audience of millions from query to outbox, partition by partition.
+
+Each campaign is a process of its own on a Prefect server that runs already, so that its peak memory is its own. The
+messages are the birthday mail's, and go into an outbox of Parquet; who is queried is everybody.
+
+Usage: `python tests/benchmarks/bench_scale.py [--millions 1 3 10] [--rounds 3] [--sandbox 100000]`
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import polars as pl
+import psutil
+from prefect import flow, task, unmapped
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.settings import BIRTHDAY_TEMPLATES
+from tasks.channels.outbox import OutboxOptions, deliver, outbox_of_partitions, write_page
+from tasks.content.personalization import PersonalizationOptions, personalize, read_templates
+from tasks.engine import ENGINE
+from tasks.execution.report import report
+from tasks.partitions import Outcome, Part
+from tasks.results import ARROW, PER_RUN
+from tasks.selection import selected_batches
+from tasks.send import Send
+from tasks.send_folder import write_rejects
+from tasks.settings import Settings
+from tasks.sources.files import ProfileFile
+from tasks.targeting.deduplication import DeduplicationOptions, deduplicate, deduplication_of_partitions
+from tasks.targeting.enrichment import EnrichmentOptions, enrich
+from tasks.targeting.query import QueryOptions, query_partitions
+
+ROOT = Path(__file__).parents[2]
+MEBIBYTE = 1024 * 1024
+ZIP_CODES = 12_000
+SEND = Send(campaign="scale", label="Scale", business_date=date(2026, 11, 24))
+
+
+def write_profiles(path: Path, profiles: int) -> None:
+    """Made-up profiles, 100,000 a row group."""
+    number = pl.col("number")
+    pl.LazyFrame({"number": pl.int_range(profiles, eager=True)}).select(
+        profile_id=pl.format("P{}", number.cast(pl.String()).str.zfill(9)),
+        first_name=pl.concat_str(pl.lit("Ada <"), (number % 977).cast(pl.String()), pl.lit(">")),
+        last_name=pl.concat_str(pl.lit("Lovelace & "), (number % 1009).cast(pl.String())),
+        email=pl.format("p{}@profiles.example", number),
+        birth_date=date(1950, 1, 1) + pl.duration(days=number % 20_000),
+        zip_code=(number % ZIP_CODES).cast(pl.String()).str.zfill(5),
+        city=pl.concat_str(pl.lit("Coeur d'Alene "), (number % 389).cast(pl.String())),
+        may_contact=number % 50 != 0,
+    ).sink_parquet(path, row_group_size=100_000)
+
+
+@task(name="Coupons", cache_policy=PER_RUN, result_serializer=ARROW)
+def coupons_of(zip_codes: pl.DataFrame) -> pl.DataFrame:
+    """A coupon a zip code, as the partner would give them."""
+    return zip_codes.select("zip_code", code=pl.format("C-{}", "zip_code"))
+
+
+def outcome_of(
+    rows: pl.DataFrame, part: Part, coupons: pl.DataFrame, content: PersonalizationOptions, options: OutboxOptions
+) -> Outcome:
+    """What the birthday campaign does to a partition."""
+    enriched = enrich(rows, coupons, EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"}))
+    messages = personalize(enriched, content)
+    sent = deliver(messages.standard, options, content.send, datetime.now(UTC), part)
+    return Outcome.of({"Personalization": messages, "Outbox": sent}, messages.standard)
+
+
+@task(name="Messages", task_run_name="Messages {part.number}", cache_policy=PER_RUN, result_serializer=ARROW)
+def messages_of(
+    part: Part, coupons: pl.DataFrame, content: PersonalizationOptions, options: OutboxOptions
+) -> Outcome:
+    """One partition."""
+    return outcome_of(part.read(), part, coupons, content, options)
+
+
+def resident() -> float:
+    """Memory that this process holds, in MiB."""
+    return psutil.Process().memory_info().rss / MEBIBYTE
+
+
+@dataclass
+class Watch:
+    """Memory and time of the phases of a run in this process."""
+
+    phases: dict[str, dict[str, float]] = field(default_factory=dict)
+    before: float = field(default_factory=resident)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure what happens in the block."""
+        peak, over = [resident()], threading.Event()
+
+        def sample() -> None:
+            while not over.wait(0.01):
+                peak[0] = max(peak[0], resident())
+
+        sampler = threading.Thread(target=sample)
+        sampler.start()
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - begun
+            over.set()
+            sampler.join()
+            self.phases[name] = {"seconds": seconds, "peak": peak[0] - self.before}
+
+
+WATCH = Watch()
+
+
+@flow(name="Scale", task_runner=ENGINE)
+def with_prefect(profiles: Path, folder: Path, *, row_by_row: bool = False) -> int:
+    """The birthday campaign for everybody."""
+    with WATCH.phase("start of the engine"):
+        awake.map(range(Settings.load().engine.workers)).wait()
+    with WATCH.phase("all"):
+        return campaign(profiles, folder, row_by_row=row_by_row)
+
+
+@task
+def awake(number: int) -> int:
+    """Nothing, so that a cluster is there before the time is taken."""
+    return number
+
+
+def campaign(profiles: Path, folder: Path, *, row_by_row: bool) -> int:
+    """The flow's own work."""
+    content, options = what(folder, row_by_row=row_by_row)
+    with WATCH.phase("query"):
+        audience = query_partitions(query_of(profiles), Settings.load().partitions)
+    with WATCH.phase("deduplication"):
+        zip_codes = deduplication_of_partitions(audience, BY_ZIP_CODE)
+        coupons = coupons_of(zip_codes)
+    with WATCH.phase("partitions"):
+        deliveries = messages_of.map(audience, unmapped(coupons), unmapped(content), unmapped(options))
+        outcome = Outcome.joined(deliveries.result())
+    with WATCH.phase("report"):
+        outbox_of_partitions(outcome, options, SEND)
+        report(SEND, {"Query": audience, "Partitions": outcome}, outcome.messages, outcome.rejects)
+    return outcome.rows("Outbox")
+
+
+def without_prefect(profiles: Path, folder: Path) -> int:
+    """The same work in the same number of threads, partitions as files too, and nothing of Prefect."""
+    content, options = what(folder)
+    places = folder / "parts"
+    places.mkdir(parents=True)
+    parts = []
+    size = Settings.load().partitions.size
+    for number, rows in enumerate(selected_batches(query_of(profiles), size, activity="Query"), 1):
+        file = places / f"{number}.arrow"
+        file.write_bytes(ARROW.dumps(rows))
+        parts.append(Part(run="plain", number=number, rows=rows.height, file=str(file)))
+    kept: pl.DataFrame | None = None
+    for part in parts:
+        rows = pl.read_ipc(part.file)
+        kept = deduplicate(rows if kept is None else pl.concat([kept, rows]), BY_ZIP_CODE).standard
+    coupons = coupons_of.fn(kept)
+
+    def work(part: Part) -> Outcome:
+        return outcome_of(pl.read_ipc(part.file), part, coupons, content, options)
+
+    with ThreadPoolExecutor(Settings.load().engine.workers) as pool:
+        outcome = Outcome.joined(pool.map(work, parts))
+    write_page(outcome.messages, options, SEND, total=outcome.rows("Personalization"))
+    write_rejects(outcome.rejects, options.send_folder(SEND))
+    return outcome.rows("Outbox")
+
+
+BY_ZIP_CODE = DeduplicationOptions(columns=["zip_code"])
+
+
+def query_of(profiles: Path) -> QueryOptions:
+    """Everybody who may be contacted."""
+    return QueryOptions(source=ProfileFile(path=profiles), where="may_contact")
+
+
+def what(folder: Path, *, row_by_row: bool = False) -> tuple[PersonalizationOptions, OutboxOptions]:
+    """The birthday mail, into an outbox of Parquet."""
+    content = PersonalizationOptions(templates=read_templates(BIRTHDAY_TEMPLATES), send=SEND, row_by_row=row_by_row)
+    return content, OutboxOptions(folder=folder, format="parquet")
+
+
+def child(how: str, profiles: Path, folder: Path) -> None:
+    """One run in this process; prints its figures as the last line."""
+    if how == "plain":
+        with WATCH.phase("all"):
+            delivered = without_prefect(profiles, folder)
+    else:
+        delivered = with_prefect(profiles, folder, row_by_row=how == "sandbox")
+    seconds = WATCH.phases["all"]["seconds"]
+    print(json.dumps({"delivered": delivered, "seconds": seconds, "phases": WATCH.phases}))
+
+
+def run(how: str, profiles: Path, api: str, **settings: object) -> dict[str, Any]:
+    """One run in a process of its own, with a result storage and an outbox of its own."""
+    with tempfile.TemporaryDirectory(dir=profiles.parent) as name:
+        environment = {
+            **os.environ,
+            "PREFECT_API_URL": api,
+            "PREFECT_LOCAL_STORAGE_PATH": f"{name}/results",
+            "PREFECT_LOGGING_LEVEL": "WARNING",
+            "PYTHONPATH": str(ROOT),
+            **{f"CAMPAIGN_{key.upper()}": str(value) for key, value in settings.items()},
+        }
+        command = [sys.executable, __file__, "--child", how, str(profiles), f"{name}/outbox"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr[-4000:])
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        files = [file.stat().st_size for file in Path(name).rglob("*.parquet")]
+        return {**found, "bytes": sum(files)}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--millions", type=float, nargs="+", default=[1, 3])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sandbox", type=int, default=100_000, help="profiles of the sandbox path's campaign")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, prefect_test_harness(server_startup_timeout=120):
+        with get_client(sync_client=True) as client:
+            api = str(client.api_url)
+        folder = Path(name)
+        by_size(folder, api, options.millions, options.rounds)
+        prefect_share(folder, api, options.millions[0], options.rounds)
+        dask_workers(folder, api, options.sandbox, options.rounds)
+
+
+def by_size(folder: Path, api: str, millions: list[float], rounds: int) -> None:
+    """Time and memory by the size of the audience."""
+    runs: dict[float, list[dict[str, Any]]] = {million: [] for million in millions}
+    for _ in range(rounds):
+        for million in millions:
+            runs[million].append(run("prefect", profiles_of(folder, int(million * 1e6)), api))
+    print(f"Query to outbox in Parquet, engine threads, 2 workers, partitions of 50,000: median of {rounds} runs")
+    print("  millions   seconds  s/million   query  partitions   peak MiB: query  partitions   outbox MB")
+    for million, found in runs.items():
+        seconds = median(one["seconds"] for one in found)
+        of = {
+            name: {key: median(one["phases"][name][key] for one in found) for key in ("seconds", "peak")}
+            for name in ("query", "partitions")
+        }
+        print(
+            f"  {million:8.2f} {seconds:9.1f} {seconds / million:10.2f} {of['query']['seconds']:7.1f}"
+            f" {of['partitions']['seconds']:11.1f} {of['query']['peak']:17.0f} {of['partitions']['peak']:11.0f}"
+            f" {found[0]['bytes'] / 1e6:11.0f}"
+        )
+
+
+def prefect_share(folder: Path, api: str, million: float, rounds: int) -> None:
+    """Prefect's share: the same work with it and without it, in turns."""
+    profiles = profiles_of(folder, int(million * 1e6))
+    times: dict[str, list[float]] = {"prefect": [], "plain": []}
+    for _ in range(rounds):
+        for how, found in times.items():
+            found.append(run(how, profiles, api)["seconds"])
+    whole, plain = median(times["prefect"]), median(times["plain"])
+    share = 1 - plain / whole
+    print(f"Prefect's share at {million} million: {whole:.1f} s with it, {plain:.1f} s without: {share:.1%}")
+
+
+def dask_workers(folder: Path, api: str, profiles: int, rounds: int) -> None:
+    """Two Dask workers and one, each message rendered in Jinja's sandbox, 20 partitions; their time, all awake."""
+    path = profiles_of(folder, profiles)
+    times: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for workers, found in times.items():
+            engine = {"engine__kind": "dask", "engine__workers": workers, "partitions__size": profiles // 20}
+            phases = run("sandbox", path, api, **engine)["phases"]
+            found.append(phases["partitions"]["seconds"])
+    one, two = median(times[1]), median(times[2])
+    print(f"Sandbox path, {profiles} profiles, Dask: 1 worker {one:.1f} s, 2 {two:.1f} s: {one / two:.2f} times")
+
+
+def profiles_of(folder: Path, profiles: int) -> Path:
+    """The made-up profiles, written once."""
+    path = folder / f"{profiles}.parquet"
+    if not path.exists():
+        write_profiles(path, profiles)
+    return path
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+    else:
+        main()
