@@ -98,7 +98,7 @@ def closing_lines(report: CampaignReport, settings: CampaignSettings) -> list[st
         f"  enriched      {report.enriched:>8,}  with content",
         f"  personalized  {report.personalized:>8,}  messages",
         f"  rejected      {report.rejected:>8,}  see {folder / 'rejects.csv'}",
-        f"  delivered     {report.delivered:>8,}  to {folder / 'maildir'}",
+        f"  delivered     {report.delivered:>8,}  to {settings.outbox.messages_folder(report.send).resolve()}",
         *(
             [f"                {report.delivered_before:>8,}  were delivered before, and not again"]
             if report.delivered_before

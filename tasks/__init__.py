@@ -4,7 +4,7 @@ targeting: query, incremental_query, union, intersection, exclusion, segmentatio
 read_audience, save_audience. data_management: external_api, transfer_file, load_file, extract_file, reconciliation,
 update_data, subscription_services. content: personalization. channels: outbox. execution: test, wait,
 external_signal, execution_options, report. An activity takes tables and gives tables; the modules of this folder
-itself (errors, settings, tables, results, network, endpoint, conditions, columns, database, storage, ...) and the
+itself (errors, settings, tables, results, partitions, engine, network, endpoint, conditions, database, ...) and the
 packages `answer`, `sources` and `remote` are the floor they all stand on.
 """
 

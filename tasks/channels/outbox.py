@@ -49,6 +49,10 @@ class OutboxOptions(MessageOptions):
         """Folder of one send."""
         return folder_of(self.folder, send)
 
+    def messages_folder(self, send: Send) -> Path:
+        """Folder of one send's messages."""
+        return self.send_folder(send) / ("messages" if self.format == "parquet" else "maildir")
+
 
 @dataclass(frozen=True)
 class Delivered(Transitions):
@@ -101,7 +105,7 @@ def _deliver_parquet(messages: pl.DataFrame, options: OutboxOptions, send: Send,
     keys = pl.Series("message_key", send.message_keys(CHANNEL, sendable["profile_id"]), pl.String())
     keyed = sendable.select(keys, *MESSAGE_COLUMNS)
     first = keyed["message_key"].is_first_distinct()
-    folder = options.send_folder(send) / "messages"
+    folder = options.messages_folder(send)
     with writable(folder):
         placed_here = first & keyed["message_key"].is_in(placed_keys(keyed.filter(first), folder, part).implode())
     return Delivered(
@@ -114,7 +118,7 @@ def _deliver_parquet(messages: pl.DataFrame, options: OutboxOptions, send: Send,
 def _deliver_mail(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at: datetime) -> Delivered:
     """Each message is written whole under `tmp` and then linked into `new`."""
     skeleton = prepared_skeleton(options, send, sent_at)
-    maildir = options.send_folder(send) / "maildir"
+    maildir = options.messages_folder(send)
     outcomes: dict[str, list[dict[str, str | None]]] = {"standard": [], "complement": [], "rejects": []}
     with writable(maildir):
         for folder in ("tmp", "new", "cur"):

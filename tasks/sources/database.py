@@ -103,12 +103,14 @@ class DatabaseTable(Source):
         with self._connection(where) as connection:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            rows = self._rows(connection, select_statement(self, schema, where, Range(size)))
+            rows = first = self._rows(connection, select_statement(self, schema, where, Range(size)))
             while rows.height:
                 yield rows
                 after = rows[self.key][-1]
                 rows = self._rows(connection, select_statement(self, schema, where, Range(size, after)))
-            yield self._rows(connection, select_statement(self, schema, where, Range(None)))
+            keyless = self._rows(connection, select_statement(self, schema, where, Range(None)))
+            if keyless.height or first.is_empty():
+                yield keyless
 
     def _rows(self, connection: Any, statement: str) -> pl.DataFrame:  # noqa: ANN401  # the driver is an extra
         with connection.cursor() as cursor:

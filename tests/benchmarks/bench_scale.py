@@ -253,17 +253,19 @@ def by_size(folder: Path, api: str, millions: list[float], rounds: int) -> None:
         for million in millions:
             runs[million].append(run("prefect", profiles_of(folder, int(million * 1e6)), api))
     print(f"Query to outbox in Parquet, engine threads, 2 workers, partitions of 50,000: median of {rounds} runs")
-    print("  millions   seconds  s/million   query  partitions   peak MiB: query  partitions   outbox MB")
+    print(
+        "  millions  seconds  s/million  query  deduplication  partitions  report  peak MiB: query  partitions  MB"
+    )
     for million, found in runs.items():
         seconds = median(one["seconds"] for one in found)
         of = {
             name: {key: median(one["phases"][name][key] for one in found) for key in ("seconds", "peak")}
-            for name in ("query", "partitions")
+            for name in ("query", "deduplication", "partitions", "report")
         }
+        parts = "  ".join(f"{of[name]['seconds']:{len(name)}.1f}" for name in of)
         print(
-            f"  {million:8.2f} {seconds:9.1f} {seconds / million:10.2f} {of['query']['seconds']:7.1f}"
-            f" {of['partitions']['seconds']:11.1f} {of['query']['peak']:17.0f} {of['partitions']['peak']:11.0f}"
-            f" {found[0]['bytes'] / 1e6:11.0f}"
+            f"  {million:8.2f} {seconds:8.1f} {seconds / million:10.2f}  {parts} {of['query']['peak']:16.0f}"
+            f" {of['partitions']['peak']:11.0f} {found[0]['bytes'] / 1e6:3.0f}"
         )
 
 

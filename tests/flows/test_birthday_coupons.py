@@ -83,6 +83,36 @@ def test_everyone_whose_birthday_it_is_gets_the_coupon_of_their_zip_code(
     assert set(rejects["reason"]) <= {"no value for profile.first_name", "no value for content.coupons.code"}
 
 
+@pytest.mark.parametrize("form", ["maildir", "parquet"])
+def test_divided_into_partitions_the_day_is_the_same(
+    sample_profiles: pl.DataFrame,
+    in_folder: Path,
+    result_folder: Path,
+    start_partner: Start,
+    use_partner: Use,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+) -> None:
+    partner = start_partner()
+    use_partner(partner)
+    whole = birthday_coupons(business_date=DAY)
+    monkeypatch.setenv("CAMPAIGN_PARTITIONS__SIZE", "3")
+    monkeypatch.setenv("CAMPAIGN_OUTBOX__FOLDER", "another")
+    monkeypatch.setenv("CAMPAIGN_OUTBOX__FORMAT", form)
+    divided = birthday_coupons(business_date=DAY)
+    again = birthday_coupons(business_date=DAY)
+    assert divided == whole
+    assert (again.delivered, again.delivered_before) == (0, whole.delivered)
+    assert len(partner.requests) == 1
+    send = in_folder / "another" / "birthday-coupons" / str(DAY)
+    assert (send / "rejects.csv").read_text() == (
+        in_folder / "outbox" / "birthday-coupons" / str(DAY) / "rejects.csv"
+    ).read_text()
+    if form == "parquet":
+        kept = pl.read_parquet(sorted((send / "messages").glob("*.parquet")))
+        assert sorted(kept["email"]) == sorted(messages_of(in_folder))
+
+
 def test_a_day_that_is_run_twice_is_one_call_and_one_message_each(
     sample_profiles: pl.DataFrame, in_folder: Path, result_folder: Path, start_partner: Start, use_partner: Use
 ) -> None:

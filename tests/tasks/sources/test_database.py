@@ -183,7 +183,7 @@ def test_ranges_of_the_key_are_together_the_rows_of_the_query(
     found = batches(table, size, where, remove_duplicates=remove_duplicates)
     whole = select_profiles(QueryOptions(source=table, where=where))
     assert_frame_equal(pl.concat(found), whole)
-    assert all(rows.height <= size for rows in found)
+    assert all(0 < rows.height <= size for rows in found) or whole.is_empty()
 
 
 @pytest.mark.parametrize("kind", ["INTEGER", "VARCHAR(9)", "NUMERIC(9, 1)", "DATE"])
