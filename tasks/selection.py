@@ -105,6 +105,10 @@ def _with_additional_data(profiles: pl.DataFrame, additional: AdditionalData, se
     require_columns(pl.DataFrame(schema=schema), there, activity=activity, where=f"'{source.shown}'")
     check_key_types(profiles.schema, schema, additional.on, name=additional.name)
     wanted = source.select(additional.where).join(
-        profiles.lazy().select(list(additional.on)), left_on=there, right_on=list(additional.on), how="semi"
+        profiles.lazy().select(list(additional.on)),
+        left_on=there,
+        right_on=list(additional.on),
+        how="semi",
+        maintain_order="left",  # a collection without an order has the source's
     )
     return link(profiles, source.collected(wanted), additional, activity=activity)
