@@ -89,7 +89,14 @@ def test_partitions_of_a_source_with_additional_data_have_it(source: ProfileFile
     options = QueryOptions(
         source=source,
         additional_data=[
-            {"name": "last", "source": source, "on": {"zip_code": "zip_code"}, "cardinality": "many", "lines": 1}
+            {
+                "name": "last",
+                "source": source,
+                "on": {"zip_code": "zip_code"},
+                "cardinality": "many",
+                "order_by": ["visits"],
+                "lines": 1,
+            }
         ],
     )
 
