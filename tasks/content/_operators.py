@@ -212,15 +212,22 @@ def computed(operation: str, left: Atom, right: Atom, frame: Frame) -> Atom:
         zero = b.expr == 0
         frame.fail(zero, DIVISIONS[operation, a.kind == b.kind == "integer"])
         b = replace(b, expr=pl.when(~zero).then(b.expr))
-    # Columns, not literals: polars takes x + 0 for x (which makes -0.0 of 0.0), and multiplies by the reciprocal
-    # of a literal divisor (which is another number).
-    if isinstance(left, Constant):
-        a = replace(a, expr=pl.when(b.expr.is_not_null()).then(a.expr))
-    elif isinstance(right, Constant):
-        b = replace(b, expr=pl.when(a.expr.is_not_null()).then(b.expr))
     if a.kind == b.kind == "integer" and operation != "/":
         return _integer_result(operation, a, b)
+    if isinstance(left, Constant):
+        a = replace(a, expr=_column_of(a.expr, b.expr))
+    elif isinstance(right, Constant):
+        b = replace(b, expr=_column_of(b.expr, a.expr))
     return _float_result(operation, a, b)
+
+
+def _column_of(constant: pl.Expr, beside: pl.Expr) -> pl.Expr:
+    """A constant as a column of floating numbers that polars does not take for a literal.
+
+    Of a literal it knows too much: it takes x + 0 for x (which makes -0.0 of 0.0), and multiplies by the reciprocal
+    of a divisor (which is another number). What `when` gives where it always holds is a literal to it as well.
+    """
+    return beside.is_null().cast(pl.Float64()) * 0.0 + constant.cast(pl.Float64())
 
 
 def negative(atom: Atom, frame: Frame) -> Atom:

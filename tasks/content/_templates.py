@@ -27,7 +27,6 @@ class TemplateFolder(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path = Field(
-        default=Path("templates"),
         title="Template folder",
         description="Folder of the Jinja templates; they can include and import others of the folder.",
     )

@@ -495,3 +495,15 @@ def test_any_template_gives_the_same_either_way(profiles: pl.DataFrame, html: st
     one, other, not_lowered = renderings(profiles, html, text=text)
     event("lowered" if not not_lowered else f"row by row: {not_lowered[0]}")
     assert_frame_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ score / 2.5 }}", "{{ score / 3 }}", "{{ 0.1 / score }}", "{{ score + 0 }}"]
+)
+@pytest.mark.parametrize("scores", [[3.0], [0.0, 3.0], [3.0, None, -0.0, 1e300]])
+def test_a_constant_beside_a_column_gives_python_s_number(template: str, scores: list[float | None]) -> None:
+    profiles = pl.DataFrame(
+        {"profile_id": [str(n) for n in range(len(scores))], "email": "a@x.example", "score": scores},
+        schema_overrides={"score": pl.Float64()},
+    )
+    assert_same(profiles, text=template)

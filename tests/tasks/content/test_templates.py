@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import boto3
 import pytest
@@ -45,30 +46,30 @@ def put(client: object, **files: str) -> None:
 
 def test_templates_of_a_bucket_are_those_that_were_put_there(bucket: object) -> None:
     put(bucket, **FILES)
-    templates = read_templates(TemplateFolder(url="s3://mails/birthday"))
+    templates = read_templates(TemplateFolder(folder=Path("unused"), url="s3://mails/birthday"))
     assert templates.sources == FILES
 
 
 def test_what_is_wrong_with_them_is_told_by_their_address(bucket: object) -> None:
     put(bucket, **{**FILES, "body.txt": "{% if %}"})
     with pytest.raises(TemplatesInvalid, match=r"in 's3://mails/birthday'.*body.txt, line 1"):
-        read_templates(TemplateFolder(url="s3://mails/birthday"))
+        read_templates(TemplateFolder(folder=Path("unused"), url="s3://mails/birthday"))
     with pytest.raises(TemplatesUnreadable, match=r"'s3://mails/none/subject.txt' cannot be read"):
-        read_templates(TemplateFolder(url="s3://mails/none"))
+        read_templates(TemplateFolder(folder=Path("unused"), url="s3://mails/none"))
 
 
 def test_a_store_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, bucket: object) -> None:
     with pytest.raises((TransferFailed, TemplatesUnreadable), match="s3://nowhere/birthday"):
-        read_templates(TemplateFolder(url="s3://nowhere/birthday"))
+        read_templates(TemplateFolder(folder=Path("unused"), url="s3://nowhere/birthday"))
 
 
 def test_an_address_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(ExtraMissing, match=r"campaign-flows\[s3\]"):
-        read_templates(TemplateFolder(url="s3://mails/birthday"))
+        read_templates(TemplateFolder(folder=Path("unused"), url="s3://mails/birthday"))
 
 
 @pytest.mark.parametrize("url", ["https://mails.example/birthday", "file:///etc", "s3://"])
 def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(ValidationError):
-        TemplateFolder(url=url)
+        TemplateFolder(folder=Path("unused"), url=url)
