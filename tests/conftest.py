@@ -21,6 +21,7 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -36,6 +37,11 @@ from tasks.endpoint import Endpoint
 from tasks.errors import CampaignError
 from tasks.inbound import InboundMapping
 from tasks.settings import JournalSettings
+
+# A run of the tests can be repeated; HYPOTHESIS_PROFILE=search looks for new examples.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("search", max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 StartPartner = Callable[..., Partner]
 StartServer = Callable[[Respond], Server]
