@@ -17,7 +17,15 @@ from tasks.answer.mapping import OutboundMapping
 from tasks.answer.reader import Answer, read_answer, row_count, value_in
 from tasks.credentials import NO_CREDENTIALS, Credentials
 from tasks.errors import StatusRefused, TooManyPages
-from tasks.exchange import NO_CONTENT, Connection, PartnerAnswer, PartnerRequest, Session, backoff_delays
+from tasks.exchange import (
+    FIVE_MEGABYTES,
+    NO_CONTENT,
+    Connection,
+    PartnerAnswer,
+    PartnerRequest,
+    Session,
+    backoff_delays,
+)
 from tasks.inbound import InboundMapping, Method, check_campaign_wide, request_body, request_url
 from tasks.network import public_url
 from tasks.pagination import Page, Pagination, Step
@@ -123,8 +131,8 @@ class Endpoint(Connection):
 
 DOCUMENTED_LIMITS = {
     "timeout_seconds": 60,
-    "max_request_bytes": 5 * 1024 * 1024,
-    "max_response_bytes": 5 * 1024 * 1024,
+    "max_request_bytes": FIVE_MEGABYTES,
+    "max_response_bytes": FIVE_MEGABYTES,
     "max_depth": 10,
     "max_key_length": 255,
     "max_duplicate_names": 150,

@@ -91,17 +91,13 @@ def request_body(inbound: pl.DataFrame | None, mapping: InboundMapping, more: Ma
     mapping's (those of a page). Errors: `ColumnsMissing`, `RequestBodyInvalid`.
     """
     params: dict[str, Any] = {**mapping.params, **more}
-    body: dict[str, Any] = {"params": params}
-    if inbound is not None:
-        require_columns(inbound, mapping.columns, activity="The inbound mapping", where="the inbound transition")
-        if mapping.add_count:
-            params["count"] = inbound.height
-        body["data"] = inbound.select(list(mapping.columns)).rename(mapping.columns).to_dicts()
-    return b"".join((b'{"params":', _json(params, "params"), *_data_member(body), b"}"))
-
-
-def _data_member(body: Mapping[str, Any]) -> tuple[bytes, ...]:
-    return (b',"data":', _json(body["data"], "data")) if "data" in body else ()
+    if inbound is None:
+        return b'{"params":%b}' % _json(params, "params")
+    require_columns(inbound, mapping.columns, activity="The inbound mapping", where="the inbound transition")
+    if mapping.add_count:
+        params["count"] = inbound.height
+    rows = inbound.select(list(mapping.columns)).rename(mapping.columns).to_dicts()
+    return b'{"params":%b,"data":%b}' % (_json(params, "params"), _json(rows, "data"))
 
 
 def _json(value: object, part: str) -> bytes:
