@@ -13,18 +13,10 @@ from prefect.blocks.core import Block
 from prefect.blocks.fields import SecretDict
 from pydantic import Field, SecretStr
 
-from tasks.credentials import (
-    NO_CREDENTIALS,
-    Credentials,
-    FixedCredentials,
-    Logger,
-    OAuthCredentials,
-    OAuthSetup,
-    Token,
-    basic,
-)
+from tasks.credentials import NO_CREDENTIALS, Credentials, FixedCredentials, basic
 from tasks.errors import AccountDisabled, AccountMissing, AccountOfWrongKind, OAuthSetupInvalid
 from tasks.exchange import Connection
+from tasks.oauth import Logger, OAuthCredentials, OAuthSetup, Token
 
 
 class ExternalAccount(Block):
@@ -98,7 +90,7 @@ class OAuth2Account(ExternalAccount):
     ca_file: Path | None = Field(
         default=None,
         title="Certificate authority file",
-        description="PEM file of an authority to trust for the token URL besides the system's.",
+        description="PEM file of the authorities to trust for the token URL, instead of the system's.",
     )
 
     def credentials(self, name: str, allowed_hosts: frozenset[str], logger: Logger) -> Credentials:

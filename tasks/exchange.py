@@ -89,7 +89,7 @@ class Connection(BaseModel):
     ca_file: Path | None = Field(
         default=None,
         title="Certificate authority file",
-        description="PEM file of an authority to trust besides the system's.",
+        description="PEM file of the authorities to trust instead of the system's.",
     )
     timeout_seconds: float = Field(
         default=60, gt=0, title="Timeout", description="Limit for one whole exchange, in seconds."
@@ -172,22 +172,21 @@ def request_headers(request: "PartnerRequest") -> dict[str, str]:
 
 
 def trusted_certificates(ca_file: Path | None) -> ssl.SSLContext:
-    """TLS settings that verify name and chain against the system's authorities and those of `ca_file`.
+    """TLS settings that verify name and chain against the authorities of `ca_file`, or else the system's.
 
     Errors: `SourceUnreadable`.
     """
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise SourceUnreadable(
-                what="certificate authority file",
-                path=ca_file,
-                reason=error.strerror or str(error),
-                cure="Set the endpoint's ca_file to a PEM file, or leave it out.",
-            ) from None
-    return context
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        if ca_file is None:
+            raise
+        raise SourceUnreadable(
+            what="certificate authority file",
+            path=ca_file,
+            reason=error.strerror or str(error),
+            cure="Set the endpoint's ca_file to a PEM file, or leave it out.",
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class ProviderConnection(BaseModel):
     ca_file: Path | None = Field(
         default=None,
         title="Certificate authority file",
-        description="PEM file of an authority to trust besides the system's.",
+        description="PEM file of the authorities to trust instead of the system's.",
     )
     connections: int = Field(default=8, ge=1, le=100, title="Connections", description="How many at one time.")
     timeout_seconds: float = Field(

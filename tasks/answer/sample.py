@@ -1,6 +1,7 @@
 """The mapping that a pasted sample implies: where the rows are, and the columns with their types."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, count
@@ -23,11 +24,15 @@ from tasks.answer.shape import (
     side_by_side,
     steps_of,
 )
-from tasks.columns import ColumnType, typed_table
+from tasks.columns import ISO_DATE, ISO_DATETIME, ISO_TIME, ColumnType, typed_table
 from tasks.errors import ResponseShapeInvalid
 from tasks.tables import quoted
 
-TEXT_TYPES: tuple[ColumnType, ...] = ("date", "datetime", "time")
+TEXT_TYPES: Mapping[ColumnType, re.Pattern[str]] = {
+    "date": re.compile(ISO_DATE),
+    "datetime": re.compile(ISO_DATETIME),
+    "time": re.compile(ISO_TIME),
+}
 """Types that a text may turn out to be, by its ISO 8601 form alone."""
 DEFAULT_LENGTH = 255
 PLAIN = (str, int, float, bool, type(None))
@@ -293,7 +298,10 @@ def _number_type(values: list[Any]) -> ColumnType:
 
 def _text_type(values: list[str]) -> dict[str, Any]:
     table = pl.DataFrame({"text": values}, schema={"text": pl.String()})
-    for kind in TEXT_TYPES:
+    for kind, form in TEXT_TYPES.items():
+        # The form tells quickly what is none; only the reading knows the calendar.
+        if not all(form.match(value.strip()) for value in values):
+            continue
         definition = OutboundColumn(key="text", type=kind, on_empty="bad_value")
         if typed_table(table, {"value": definition}, activity="Sample", where="it").rejects.is_empty():
             return {"type": kind}

@@ -18,7 +18,6 @@ from prefect.transactions import IsolationLevel
 
 from tasks.accounts import credentials_of
 from tasks.answer.reader import Answer, read_answer
-from tasks.credentials import Logger
 from tasks.endpoint import Endpoint, fetch, request_key
 from tasks.errors import (
     ApiError,
@@ -31,6 +30,7 @@ from tasks.errors import (
 )
 from tasks.locks import SystemLocks
 from tasks.network import public_url
+from tasks.oauth import Logger
 from tasks.results import ARROW, ReadableResults, last_result
 from tasks.settings import Settings
 from tasks.tables import Transitions

@@ -29,7 +29,9 @@ class HttpsServer(Place):
         default_factory=dict, title="Request headers", description="Such as an API key. Values are never shown."
     )
     ca_file: Path | None = Field(
-        default=None, title="Certificate authority file", description="PEM file of an authority to trust too."
+        default=None,
+        title="Certificate authority file",
+        description="PEM file of the authorities to trust instead of the system's.",
     )
     timeout_seconds: float = Field(
         default=600, gt=0, title="Timeout", description="Limit for one whole transfer, in seconds."

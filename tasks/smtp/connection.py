@@ -42,7 +42,7 @@ class MailServer(BaseModel):
     ca_file: Path | None = Field(
         default=None,
         title="Certificate authority file",
-        description="PEM file of an authority to trust besides the system's.",
+        description="PEM file of the authorities to trust instead of the system's.",
     )
     helo_name: str = Field(
         default="", title="Name of this machine", description="Said in EHLO; empty: the sender's domain."

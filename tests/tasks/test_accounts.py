@@ -11,8 +11,9 @@ from prefect.client.orchestration import get_client
 from pydantic import SecretStr
 
 from tasks.accounts import BasicAccount, HeaderAccount, KeptTokens, OAuth2Account, credentials_of
-from tasks.credentials import NO_CREDENTIALS, Token
+from tasks.credentials import NO_CREDENTIALS
 from tasks.errors import OAuthSetupInvalid
+from tasks.oauth import Token
 
 LOGGER = logging.getLogger("test.accounts")
 ROOT = Path(__file__).parents[2]

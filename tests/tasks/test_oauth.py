@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.sandbox.server import Call, Reply, Server
-from tasks.credentials import OAuthCredentials, OAuthSetup, Token, basic, token_of, token_request
+from tasks.credentials import basic
 from tasks.errors import (
     ApiError,
     AuthorizationServerUnreachable,
@@ -21,6 +21,7 @@ from tasks.errors import (
     UrlNotSecure,
 )
 from tasks.exchange import Connection
+from tasks.oauth import OAuthCredentials, OAuthSetup, Token, token_of, token_request
 
 SECRET = "canary-s3cret/:%"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
