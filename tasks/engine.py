@@ -24,6 +24,10 @@ def dask(settings: EngineSettings) -> TaskRunner[Any]:
     runner = extra_module("prefect_dask", extra="dask", purpose="the engine dask").DaskTaskRunner
     if settings.address:
         return runner(address=settings.address)  # type: ignore[no-any-return]
+    # A worker is one thread, as Dask sees to for OpenMP and BLAS; polars would take every core in each of them.
+    extra_module("dask", extra="dask", purpose="the engine dask").config.set(
+        {"distributed.nanny.pre-spawn-environ.POLARS_MAX_THREADS": 1}
+    )
     # Each partition in a process of its own: a worker that dies takes no other partition with it.
     workers = {"n_workers": settings.workers, "threads_per_worker": 1, "dashboard_address": None}
     return runner(cluster_kwargs=workers)  # type: ignore[no-any-return]

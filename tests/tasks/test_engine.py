@@ -117,6 +117,15 @@ def test_a_run_that_is_killed_and_resumed_does_only_the_partitions_that_are_miss
     assert (tmp_path / "counts").read_text() == f"{PROFILES} 0 0"
 
 
+def test_a_worker_of_a_dask_cluster_made_for_the_run_is_one_thread_of_polars_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CAMPAIGN_ENGINE__KIND", "dask")
+    with ENGINE.duplicate() as runner:
+        threads = runner.client.run(pl.thread_pool_size)
+    assert list(threads.values()) == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("kind", "address", "says"),
     [("mainframe", "", "CAMPAIGN_ENGINE__KIND"), ("threads", "tcp://10.0.0.1:8786", "CAMPAIGN_ENGINE")],
