@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from deployments.sandbox.profiles import sample_profiles
+from deployments.serve import SERVER
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -125,6 +126,14 @@ def test_every_deployment_is_there_with_its_schedule_off_and_one_run_at_a_time(s
         assert [(one["schedule"]["cron"], one["active"]) for one in found["schedules"]] == [
             (one["cron"], False) for one in declared["schedules"]
         ]
+
+
+def test_task_runs_are_recorded_together_here_and_by_the_servers_of_the_compose_file(served: Served) -> None:
+    settings = httpx.get(f"{served.address}/api/admin/settings", timeout=60).json()
+    recorder = settings["server"]["services"]["task_run_recorder"]
+    assert (recorder["batch_size"], recorder["flush_interval"]) == (100, 1)
+    compose = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
+    assert SERVER.items() <= compose["x-server"].items()
 
 
 def test_the_kinds_of_external_account_can_be_chosen_in_the_ui(served: Served) -> None:
