@@ -127,8 +127,9 @@ class Dispatch:
     async def run(self, messages: pl.DataFrame) -> pl.DataFrame:
         """Send each message that nobody sent before.
 
-        In: profile_id and the columns of `row`, a profile once. Out: profile_id, email, and `message_key`,
-        `state` (of the journal), `ours` (whether this run brought it there), `answer`, `again`; in any order.
+        In: profile_id and the columns of `row`, a profile once; perhaps variant. Out: profile_id, email, and
+        `message_key`, `state` (of the journal), `ours` (whether this run brought it there), `answer`, `again`; in
+        any order.
         Errors: `JournalUnavailable`; the carrier's failure is left in the carrier.
         """
         self.carrier.departs, self.carrier.arrives = self.journal.depart, self.journal.arrive
@@ -160,8 +161,8 @@ class Dispatch:
                 await asyncio.to_thread(self.journal.renew)
 
     async def _rounds(self, messages: pl.DataFrame) -> pl.DataFrame:
-        keys = [self.send.message_key(self.channel, profile) for profile in messages["profile_id"]]
-        settled, waiting = await self._settled_before(messages.with_columns(pl.Series("message_key", keys)))
+        keys = self.send.message_keys(self.channel, messages)
+        settled, waiting = await self._settled_before(messages.with_columns(keys))
         done = [settled]
         for number in range(self.options.rounds):
             if number:
