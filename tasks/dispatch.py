@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import wait
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -46,6 +46,29 @@ FATES = {
 
 Told = dict[str, tuple[State, bool, str, bool]]
 """By message key: the columns of a fate."""
+
+
+Connections = Annotated[int, Field(ge=1, le=100, title="Connections", description="How many at one time.")]
+Backoff = Annotated[
+    float,
+    Field(
+        ge=0,
+        title="Backoff",
+        description="Wait before what could not be reached is tried again; doubled for each next, with jitter.",
+    ),
+]
+LongestBackoff = Annotated[
+    float, Field(ge=0, title="Longest backoff", description="Where the doubling stops, in seconds.")
+]
+Patience = Annotated[
+    float,
+    Field(
+        ge=0,
+        title="Patience",
+        description="How long a receiver that takes nothing at all is tried before the run gives up, in seconds.",
+    ),
+]
+"""Settings of a connection that messages are carried over."""
 
 
 class DispatchOptions(BaseModel):
