@@ -85,7 +85,7 @@ def serve(port: int, notify: str = "") -> NoReturn:
         with _server(port, environment, log) as server:
             _wait_until_healthy(address, server, log)
             _register(notify, environment)
-            with _child(["-m", "prefect", "worker", "start", "--pool", POOL], environment) as worker:
+            with child(["-m", "prefect", "worker", "start", "--pool", POOL], environment) as worker:
                 print(f"Open {address}/deployments and run a campaign. Ctrl-C stops everything.", flush=True)
                 _watch({"server": server, "worker": worker})
 
@@ -93,12 +93,12 @@ def serve(port: int, notify: str = "") -> NoReturn:
 @contextmanager
 def _server(port: int, environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     arguments = ["-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
-    with log.open("wb") as output, _child(arguments, environment, output.fileno()) as server:
+    with log.open("wb") as output, child(arguments, environment, output.fileno()) as server:
         yield server
 
 
 @contextmanager
-def _child(
+def child(
     arguments: list[str], environment: Mapping[str, str], output: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process of this Python in a group of its own: a Ctrl-C reaches it through us alone, and in order."""
@@ -146,7 +146,7 @@ def _wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path
 
 
 def _register(notify: str, environment: Mapping[str, str]) -> None:
-    with _child(["-m", "deployments.register", "--notify", notify], environment) as registering:
+    with child(["-m", "deployments.register", "--notify", notify], environment) as registering:
         if registering.wait():
             raise CannotServe("The deployments could not be registered; the reason stands above.")
 

@@ -62,7 +62,7 @@ class Delivery(Transitions):
     standard: pl.DataFrame
     """Messages that were taken in this run: profile_id, email, message_key."""
     complement: pl.DataFrame
-    """Messages that another run sent: the same columns."""
+    """Messages that another run sent: the same columns, with the keys that this run had for them."""
     rejects: pl.DataFrame
     """Messages that were not sent: profile_id, email, reason."""
     unknown: pl.DataFrame
@@ -103,7 +103,7 @@ def deliver(
     Out: the transitions, and why not all could be tried, if so. Errors: `ColumnsMissing`, `JournalUnavailable`.
     """
     require_columns(messages, MESSAGE_COLUMNS, activity=channel.title, where="the inbound transition")
-    sendable, rejects = _sendable(messages.select(MESSAGE_COLUMNS))
+    sendable, rejects = _sendable(messages)
     if options.proof:
         sendable = sendable.with_columns(subject=pl.lit("[Proof] ") + pl.col("subject"))
     tally.total = sendable.height

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import wait
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import anyio
 import anyio.from_thread
@@ -46,6 +46,29 @@ FATES = {
 
 Told = dict[str, tuple[State, bool, str, bool]]
 """By message key: the columns of a fate."""
+
+
+Connections = Annotated[int, Field(ge=1, le=100, title="Connections", description="How many at one time.")]
+Backoff = Annotated[
+    float,
+    Field(
+        ge=0,
+        title="Backoff",
+        description="Wait before what could not be reached is tried again; doubled for each next, with jitter.",
+    ),
+]
+LongestBackoff = Annotated[
+    float, Field(ge=0, title="Longest backoff", description="Where the doubling stops, in seconds.")
+]
+Patience = Annotated[
+    float,
+    Field(
+        ge=0,
+        title="Patience",
+        description="How long a receiver that takes nothing at all is tried before the run gives up, in seconds.",
+    ),
+]
+"""Settings of a connection that messages are carried over."""
 
 
 class DispatchOptions(BaseModel):
@@ -127,8 +150,9 @@ class Dispatch:
     async def run(self, messages: pl.DataFrame) -> pl.DataFrame:
         """Send each message that nobody sent before.
 
-        In: profile_id and the columns of `row`, a profile once. Out: profile_id, email, and `message_key`,
-        `state` (of the journal), `ours` (whether this run brought it there), `answer`, `again`; in any order.
+        In: profile_id and the columns of `row`, a profile once; perhaps variant. Out: profile_id, email, and
+        `message_key`, `state` (of the journal), `ours` (whether this run brought it there), `answer`, `again`; in
+        any order.
         Errors: `JournalUnavailable`; the carrier's failure is left in the carrier.
         """
         self.carrier.departs, self.carrier.arrives = self.journal.depart, self.journal.arrive
@@ -160,8 +184,8 @@ class Dispatch:
                 await asyncio.to_thread(self.journal.renew)
 
     async def _rounds(self, messages: pl.DataFrame) -> pl.DataFrame:
-        keys = [self.send.message_key(self.channel, profile) for profile in messages["profile_id"]]
-        settled, waiting = await self._settled_before(messages.with_columns(pl.Series("message_key", keys)))
+        keys = self.send.message_keys(self.channel, messages)
+        settled, waiting = await self._settled_before(messages.with_columns(keys))
         done = [settled]
         for number in range(self.options.rounds):
             if number:

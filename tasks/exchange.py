@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from time import monotonic
 from typing import Literal, Self
 
@@ -24,6 +23,7 @@ import httpcore
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from tasks.certificates import AuthorityFile, trusted_certificates
 from tasks.errors import (
     ApiError,
     CertificateInvalid,
@@ -35,7 +35,6 @@ from tasks.errors import (
     PartnerUnreachable,
     RequestTooLarge,
     ResponseTooLarge,
-    SourceUnreadable,
     StatusRefused,
 )
 from tasks.network import GuardedTransport, check_url, public_url
@@ -86,11 +85,7 @@ class Connection(BaseModel):
         title="Request headers",
         description="Custom headers, for example an API key. Values are secrets: they are never shown.",
     )
-    ca_file: Path | None = Field(
-        default=None,
-        title="Certificate authority file",
-        description="PEM file of the authorities to trust instead of the system's.",
-    )
+    ca_file: AuthorityFile = None
     timeout_seconds: float = Field(
         default=60, gt=0, title="Timeout", description="Limit for one whole exchange, in seconds."
     )
@@ -169,24 +164,6 @@ def request_headers(request: "PartnerRequest") -> dict[str, str]:
             raise HeaderValueInvalid(name=name)
         checked[name] = value
     return checked
-
-
-def trusted_certificates(ca_file: Path | None) -> ssl.SSLContext:
-    """TLS settings that verify name and chain against the authorities of `ca_file`, or else the system's.
-
-    Errors: `SourceUnreadable`.
-    """
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        if ca_file is None:
-            raise
-        raise SourceUnreadable(
-            what="certificate authority file",
-            path=ca_file,
-            reason=error.strerror or str(error),
-            cure="Set the endpoint's ca_file to a PEM file, or leave it out.",
-        ) from None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,10 @@ import polars as pl
 from filelock import FileLock
 
 from tasks.partitions import Part
+from tasks.send import DIGITS
 
+WITHOUT_VARIANT = pl.col("message_key").str.head(DIGITS)
+"""What tells messages apart: who got one variant gets no other."""
 ROW_GROUP = 10_000
 """Messages that are encoded together: more of them take more memory, and no less room."""
 
@@ -45,7 +48,7 @@ def _place(messages: pl.DataFrame, draft: Path, folder: Path, part: Part, name: 
     files = sorted(folder.glob("[!.]*.parquet"))
     own = [file for file in files if file.name.startswith(f"{name}.")]
     known = own + [file for file in files if not file.name.startswith(f"{part.run}-")]
-    fresh = messages.join(_keys(known).collect(), on="message_key", how="anti") if known else messages
+    fresh = messages.join(_keys(known).collect(), on=WITHOUT_VARIANT, how="anti") if known else messages
     if fresh.is_empty():
         return own
     if fresh.height < messages.height:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from enum import Enum
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
 import anyio
@@ -19,9 +18,11 @@ import httpcore
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.certificates import verification_failure
+from tasks.certificates import AuthorityFile, trusted_certificates, verification_failure
+from tasks.delivery import Channel, DeliveryOptions
+from tasks.dispatch import Backoff, Connections, LongestBackoff, Patience
 from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable
-from tasks.exchange import retry_after_seconds, trusted_certificates
+from tasks.exchange import retry_after_seconds
 from tasks.journal.states import Event
 from tasks.journal.storage import Outcome
 from tasks.message import Unsendable
@@ -35,29 +36,21 @@ class ProviderConnection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ca_file: Path | None = Field(
-        default=None,
-        title="Certificate authority file",
-        description="PEM file of the authorities to trust instead of the system's.",
-    )
-    connections: int = Field(default=8, ge=1, le=100, title="Connections", description="How many at one time.")
+    ca_file: AuthorityFile = None
+    connections: Connections = 8
     timeout_seconds: float = Field(
         default=30, gt=0, title="Timeout", description="Limit for one whole request, in seconds."
     )
-    backoff_seconds: float = Field(
-        default=1,
-        ge=0,
-        title="Backoff",
-        description="Wait before a request that could not be made is made again; doubled for each next.",
-    )
-    backoff_limit_seconds: float = Field(
-        default=60, ge=0, title="Longest backoff", description="Where the doubling stops, in seconds."
-    )
-    patience_seconds: float = Field(
-        default=300,
-        ge=0,
-        title="Patience",
-        description="How long a provider that takes nothing at all is tried before the run gives up, in seconds.",
+    backoff_seconds: Backoff = 1
+    backoff_limit_seconds: LongestBackoff = 60
+    patience_seconds: Patience = 300
+
+
+class ProviderOptions(DeliveryOptions):
+    """What every channel over a provider can be told."""
+
+    connection: ProviderConnection = Field(
+        default=ProviderConnection(), title="Connection", description="How the provider is reached."
     )
 
 
@@ -308,3 +301,16 @@ class ProviderCarrier:
 def short(said: Any) -> str:  # noqa: ANN401
     """A provider's words as an answer keeps them."""
     return " ".join(str(said).split())[:200]
+
+
+def provider_channel(
+    title: str, provider: ProviderFormat, options: ProviderOptions, allowed_hosts: frozenset[str]
+) -> Channel:
+    """A channel over a provider. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    return Channel(
+        title=title,
+        name=options.channel(title.lower()),
+        carrier=ProviderCarrier(provider, options.connection, allowed_hosts),
+        row=ProviderMessage,
+        connections=options.connection.connections,
+    )

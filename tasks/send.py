@@ -4,7 +4,13 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import date
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
+
+DIGITS = 40
+"""Length of a message key without its variant."""
+VARIANT = "variant"
+"""Column of messages: the variant that Personalization chose."""
 
 
 class Send(BaseModel):
@@ -27,13 +33,21 @@ class Send(BaseModel):
         variant's code where the message has one. The digits are the same for every variant: who gets one of them
         gets no other.
         """
-        digits = next(self.message_keys(channel, [profile_id]))
-        return f"{digits}.{variant}" if variant else digits
+        return next(self._keys(channel, [(profile_id, variant)]))
 
-    def message_keys(self, channel: str, profile_ids: Iterable[str]) -> Iterator[str]:
-        """The keys of the messages, without variant, that this send may deliver to profiles over a channel."""
+    def message_keys(self, channel: str, messages: pl.DataFrame) -> pl.Series:
+        """The column `message_key` of messages: profile_id and, where there are variants, variant (text)."""
+        named = messages.select("profile_id", *([VARIANT] if VARIANT in messages.columns else []))
+        return pl.Series("message_key", self._keys(channel, named.iter_rows()), pl.String())
+
+    def _keys(self, channel: str, named: Iterable[tuple[str, ...]]) -> Iterator[str]:
         same = hashlib.sha256("\x1f".join((self.campaign, self.business_date.isoformat(), channel, "")).encode())
-        for profile_id in profile_ids:
+        for profile_id, *variant in named:
             digest = same.copy()
             digest.update(profile_id.encode())
-            yield digest.hexdigest()[:40]
+            yield ".".join([digest.hexdigest()[:DIGITS], *filter(None, variant)])
+
+
+def parts_of(key: str) -> tuple[str, str]:
+    """A message key's digits, by which the message is the same in every run, and its variant, if it has one."""
+    return key[:DIGITS], key[DIGITS + 1 :]

@@ -1,7 +1,6 @@
 """One fixture per server, real ones: Prefect's backend and the sandbox partner over TLS."""
 
 import os
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from tasks.endpoint import Endpoint
 from tasks.errors import CampaignError
 from tasks.inbound import InboundMapping
 from tasks.settings import JournalSettings
+from tests.postgresql import SERVER, new_database
 
 # A run of the tests can be repeated; HYPOTHESIS_PROFILE=search looks for new examples.
 settings.register_profile("repeatable", derandomize=True)
@@ -135,10 +135,6 @@ def zip_codes() -> pl.DataFrame:
     return pl.DataFrame({"zip_code": ["95124", "02134"], "city": ["San Jose", "Boston"]})
 
 
-POSTGRESQL = "postgresql://postgres@127.0.0.1:5432/postgres"
-POSTGRESQL_SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432"
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database of each kind: a file, and a schema of the PostgreSQL server on this machine."""
@@ -146,7 +142,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
         yield Database(url=f"sqlite:///{tmp_path / 'campaigns.db'}")
         return
     schema = f"campaign_test_{uuid.uuid4().hex[:12]}"
-    database = Database(url=POSTGRESQL, schema_name=schema)
+    database = Database(url=f"{SERVER}/postgres", schema_name=schema)
     try:
         with transaction(database) as connection:
             connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
@@ -228,19 +224,12 @@ def deploy(worker: str) -> Callable[..., str]:
 @pytest.fixture
 def postgresql_url() -> Iterator[str]:
     """An empty database of a real PostgreSQL server, for this test alone."""
-    server = sa.create_engine(f"{POSTGRESQL_SERVER}/postgres", isolation_level="AUTOCOMMIT")
-    name = f"journal_{secrets.token_hex(6)}"
-    try:
-        with server.connect() as database:
-            database.execute(sa.text(f"CREATE DATABASE {name}"))
-    except sa.exc.OperationalError as error:
-        pytest.skip(f"No PostgreSQL answers at 127.0.0.1:5432: {str(error.orig).splitlines()[0]}")
-    try:
-        yield f"{POSTGRESQL_SERVER.replace('+psycopg', '')}/{name}"
-    finally:
-        with server.connect() as database:
-            database.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-        server.dispose()
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(new_database("journal"))
+        except sa.exc.OperationalError as error:
+            pytest.skip(f"No PostgreSQL answers at 127.0.0.1:5432: {str(error.orig).splitlines()[0]}")
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -12,14 +12,14 @@ import polars as pl
 from prefect import task
 from pydantic import Field, SecretStr
 
-from tasks.delivery import Channel, Delivery, DeliveryOptions, delivered
+from tasks.delivery import Delivery, delivered
 from tasks.provider import (
     Answer,
     Meaning,
-    ProviderCarrier,
-    ProviderConnection,
     ProviderMessage,
+    ProviderOptions,
     ProviderRequest,
+    provider_channel,
     short,
     usual_meaning,
 )
@@ -28,7 +28,7 @@ from tasks.send import Send
 from tasks.settings import Settings
 
 
-class InAppOptions(DeliveryOptions):
+class InAppOptions(ProviderOptions):
     """Options of the In-app activity."""
 
     url: str = Field(default="", title="Webhook", description="https address that takes the messages.")
@@ -41,9 +41,6 @@ class InAppOptions(DeliveryOptions):
         default=False,
         title="Knows repeats",
         description="Whether the service takes each Idempotency-Key once, however often it is sent.",
-    )
-    connection: ProviderConnection = Field(
-        default=ProviderConnection(), title="Connection", description="How the service is reached."
     )
 
 
@@ -85,17 +82,6 @@ def in_app(messages: pl.DataFrame, rejects: pl.DataFrame, options: InAppOptions,
     activities. Out and artifacts: as Email's, for the channel `in-app`. Errors: `ColumnsMissing`,
     `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`, `OutboxUnwritable`.
     """
-    return delivered(
-        messages, rejects, in_app_channel(options, Settings.load().network.allowed_hosts), options, send
-    )
-
-
-def in_app_channel(options: InAppOptions, allowed_hosts: frozenset[str]) -> Channel:
-    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
-    return Channel(
-        title="In-app",
-        name=options.channel("in-app"),
-        carrier=ProviderCarrier(Webhook(options), options.connection, allowed_hosts),
-        row=ProviderMessage,
-        connections=options.connection.connections,
-    )
+    allowed_hosts = Settings.load().network.allowed_hosts
+    channel = provider_channel("In-app", Webhook(options), options, allowed_hosts)
+    return delivered(messages, rejects, channel, options, send)

@@ -2,13 +2,15 @@
 
 A send's folder is `<folder>/<campaign>/<business date>/` with `maildir/` (one RFC 5322 file a message), or, for
 audiences too large for a file a message, `messages/` (Parquet); and `preview.html` and `rejects.csv`. The messages
-themselves are the record of what was delivered. A message's file name in the Maildir is its key, and a file with
-that name is made by a link, which the system refuses to make twice; for Parquet see `tasks.message_parts`.
+themselves are the record of what was delivered. A message's file name in the Maildir is its key's digits, which are
+the same for every variant, and a file with that name is made by a link, which the system refuses to make twice; for
+Parquet see `tasks.message_parts`.
 """
 
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +25,7 @@ from tasks.message_parts import placed_keys
 from tasks.partitions import Outcome, Part
 from tasks.privacy import masked_email
 from tasks.results import ARROW, PER_RUN
-from tasks.send import Send
+from tasks.send import VARIANT, Send, parts_of
 from tasks.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects, written
 from tasks.tables import Transitions, require_columns
 
@@ -61,13 +63,13 @@ class Delivered(Transitions):
     standard: pl.DataFrame
     """Messages that this run delivered: profile_id, email, message_key."""
     complement: pl.DataFrame
-    """Messages that an earlier run had delivered: the same columns."""
+    """Messages that an earlier run had delivered: the same columns, with the keys that this run had for them."""
     rejects: pl.DataFrame
     """Messages that cannot be delivered: profile_id, email, reason."""
 
 
 def delivered_keys(maildir: Path) -> frozenset[str]:
-    """Keys of the messages that the Maildir holds, read or unread."""
+    """Digits of the keys of the messages that the Maildir holds, read or unread."""
     return frozenset(
         entry.name.partition(":")[0]
         for folder in ("new", "cur")
@@ -87,7 +89,7 @@ def deliver(
     require_columns(messages, MESSAGE_COLUMNS, activity="Outbox", where="the inbound transition")
     if options.format == "parquet":
         alone = Part(run=f"{sent_at:%Y%m%dT%H%M%S.%f}", number=1, rows=messages.height, file="")
-        return _deliver_parquet(messages.select(MESSAGE_COLUMNS), options, send, part or alone)
+        return _deliver_parquet(messages, options, send, part or alone)
     return _deliver_mail(messages, options, send, sent_at)
 
 
@@ -102,9 +104,8 @@ def _deliver_parquet(messages: pl.DataFrame, options: OutboxOptions, send: Send,
     )
     checked = messages.with_columns(reason.alias("reason"))
     sendable = checked.filter(pl.col("reason").is_null()).drop("reason")
-    keys = pl.Series("message_key", send.message_keys(CHANNEL, sendable["profile_id"]), pl.String())
-    keyed = sendable.select(keys, *MESSAGE_COLUMNS)
-    first = keyed["message_key"].is_first_distinct()
+    keyed = sendable.select(send.message_keys(CHANNEL, sendable), *MESSAGE_COLUMNS)
+    first = keyed["profile_id"].is_first_distinct()
     folder = options.messages_folder(send)
     with writable(folder):
         placed_here = first & keyed["message_key"].is_in(placed_keys(keyed.filter(first), folder, part).implode())
@@ -124,13 +125,15 @@ def _deliver_mail(messages: pl.DataFrame, options: OutboxOptions, send: Send, se
         for folder in ("tmp", "new", "cur"):
             (maildir / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         known = delivered_keys(maildir)
-        for row in messages.select(MESSAGE_COLUMNS).iter_rows(named=True):
+        variants = messages[VARIANT] if VARIANT in messages.columns else repeat("")
+        for row, variant in zip(messages.select(MESSAGE_COLUMNS).iter_rows(named=True), variants, strict=False):
             person = {"profile_id": row["profile_id"], "email": row["email"]}
             if (reason := _undeliverable(row)) is not None:
                 outcomes["rejects"].append({**person, "reason": reason})
                 continue
-            key = send.message_key(CHANNEL, row["profile_id"])
-            if key in known:
+            key = send.message_key(CHANNEL, row["profile_id"], variant)
+            digits, _ = parts_of(key)
+            if digits in known:
                 outcomes["complement"].append({**person, "message_key": key})
                 continue
             try:
@@ -138,7 +141,7 @@ def _deliver_mail(messages: pl.DataFrame, options: OutboxOptions, send: Send, se
             except Unsendable as reason:
                 outcomes["rejects"].append({**person, "reason": str(reason)})
                 continue
-            is_new = placed(maildir / "new" / key, content, drafts=maildir / "tmp")
+            is_new = placed(maildir / "new" / digits, content, drafts=maildir / "tmp")
             outcome = "standard" if is_new else "complement"
             outcomes[outcome].append({**person, "message_key": key})
     sent = dict.fromkeys(SENT, pl.String())

@@ -10,15 +10,15 @@ import polars as pl
 from prefect import task
 from pydantic import Field, SecretStr
 
-from tasks.delivery import Channel, Delivery, DeliveryOptions, delivered
+from tasks.delivery import Delivery, delivered
 from tasks.message import Unsendable
 from tasks.provider import (
     Answer,
     Meaning,
-    ProviderCarrier,
-    ProviderConnection,
     ProviderMessage,
+    ProviderOptions,
     ProviderRequest,
+    provider_channel,
     short,
     usual_meaning,
 )
@@ -38,7 +38,7 @@ BY_ERROR_CODE = {
 """FCM's error codes; others mean what their status does."""
 
 
-class PushOptions(DeliveryOptions):
+class PushOptions(ProviderOptions):
     """Options of the Push activity."""
 
     url: str = Field(
@@ -49,9 +49,6 @@ class PushOptions(DeliveryOptions):
         default=SecretStr(""),
         title="Access token",
         description="OAuth 2.0 token for the scope firebase.messaging; such a token lasts an hour.",
-    )
-    connection: ProviderConnection = Field(
-        default=ProviderConnection(), title="Connection", description="How the provider is reached."
     )
 
 
@@ -101,15 +98,6 @@ def push(messages: pl.DataFrame, rejects: pl.DataFrame, options: PushOptions, se
     activities. Out and artifacts: as Email's, for the channel `push`. Errors: `ColumnsMissing`,
     `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`, `OutboxUnwritable`.
     """
-    return delivered(messages, rejects, push_channel(options, Settings.load().network.allowed_hosts), options, send)
-
-
-def push_channel(options: PushOptions, allowed_hosts: frozenset[str]) -> Channel:
-    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
-    return Channel(
-        title="Push",
-        name=options.channel("push"),
-        carrier=ProviderCarrier(FcmMessages(options), options.connection, allowed_hosts),
-        row=ProviderMessage,
-        connections=options.connection.connections,
-    )
+    allowed_hosts = Settings.load().network.allowed_hosts
+    channel = provider_channel("Push", FcmMessages(options), options, allowed_hosts)
+    return delivered(messages, rejects, channel, options, send)

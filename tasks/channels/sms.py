@@ -13,15 +13,15 @@ import polars as pl
 from prefect import task
 from pydantic import Field, SecretStr
 
-from tasks.delivery import Channel, Delivery, DeliveryOptions, delivered
+from tasks.delivery import Delivery, delivered
 from tasks.message import Unsendable
 from tasks.provider import (
     Answer,
     Meaning,
-    ProviderCarrier,
-    ProviderConnection,
     ProviderMessage,
+    ProviderOptions,
     ProviderRequest,
+    provider_channel,
     short,
     usual_meaning,
 )
@@ -35,7 +35,7 @@ BAD_ADDRESS_CODES = frozenset({21211, 21214, 21217, 21401, 21407, 21421, 21610, 
 """Twilio's codes for a number that is none, is no mobile's, cannot be reached, or has unsubscribed."""
 
 
-class SmsOptions(DeliveryOptions):
+class SmsOptions(ProviderOptions):
     """Options of the SMS activity."""
 
     url: str = Field(
@@ -50,9 +50,6 @@ class SmsOptions(DeliveryOptions):
     )
     sender: str = Field(
         default="", title="Sender", description="A number (+15550100), a sender id, or a messaging service (MG...)."
-    )
-    connection: ProviderConnection = Field(
-        default=ProviderConnection(), title="Connection", description="How the provider is reached."
     )
 
 
@@ -106,15 +103,6 @@ def sms(messages: pl.DataFrame, rejects: pl.DataFrame, options: SmsOptions, send
     activities. Out and artifacts: as Email's, for the channel `sms`. Errors: `ColumnsMissing`,
     `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`, `OutboxUnwritable`.
     """
-    return delivered(messages, rejects, sms_channel(options, Settings.load().network.allowed_hosts), options, send)
-
-
-def sms_channel(options: SmsOptions, allowed_hosts: frozenset[str]) -> Channel:
-    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
-    return Channel(
-        title="SMS",
-        name=options.channel("sms"),
-        carrier=ProviderCarrier(TwilioMessages(options), options.connection, allowed_hosts),
-        row=ProviderMessage,
-        connections=options.connection.connections,
-    )
+    allowed_hosts = Settings.load().network.allowed_hosts
+    channel = provider_channel("SMS", TwilioMessages(options), options, allowed_hosts)
+    return delivered(messages, rejects, channel, options, send)

@@ -20,6 +20,8 @@ from tasks.tables import quoted, require_columns
 MOST_WORKERS = 8
 IN_WORK = 40_000
 """Profiles whose messages are made at the same time: more workers take smaller slices, so memory stays."""
+CHARACTERS_IN_WORK = 100_000_000
+"""And what those messages come to at most: long templates take smaller slices."""
 
 IDENTITY = ("profile_id", "email")
 
@@ -144,7 +146,8 @@ class Renderers:
         A few slices are worked on at a time, so that memory does not grow with the audience.
         """
         workers = min(pl.thread_pool_size(), MOST_WORKERS)
-        size = min(SLICE, IN_WORK // workers)
+        longest = max(1, *(renderer.templates.length for renderer in self.by_code.values()))
+        size = max(1, min(SLICE, min(IN_WORK, CHARACTERS_IN_WORK // longest) // workers))
         with ThreadPoolExecutor(workers, thread_name_prefix="personalization") as pool:
             running: deque[Future[pl.DataFrame]] = deque()
             for table in tables:

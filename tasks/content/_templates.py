@@ -55,6 +55,11 @@ class Templates(BaseModel):
     sources: dict[str, str]
     """Name of a file, relative to the folder, to its text."""
 
+    @property
+    def length(self) -> int:
+        """Characters of all files, about what a message has."""
+        return sum(map(len, self.sources.values()))
+
 
 def read_templates(options: TemplateFolder) -> Templates:
     """Read the folder's templates and check all that can be checked without an audience.

@@ -31,7 +31,7 @@ from tasks.errors import ConfigurationError, JournalUnavailable
 from tasks.journal.departures import IN_DOUBT, Departures, departed
 from tasks.journal.states import Event, State, state_after, states_before
 from tasks.journal.tables import MESSAGES, QUARANTINE, SENDERS
-from tasks.send import Send
+from tasks.send import Send, parts_of
 from tasks.settings import JournalSettings
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class Journal:
         """
         # In one order for all, so that two senders that want the same messages never wait for each other.
         wanted = {
-            **_document({"key": key, "profile_id": profiles[key]} for key in sorted(profiles)),
+            **_document({**_named(key), "profile_id": profiles[key]} for key in sorted(profiles)),
             "given_campaign": send.campaign,
             "given_business_date": send.business_date,
             "given_channel": channel,
@@ -126,13 +126,14 @@ class Journal:
         if self._write(lambda database: database.execute(statement, wanted).rowcount) == len(profiles):
             return set(profiles)
         held = _held_statement(self._is_sqlite)
-        return set(self._read(lambda database: database.execute(held, wanted).scalars().all()))
+        mine = set(self._read(lambda database: database.execute(held, wanted).scalars().all()))
+        return {key for key in profiles if parts_of(key)[0] in mine}
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Write down what became of messages that this sender claimed. Errors: `JournalUnavailable`."""
         statement = _record_statement(self._is_sqlite)
         document = _document(
-            {"key": outcome.key, "state": state_after(outcome.event), "answer": _storable(outcome.answer)}
+            {**_named(outcome.key), "state": state_after(outcome.event), "answer": _storable(outcome.answer)}
             for outcome in sorted(outcomes)
         )
         given = {**document, "given_sender": self.sender, "given_changed_at": self.now()}
@@ -144,11 +145,12 @@ class Journal:
         return self._read(lambda database: database.execute(statement).first()) is not None
 
     def known(self, keys: Iterable[str]) -> dict[str, Known]:
-        """What is known of messages, by key; keys that nobody ever claimed are left out."""
+        """What is known of messages, by key; keys that nobody ever claimed, in any variant, are left out."""
+        asked = {parts_of(key)[0]: key for key in keys}
         statement = _known_statement(self._is_sqlite)
-        document = _document({"key": key} for key in keys)
+        document = _document({"key": digits} for digits in asked)
         found = self._read(lambda database: database.execute(statement, document).all())
-        return {key: Known(State(state), answer) for key, state, answer in found}
+        return {asked[digits]: Known(State(state), answer) for digits, state, answer in found}
 
     def enter(self) -> None:
         """Say that this sender begins. Errors: `JournalUnavailable`."""
@@ -206,7 +208,7 @@ class Journal:
             with departed(_departures_folder(self.engine.url), holder) as left:
                 if left is None:
                     continue
-                held = sa.select(MESSAGES.c.key).where(*claimed, MESSAGES.c.sender == holder)
+                held = sa.select(WHOLE_KEY).where(*claimed, MESSAGES.c.sender == holder)
                 keys = self._keys(held)
                 stayed = (Event.POSTPONED, "its sender was gone before it left")
                 replace(self, sender=holder).record([Outcome(key, *left.get(key, stayed)) for key in keys])
@@ -216,9 +218,9 @@ class Journal:
 
     def entries(self, send: Send, channel: str) -> pl.DataFrame:
         """Every message of a send: message_key, profile_id, state, attempts, changed_at (UTC), answer."""
-        columns = ("key", "profile_id", "state", "attempts", "changed_at", "answer")
+        columns = ("profile_id", "state", "attempts", "changed_at", "answer")
         statement = (
-            sa.select(*(MESSAGES.c[name] for name in columns))
+            sa.select(WHOLE_KEY, *(MESSAGES.c[name] for name in columns))
             .where(*_of(send, channel))
             .order_by(MESSAGES.c.number)
         )
@@ -304,12 +306,14 @@ def _given(name: str) -> sa.BindParameter[Any]:
     return sa.bindparam(f"given_{name}", type_=MESSAGES.c[name].type)
 
 
+WHOLE_KEY = sa.case((MESSAGES.c.variant == "", MESSAGES.c.key), else_=MESSAGES.c.key + "." + MESSAGES.c.variant)
+"""A message's key as everybody else has it."""
 MINE = sa.and_(MESSAGES.c.state == State.CLAIMED, MESSAGES.c.sender == _given("sender"))
 
 
 @cache
 def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.TextClause:
-    rows = _rows(is_sqlite, {"key": sa.String, "profile_id": sa.Text})
+    rows = _rows(is_sqlite, {"key": sa.String, "variant": sa.Text, "profile_id": sa.Text})
     claimable = states_before(Event.CLAIM, resend_unknown=resend_unknown)
     values: dict[str, sa.ColumnElement[Any]] = {
         **{name: _given(name) for name in ("campaign", "business_date", "channel", "sender", "changed_at")},
@@ -317,12 +321,12 @@ def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.TextClause:
         "attempts": sa.literal(1),
         "answer": sa.literal(""),
     }
-    chosen = sa.select(rows.c.key, rows.c.profile_id, *values.values()).where(sa.true())
-    insert = _insert(is_sqlite, MESSAGES).from_select(["key", "profile_id", *values], chosen)
+    chosen = sa.select(rows.c.key, rows.c.variant, rows.c.profile_id, *values.values()).where(sa.true())
+    insert = _insert(is_sqlite, MESSAGES).from_select(["key", "variant", "profile_id", *values], chosen)
     upsert = insert.on_conflict_do_update(
         index_elements=[MESSAGES.c.key],
         set_={
-            **{name: insert.excluded[name] for name in ("state", "sender", "changed_at")},
+            **{name: insert.excluded[name] for name in ("variant", "state", "sender", "changed_at")},
             "attempts": MESSAGES.c.attempts + 1,
         },
         where=sa.or_(*(MESSAGES.c.state == state for state in claimable), MINE),
@@ -418,6 +422,10 @@ def _of(send: Send, channel: str) -> tuple[sa.ColumnElement[bool], ...]:
 
 def _document(rows: Iterable[dict[str, str]]) -> dict[str, str]:
     return {"rows": json.dumps(list(rows))}
+
+
+def _named(key: str) -> dict[str, str]:
+    return dict(zip(("key", "variant"), parts_of(key), strict=True))
 
 
 def _storable(answer: str) -> str:

@@ -29,6 +29,7 @@ MESSAGES = sa.Table(
     METADATA,
     sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("key", sa.String(40), nullable=False, unique=True),
+    sa.Column("variant", sa.Text, nullable=False, server_default=""),
     sa.Column("campaign", sa.Text, nullable=False),
     sa.Column("business_date", sa.Date, nullable=False),
     sa.Column("channel", sa.Text, nullable=False),
@@ -40,7 +41,7 @@ MESSAGES = sa.Table(
     sa.Column("answer", sa.Text, nullable=False),
     sa.Index("messages_of_a_send", "campaign", "business_date", "channel"),
 )
-"""One row a message; `answer` is the server's, or why there is none.
+"""One row a message; `key` is its key's digits, `answer` the server's, or why there is none.
 
 Rows lie in the order of their claims. Keys are random: by key, each of a window's rows would lie elsewhere.
 """

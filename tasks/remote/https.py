@@ -12,8 +12,8 @@ import httpcore
 import httpx
 from pydantic import Field, SecretStr
 
+from tasks.certificates import AuthorityFile, trusted_certificates
 from tasks.errors import TransferFailed
-from tasks.exchange import trusted_certificates
 from tasks.network import GuardedTransport, check_url, public_url
 from tasks.remote.place import WILDCARDS, Place, RemoteFile, Session, Surroundings, plain_name, transfer_errors
 
@@ -28,11 +28,7 @@ class HttpsServer(Place):
     headers: dict[str, SecretStr] = Field(
         default_factory=dict, title="Request headers", description="Such as an API key. Values are never shown."
     )
-    ca_file: Path | None = Field(
-        default=None,
-        title="Certificate authority file",
-        description="PEM file of the authorities to trust instead of the system's.",
-    )
+    ca_file: AuthorityFile = None
     timeout_seconds: float = Field(
         default=600, gt=0, title="Timeout", description="Limit for one whole transfer, in seconds."
     )

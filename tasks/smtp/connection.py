@@ -6,14 +6,13 @@ sends whole groups of commands where the server offers PIPELINING (RFC 2920), an
 
 import asyncio
 from enum import StrEnum
-from pathlib import Path
 from typing import cast
 
 import aiosmtplib
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from tasks.certificates import verification_failure
-from tasks.exchange import trusted_certificates
+from tasks.certificates import AuthorityFile, trusted_certificates, verification_failure
+from tasks.dispatch import Backoff, Connections, LongestBackoff, Patience
 from tasks.smtp.replies import Reply, ReplyReader
 
 
@@ -39,36 +38,20 @@ class MailServer(BaseModel):
     )
     username: str = Field(default="", title="User name", description="Empty: no login.")
     password: SecretStr = Field(default=SecretStr(""), title="Password", description="Password of the user.")
-    ca_file: Path | None = Field(
-        default=None,
-        title="Certificate authority file",
-        description="PEM file of the authorities to trust instead of the system's.",
-    )
+    ca_file: AuthorityFile = None
     helo_name: str = Field(
         default="", title="Name of this machine", description="Said in EHLO; empty: the sender's domain."
     )
-    connections: int = Field(default=4, ge=1, le=100, title="Connections", description="How many at one time.")
+    connections: Connections = 4
     timeout_seconds: float = Field(
         default=60, gt=0, title="Timeout", description="How long one reply of the server is waited for, in seconds."
     )
     messages_per_second: float | None = Field(
         default=None, gt=0, title="Rate limit", description="Messages a second, over all connections; empty: none."
     )
-    backoff_seconds: float = Field(
-        default=1,
-        ge=0,
-        title="Backoff",
-        description="Wait before a connection that was lost is made again; doubled for each next, with jitter.",
-    )
-    backoff_limit_seconds: float = Field(
-        default=60, ge=0, title="Longest backoff", description="Where the doubling stops, in seconds."
-    )
-    patience_seconds: float = Field(
-        default=300,
-        ge=0,
-        title="Patience",
-        description="How long a server that takes nothing at all is tried before the run gives up, in seconds.",
-    )
+    backoff_seconds: Backoff = 1
+    backoff_limit_seconds: LongestBackoff = 60
+    patience_seconds: Patience = 300
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -7,12 +7,9 @@ which offers PIPELINING. The journal's cost (SQLite on disk, synchronous) is in 
 import argparse
 import asyncio
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -31,8 +28,8 @@ from tasks.message import Letter, MessageOptions, prepared_skeleton
 from tasks.send import Send
 from tasks.settings import JournalSettings
 from tasks.smtp.connection import MailServer, Security
+from tests.benchmarks.mail_sink import running_sink
 
-SINK = Path(__file__).parent / "mail_sink.py"
 SEND = Send(campaign="bench", label="Bench", business_date=date(2026, 11, 24))
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CONNECTIONS = 4
@@ -66,21 +63,6 @@ def by_the_library(letter: Letter) -> EmailMessage:
     message.set_content(letter.text)
     message.add_alternative(letter.html, subtype="html")
     return message
-
-
-@contextmanager
-def sink() -> Iterator[tuple[int, Callable[[], tuple[int, int]]]]:
-    """The server's port, and a function that ends it and gives messages and different messages."""
-    with subprocess.Popen(
-        [sys.executable, SINK], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-
-        def ended() -> tuple[int, int]:
-            server.stdin.close()
-            count, different = server.stdout.readline().split()
-            return int(count), int(different)
-
-        yield int(server.stdout.readline()), ended
 
 
 def pooled(port: int, work: list[Letter], build: Callable[[Letter], EmailMessage | bytes]) -> float:
@@ -147,7 +129,7 @@ def main() -> None:
     built = {letter.key: skeleton.message(letter).content for letter in few}
     rates: dict[str, list[float]] = {}
     for _ in range(options.rounds):
-        with sink() as (port, _):
+        with running_sink() as (port, _):
             for name, measure in {
                 "build: EmailMessage": lambda: rate_of(few, lambda letter: bytes(by_the_library(letter))),
                 "build: skeleton": lambda: rate_of(letters(many), skeleton.message),
@@ -164,7 +146,7 @@ def main() -> None:
     print(f"{'skeleton / EmailMessage':<50} {skeletons / library:>9.1f} times")
     print(f"{'Email / EmailMessage with a pooled client':<50} {mail / plain:>9.1f} times")
     print(f"{'Email / aiosmtplib, sending only':<50} {mail / client:>9.1f} times")
-    with sink() as (port, ended):
+    with running_sink() as (port, ended):
         rate = ours(port, made_up(options.whole))
         taken, different = ended()
     print(

@@ -57,7 +57,7 @@ def seconds_of(program: str, address: str, ca_file: Path, *more: str) -> float:
             "RUNTIME__DLTHUB_TELEMETRY": "false",
             "RUNTIME__LOG_LEVEL": "ERROR",
         }
-        # pip compiled the peer's modules when it installed them; ours are compiled in the round that is not counted.
+        # pip compiled what it installed; our modules are compiled in the round that is not counted.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         begun = time.perf_counter()
         subprocess.run(

@@ -7,11 +7,28 @@ many of them were different. One loop over bare sockets, so that it is the last 
 import contextlib
 import selectors
 import socket
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 END = b"\r\n.\r\n"
 EHLO = b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n"
 OK = b"250 2.0.0 Ok\r\n"
+
+
+@contextlib.contextmanager
+def running_sink() -> Iterator[tuple[int, Callable[[], tuple[int, int]]]]:
+    """A sink in another process: its port, and a function that ends it and counts messages and different ones."""
+    with subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+
+        def ended() -> tuple[int, int]:
+            server.stdin.close()
+            count, different = server.stdout.readline().split()
+            return int(count), int(different)
+
+        yield int(server.stdout.readline()), ended
 
 
 class Sink:

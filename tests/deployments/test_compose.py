@@ -2,33 +2,40 @@
 
 import asyncio
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import redis
-import sqlalchemy as sa
 import yaml
 from compose_spec import PyOptions
 from kubernetes_validate import ValidationError as ManifestInvalid
 from kubernetes_validate import validate
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import FlowRun
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
-ROOT = Path(__file__).parents[2]
+from deployments.sandbox.mail_server import MailBehaviour, MailSandbox, running_mail_server
+from deployments.sandbox.partner import Partner
+from tasks.send import Send
+from tests.deployments.composed import COMPOSE, ROOT, UNAVAILABLE, PrefectServer, composed_server, finished, workers
+from tests.deployments.weekend_mail import (
+    DAY,
+    deployed_side_by_side,
+    mail_settings,
+    readers,
+    sent,
+    start_run,
+)
+
 FOLDER = ROOT / "deployments"
-COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
-POSTGRESQL = "127.0.0.1:5432"
 KUBERNETES = "1.33"
 
 
@@ -104,104 +111,60 @@ def _container(job: dict[str, Any]) -> dict[str, Any]:
     return job["spec"]["template"]["spec"]["containers"][0]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture
-def server_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment that the compose file gives its servers, on this machine's PostgreSQL and Redis."""
-    name = f"prefect_test_{uuid.uuid4().hex[:12]}"
-    administration = sa.create_engine(
-        f"postgresql+psycopg://postgres@{POSTGRESQL}/postgres", isolation_level="AUTOCOMMIT"
-    )
-    messages = [redis.Redis(host="127.0.0.1", db=number) for number in (14, 15)]
-    try:
-        for database in messages:
-            database.flushdb()
-        with administration.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    except (sa.exc.OperationalError, redis.ConnectionError) as error:
-        pytest.skip(f"no PostgreSQL and Redis here: {error}")
-    declared: dict[str, str] = COMPOSE["services"]["server"]["environment"]
-    here = {
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://postgres@{POSTGRESQL}/{name}",
-        "PREFECT_SERVER_DOCKET_URL": "redis://127.0.0.1:6379/15",
-        "PREFECT_REDIS_MESSAGING_HOST": "127.0.0.1",
-        "PREFECT_REDIS_MESSAGING_DB": "14",
-    }
-    assert set(here) <= set(declared)
-    yield {**os.environ, **declared, **here, "PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": str(ROOT)}
-    with administration.connect() as connection:
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    administration.dispose()
-    for database in messages:
-        database.flushdb()
-
-
-def running(
-    arguments: list[str], environment: dict[str, str], log: Path, stack: ExitStack
-) -> subprocess.Popen[bytes]:
-    """A part of the compose file, started by its command, until the stack ends."""
-    output = stack.enter_context(log.open("wb"))
-    program = [sys.executable, "-m", *arguments]
-    process = subprocess.Popen(program, env=environment, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-    stack.callback(process.wait, 60)
-    stack.callback(process.terminate)
-
-
-def wait_for(url: str, log: Path) -> None:
-    end = time.monotonic() + 180
-    while time.monotonic() < end:
-        try:
-            if httpx.get(f"{url}/health", timeout=5).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.5)
-    raise AssertionError(log.read_text()[-3000:])
-
-
-def test_two_server_replicas_and_services_are_one_server_on_postgresql_and_redis(
-    server_environment: dict[str, str], tmp_path: Path
-) -> None:
-    services = COMPOSE["services"]
-    subprocess.run(
-        [sys.executable, "-m", *services["migrate"]["command"]], env=server_environment, check=True, timeout=240
-    )
-    ports = [free_port(), free_port()]
-    first, second = (f"http://127.0.0.1:{port}/api" for port in ports)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """What the compose file declares, on this machine's PostgreSQL and Redis."""
     with ExitStack() as stack:
-        for number, port in enumerate(ports):
-            command = [*services["server"]["command"], "--port", str(port)]
-            running(command, server_environment, tmp_path / f"server{number}.log", stack)
-            # Two that start on an empty database may both write its first rows, and one gives up: `restart` in
-            # the compose file starts it again, here the second starts when the first is up.
-            wait_for(f"http://127.0.0.1:{port}/api", tmp_path / f"server{number}.log")
-        running(services["services"]["command"], server_environment, tmp_path / "services.log", stack)
+        try:
+            running = stack.enter_context(composed_server(tmp_path_factory.mktemp("server")))
+        except UNAVAILABLE as error:
+            pytest.skip(f"no PostgreSQL and Redis here: {error}")
+        yield running
 
-        # Registered at one replica, known to the other.
-        command = services["register"]["command"]
-        environment = {**server_environment, "PREFECT_API_URL": first}
-        subprocess.run([sys.executable, *command[1:]], env=environment, cwd=ROOT, check=True, timeout=240)
-        known = {found["name"] for found in httpx.post(f"{second}/deployments/filter", json={}, timeout=60).json()}
-        assert {"birthday-coupons", "campaign", "sports-weekend"} <= known
-        kinds = httpx.post(f"{second}/block_types/filter", json={}, timeout=60).json()
-        assert {"oauth2-account", "slack-webhook"} <= {kind["slug"] for kind in kinds}
 
-        # An event that one replica is told reaches the automations of the services; the other sees the run.
-        event = {
-            "id": str(uuid.uuid4()),
-            "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "event": "campaign.requested",
-            "resource": {"prefect.resource.id": "campaign.latest-offers"},
-            "payload": {"business_date": "2026-11-24"},
-        }
-        end = time.monotonic() + 120
-        assert httpx.post(f"{second}/events", json=[event], timeout=60).is_success
-        runs: list[dict[str, Any]] = []
-        while not runs and time.monotonic() < end:
-            time.sleep(1)
-            runs = httpx.post(f"{first}/flow_runs/filter", json={}, timeout=60).json()
-        assert [run["parameters"]["business_date"] for run in runs] == ["2026-11-24"]
+def test_two_server_replicas_and_services_are_one_server_on_postgresql_and_redis(server: PrefectServer) -> None:
+    # Registered at one replica, known to the other.
+    first, second = server.apis
+    known = {found["name"] for found in httpx.post(f"{second}/deployments/filter", json={}, timeout=60).json()}
+    assert {"birthday-coupons", "campaign", "sports-weekend"} <= known
+    kinds = httpx.post(f"{second}/block_types/filter", json={}, timeout=60).json()
+    assert {"oauth2-account", "slack-webhook"} <= {kind["slug"] for kind in kinds}
+
+    # An event that one replica is told reaches the automations of the services; the other sees the run.
+    event = {
+        "id": str(uuid.uuid4()),
+        "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "event": "campaign.requested",
+        "resource": {"prefect.resource.id": "campaign.latest-offers"},
+        "payload": {"business_date": "2026-11-24"},
+    }
+    end = time.monotonic() + 120
+    assert httpx.post(f"{second}/events", json=[event], timeout=60).is_success
+    runs: list[dict[str, Any]] = []
+    while not runs and time.monotonic() < end:
+        time.sleep(1)
+        runs = httpx.post(f"{first}/flow_runs/filter", json={}, timeout=60).json()
+    assert [run["parameters"]["business_date"] for run in runs] == ["2026-11-24"]
+    # No worker of the next test is to run it.
+    assert httpx.delete(f"{first}/flow_runs/{runs[0]['id']}", timeout=60).is_success
+
+
+def test_runs_of_one_campaign_and_day_on_several_workers_send_every_message_once(
+    server: PrefectServer, start_partner: Callable[..., Partner], postgresql_url: str, tmp_path: Path
+) -> None:
+    profiles = 1_500
+    # So slow that no run has sent all before another begins.
+    slow = MailSandbox(behaviour=MailBehaviour.SLOW)
+    with running_mail_server(slow) as mail, SyncPrefectClient(server.apis[0]) as client:
+        told = mail_settings(start_partner(), mail.port, postgresql_url, tmp_path, profiles)
+        deployment = deployed_side_by_side(client)
+        runs = [start_run(client, deployment, "at-one-time") for _ in range(3)]
+        with workers(server, 2, told, tmp_path) as log:
+            states = [run.state_name for run in finished(client, runs, log)]
+    assert states == ["Completed"] * 3, log.read_text()
+    send = Send(campaign="at-one-time", label="", business_date=DAY)
+    keys = set(send.message_keys("email", readers(profiles)))
+    assert mail.message_ids == {f"<{key}@campaign.example>": 1 for key in keys}
+    sender_of = sent(postgresql_url)
+    assert set(sender_of) == keys
+    assert len(set(sender_of.values())) > 1, "one run sent everything"

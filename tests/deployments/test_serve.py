@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ import yaml
 
 from deployments.sandbox.profiles import sample_profiles
 from deployments.serve import SERVER
+from tests.deployments.composed import free_port
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -55,12 +55,6 @@ class Served:
 
     def state_of(self, run: str) -> dict[str, Any]:
         return httpx.get(f"{self.address}/api/flow_runs/{run}", timeout=60).json()["state"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def until(found: Callable[[], Any], what: str, seconds: float = 180) -> Any:

@@ -11,11 +11,12 @@ import polars as pl
 import pytest
 from pydantic import SecretStr
 
-from tasks.channels.in_app import InAppOptions, in_app_channel
+from tasks.channels.in_app import InAppOptions, Webhook
 from tasks.delivery import Delivery, deliver
 from tasks.dispatch import Tally
 from tasks.errors import HostNotAllowed, ProviderRefuses, ProviderUnavailable, UrlNotSecure
 from tasks.journal.storage import address_hash, open_journal
+from tasks.provider import provider_channel
 from tasks.send import Send
 from tasks.settings import JournalSettings
 from tests.tasks.provider_server import ALLOWED, Answer, Asked, ProviderServer, running_provider
@@ -61,7 +62,7 @@ def sent(
     )
     return deliver(
         messages(count),
-        in_app_channel(chosen, ALLOWED),
+        provider_channel("In-app", Webhook(chosen), chosen, ALLOWED),
         chosen,
         SEND,
         journal=journal_in(folder),
@@ -192,5 +193,6 @@ def test_a_provider_that_is_down_is_given_up_and_nothing_is_in_doubt(serve: Call
 def test_an_address_that_may_not_be_reached_is_refused_before_the_first_message(
     url: str, error: type[Exception]
 ) -> None:
+    options = InAppOptions(url=url)
     with pytest.raises(error):
-        in_app_channel(InAppOptions(url=url), frozenset())
+        provider_channel("In-app", Webhook(options), options, frozenset())

@@ -168,6 +168,20 @@ def test_a_message_arrives_as_it_was_made(serve: Callable[..., MailSandbox], tmp
     assert message["Message-ID"] == f"<{key}@campaign.example>"
 
 
+def test_the_key_has_the_variant_and_who_got_one_variant_gets_no_other(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    messages = made_up_messages(2)
+    mailed, _ = sent(messages.with_columns(variant=pl.lit("de")), options_for(sandbox.port, tmp_path), tmp_path)
+    keys = mailed.standard["message_key"].sort().to_list()
+    assert keys == sorted(SEND.message_key("email", profile, "de") for profile in messages["profile_id"])
+    found = sorted(str(message_from_bytes(taken.content, policy=default)["Message-ID"]) for taken in sandbox.taken)
+    assert found == [f"<{key}@campaign.example>" for key in keys]
+    again, _ = sent(messages.with_columns(variant=pl.lit("fr")), options_for(sandbox.port, tmp_path), tmp_path)
+    assert (again.standard.height, again.complement.height, len(sandbox.taken)) == (0, 2, 2)
+
+
 def test_a_profile_without_a_message_that_can_be_is_rejected_with_the_reason_and_the_others_are_sent(
     serve: Callable[..., MailSandbox], tmp_path: Path
 ) -> None:

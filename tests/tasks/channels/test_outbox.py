@@ -295,3 +295,22 @@ def test_a_parquet_outbox_that_cannot_be_written_is_told_and_leaves_nothing(tmp_
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutboxUnwritable, match="cannot be written"):
         deliver(MESSAGES, parquet(tmp_path / "file"), SEND, NOON)
+
+
+@pytest.mark.parametrize("form", ["maildir", "parquet"])
+def test_the_key_has_the_variant_and_who_got_one_variant_gets_no_other(tmp_path: Path, form: str) -> None:
+    in_german = MESSAGES.with_columns(variant=pl.lit("de"))
+    delivered = deliver(in_german, options(tmp_path, format=form), SEND, NOON)
+    keys = [SEND.message_key("email", profile, "de") for profile in MESSAGES["profile_id"]]
+    assert delivered.standard["message_key"].to_list() == keys
+    if form == "maildir":
+        assert {message["Message-ID"] for message in messages_in(tmp_path)} == {
+            f"<{key}@campaign.example>" for key in keys
+        }
+    else:
+        assert kept(tmp_path)["message_key"].to_list() == keys
+    later = datetime(2026, 11, 24, 13, tzinfo=UTC)
+    for other in (MESSAGES.with_columns(variant=pl.lit("fr")), MESSAGES):
+        again = deliver(other, options(tmp_path, format=form), SEND, later)
+        assert again.standard.is_empty()
+        assert again.complement["profile_id"].to_list() == ["1", "2", "3"]

@@ -10,6 +10,7 @@ from tasks.content.personalization import (
     TemplateFolder,
     personalization,
     personalize,
+    personalized_slices,
     read_templates,
 )
 from tasks.errors import CampaignError, ColumnsMissing, TemplatesInvalid, TemplatesUnreadable
@@ -199,6 +200,14 @@ def test_files_that_are_missing_or_no_text_are_named(folder: Folder, tmp_path: P
 def test_an_audience_without_address_is_refused(folder: Folder) -> None:
     with pytest.raises(ColumnsMissing, match="'email'"):
         personalize(AUDIENCE.drop("email"), options(folder()))
+
+
+def test_long_messages_come_in_small_slices(folder: Folder) -> None:
+    audience = pl.concat([AUDIENCE] * 600)
+    long = options(folder(body_html="x" * 1_000_000))
+    slices = list(personalized_slices([audience], long, audience.schema))
+    assert sum(each.standard.height for each in slices) == 600
+    assert max(each.standard.estimated_size() for each in slices) <= 100_000_000
 
 
 def test_nobody_gets_no_message(folder: Folder) -> None:

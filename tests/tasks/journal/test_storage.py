@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from pydantic import SecretStr
 
 from tasks.errors import ConfigurationError, JournalUnavailable
 from tasks.journal.states import Event, State
-from tasks.journal.storage import Journal, Outcome, address_hash, open_journal
+from tasks.journal.storage import MIGRATIONS, Journal, Outcome, address_hash, open_journal
 from tasks.journal.tables import METADATA
 from tasks.send import Send
 from tasks.settings import JournalSettings
@@ -49,6 +51,40 @@ def test_a_claimed_message_is_claimed_by_nobody_else(journal_settings: JournalSe
     assert first.claim(SEND, "email", wanted) == set(wanted)
     assert second.claim(SEND, "email", wanted) == set()
     assert first.claim(SEND, "email", wanted) == set(wanted), "a claim whose answer was lost is made again"
+
+
+def test_a_message_is_the_same_in_every_variant_and_the_journal_tells_the_one_that_is_sent(
+    journal_settings: JournalSettings,
+) -> None:
+    clock = Clock()
+    first, second = (sender(journal_settings, name, clock) for name in ("first", "second"))
+    german, french = (SEND.message_key("email", "1", code) for code in ("de", "fr"))
+    assert first.claim(SEND, "email", {german: "1"}) == {german}
+    assert second.claim(SEND, "email", {french: "1"}) == set()
+    assert set(second.known([french])) == {french}
+    first.record([Outcome(german, Event.POSTPONED, "later")])
+    assert second.claim(SEND, "email", {french: "1"}) == {french}
+    second.record([Outcome(french, Event.TAKEN, "250 ok")])
+    assert second.entries(SEND, "email").select("message_key", "state", "attempts").rows() == [(french, "sent", 2)]
+
+
+def test_a_journal_of_before_the_variants_goes_on(tmp_path: Path) -> None:
+    settings = JournalSettings(url=SecretStr(f"sqlite:///{tmp_path}/j.db"))
+    engine = open_journal(settings).engine
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as database:
+        config.attributes["connection"] = database
+        command.downgrade(config, "0001")
+        (key,) = keys_of(1)
+        columns = "key, campaign, business_date, channel, profile_id, state, sender, attempts, changed_at, answer"
+        database.exec_driver_sql(
+            f"INSERT INTO messages ({columns}) VALUES (?, ?, ?, 'email', '0', 'sent', 'x', 1, ?, '')",
+            (key, SEND.campaign, SEND.business_date.isoformat(), "2026-11-24 12:00:00"),
+        )
+    journal = sender(settings, "one")
+    assert journal.claim(SEND, "email", keys_of(1)) == set()
+    assert journal.entries(SEND, "email")["message_key"].to_list() == [key]
 
 
 def test_many_senders_that_want_the_same_messages_share_them_without_overlap(

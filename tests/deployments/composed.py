@@ -1,0 +1,176 @@
+"""Prefect's server as compose.yaml declares it, run on this machine's PostgreSQL and Redis; and its workers."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import redis
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas import FlowRun
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from sqlalchemy.exc import OperationalError
+
+from deployments.register import POOL
+from deployments.serve import child
+from tests.postgresql import new_database
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
+HOST = "127.0.0.1"
+MESSAGES, DOCKET = 14, 15
+"""Redis databases; they are emptied."""
+UNAVAILABLE = (OperationalError, redis.ConnectionError)
+"""There is no PostgreSQL or no Redis."""
+
+
+@dataclass(frozen=True)
+class PrefectServer:
+    """A running server with everything registered."""
+
+    apis: list[str]
+    """Address of each replica's API."""
+    processes: list[int]
+    """Numbers of the processes of the replicas and the services."""
+
+
+@contextmanager
+def composed_server(folder: Path) -> Iterator[PrefectServer]:
+    """The compose file's own commands: migrations, every server replica, services, registration; logs in `folder`.
+
+    Errors: those of `UNAVAILABLE`.
+    """
+    services = COMPOSE["services"]
+    with ExitStack() as stack:
+        environment = stack.enter_context(_environment_of_servers(folder))
+        run(services["migrate"]["command"], environment, folder / "migrate.log")
+        # Two that start on an empty database may both write its first rows, and one gives up: `restart` in
+        # the compose file starts it again, here the second starts when the first is up.
+        replicas = [
+            stack.enter_context(
+                server_replica(services["server"]["command"], environment, folder / f"{number}.log")
+            )
+            for number in range(services["server"]["deploy"]["replicas"])
+        ]
+        background = stack.enter_context(
+            running(services["services"]["command"], environment, folder / "services.log")
+        )
+        apis, processes = zip(*replicas, strict=True)
+        register(apis[0], folder)
+        yield PrefectServer([*apis], [*processes, background.pid])
+
+
+@contextmanager
+def _environment_of_servers(folder: Path) -> Iterator[dict[str, str]]:
+    declared: dict[str, str] = COMPOSE["services"]["server"]["environment"]
+    with ExitStack() as stack:
+        for number in (MESSAGES, DOCKET):
+            messages = redis.Redis(host=HOST, db=number)
+            messages.flushdb()
+            stack.callback(messages.flushdb)
+        database = stack.enter_context(new_database("prefect_test"))
+        here = {
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.replace("postgresql:", "postgresql+asyncpg:"),
+            "PREFECT_SERVER_DOCKET_URL": f"redis://{HOST}:6379/{DOCKET}",
+            "PREFECT_REDIS_MESSAGING_HOST": HOST,
+            "PREFECT_REDIS_MESSAGING_DB": str(MESSAGES),
+        }
+        assert set(here) <= set(declared)
+        yield {**clean_environment(folder), **declared, **here}
+
+
+def clean_environment(folder: Path) -> dict[str, str]:
+    """The environment without its own settings of Prefect and of campaigns, and with a Prefect home in `folder`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CAMPAIGN_"))}
+    own = {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    return {**kept, **own, "PYTHONPATH": str(ROOT)}
+
+
+@contextmanager
+def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of the image with this Python, from the root of this repository, until the block ends."""
+    arguments = command[1:] if command[0] == "python" else ["-m", *command]
+    with log.open("wb") as output, child([*arguments], environment, output.fileno()) as process:
+        yield process
+
+
+def run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    """The same, to its end."""
+    with running(command, environment, log) as process:
+        assert process.wait(240) == 0, log.read_text()
+
+
+@contextmanager
+def server_replica(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[tuple[str, int]]:
+    """A server on a free port; gives the address of its API, when it answers, and its process's number."""
+    port = free_port()
+    api = f"http://{HOST}:{port}/api"
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{api}/health", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    with running([*command, "--port", str(port)], environment, log) as process:
+        until(answers, log)
+        yield api, process.pid
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def register(api: str, folder: Path) -> None:
+    """Make the server know everything that is here."""
+    environment = {**clean_environment(folder), "PREFECT_API_URL": api}
+    run(COMPOSE["services"]["register"]["command"], environment, folder / "register.log")
+
+
+def until(found: Callable[[], Any], log: Path, seconds: float = 180) -> Any:
+    """What `found` gives once it gives something; else the end of the log is the error."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if result := found():
+            return result
+        time.sleep(1)  # asking is work for the server too
+    raise AssertionError(log.read_text()[-3000:])
+
+
+@contextmanager
+def workers(server: PrefectServer, count: int, settings: Mapping[str, str], folder: Path) -> Iterator[Path]:
+    """Workers with these settings, each of which has one run at a time; gives the last one's log.
+
+    They talk to the replicas in turns, as through the gateway.
+    """
+    command = ["prefect", "worker", "start", "--pool", POOL, "--limit", "1"]
+    logs = [folder / f"worker{number}.log" for number in range(count)]
+    with ExitStack() as stack:
+        for number, log in enumerate(logs):
+            api = server.apis[number % len(server.apis)]
+            environment = {**clean_environment(folder), **settings, "PREFECT_API_URL": api}
+            stack.enter_context(running(command, environment, log))
+        for log in logs:
+            until(lambda log=log: "started!" in log.read_text(), log)
+        yield logs[-1]
+
+
+def finished(client: SyncPrefectClient, runs: Sequence[UUID], log: Path) -> list[FlowRun]:
+    """Runs, when all have ended; the log of a worker is for the error."""
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[*runs]))
+
+    def ended() -> list[FlowRun]:
+        found = client.read_flow_runs(flow_run_filter=wanted)
+        return found if all(run.state is not None and run.state.is_final() for run in found) else []
+
+    return until(ended, log, seconds=600)
