@@ -16,7 +16,7 @@ from tasks.content.personalization import PersonalizationOptions, personalizatio
 from tasks.data_management.external_api import external_api
 from tasks.engine import ENGINE
 from tasks.execution.report import CampaignReport
-from tasks.partitions import Outcome, Part, unstored
+from tasks.partitions import Outcome, Part, within
 from tasks.results import ARROW, PER_RUN
 from tasks.send import Send
 from tasks.targeting.deduplication import DeduplicationOptions, deduplication_of_partitions
@@ -63,8 +63,8 @@ def messages_of_partition(
 ) -> Outcome:
     """Enrich one partition with its coupons, personalize its messages and deliver them."""
     with_coupon = EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"})
-    enriched = unstored(enrichment)(part.read(), coupons, with_coupon)
-    messages = unstored(personalization)(enriched, content)
+    enriched = within(part, enrichment)(part.read(), coupons, with_coupon)
+    messages = within(part, personalization)(enriched, content)
     sent = deliver(messages.standard, options, content.send, datetime.now(UTC), part)
     return Outcome.of({"Enrichment": enriched, "Personalization": messages, "Outbox": sent}, messages.standard)
 

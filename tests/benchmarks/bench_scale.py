@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -274,26 +274,38 @@ def by_size(folder: Path, api: str, millions: list[float], rounds: int) -> None:
 
 
 def prefect_share(folder: Path, api: str, million: float, rounds: int) -> None:
-    """Prefect's share: the same work with it and without it, in turns."""
+    """Prefect's share: the same work with it and without it, in turns; its server on the same cores, and apart."""
     profiles = profiles_of(folder, int(million * 1e6))
-    times: dict[str, list[float]] = {"prefect": [], "plain": []}
-    server: list[float] = []
-    for _ in range(rounds):
-        for how, found in times.items():
-            before = server_seconds()
-            found.append(run(how, profiles, api)["seconds"])
-            if how == "prefect":
-                server.append(server_seconds() - before)
-    whole, plain = median(times["prefect"]), median(times["plain"])
-    print(
-        f"Prefect's share at {million} million: {whole:.1f} s with it, {plain:.1f} s without:"
-        f" {1 - plain / whole:.1%}; processor time of its server, on the same cores: {median(server):.1f} s"
-    )
+    for where in ("on the same cores", "on a core of its own"):
+        times: dict[str, list[float]] = {"prefect": [], "plain": []}
+        with nullcontext() if where == "on the same cores" else server_apart():
+            for _ in range(rounds):
+                for how, found in times.items():
+                    found.append(run(how, profiles, api)["seconds"])
+        whole, plain = median(times["prefect"]), median(times["plain"])
+        print(
+            f"Prefect's share at {million} million, its server {where}: {whole:.1f} s with it,"
+            f" {plain:.1f} s without: {1 - plain / whole:.1%}"
+        )
 
 
-def server_seconds() -> float:
-    """Processor time that the Prefect server has used; between runs it is this process's only child."""
-    return sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children(recursive=True))
+@contextmanager
+def server_apart() -> Iterator[None]:
+    """The Prefect server, which is this process's only child between runs, on one core; all runs on the others."""
+    first, *others = cores = sorted(os.sched_getaffinity(0))
+    servers = psutil.Process().children(recursive=True)
+
+    def place(of_servers: list[int], of_runs: list[int]) -> None:
+        # Each thread has cores of its own; a new process takes those of the thread that starts it.
+        for thread in (thread for server in servers for thread in server.threads()):
+            os.sched_setaffinity(thread.id, of_servers)
+        os.sched_setaffinity(0, of_runs)
+
+    place([first], others)
+    try:
+        yield
+    finally:
+        place(cores, cores)
 
 
 def dask_workers(folder: Path, api: str, profiles: int, rounds: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from prefect import State
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
@@ -83,6 +84,12 @@ def test_everyone_whose_birthday_it_is_gets_the_coupon_of_their_zip_code(
     assert set(rejects["reason"]) <= {"no value for profile.first_name", "no value for content.coupons.code"}
 
 
+def task_runs_of(state: State[CampaignReport]) -> set[str]:
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]}))
+    return {run.name for run in runs}
+
+
 @pytest.mark.parametrize("form", ["maildir", "parquet"])
 def test_divided_into_partitions_the_day_is_the_same(
     sample_profiles: pl.DataFrame,
@@ -99,9 +106,13 @@ def test_divided_into_partitions_the_day_is_the_same(
     monkeypatch.setenv("CAMPAIGN_PARTITIONS__SIZE", "3")
     monkeypatch.setenv("CAMPAIGN_OUTBOX__FOLDER", "another")
     monkeypatch.setenv("CAMPAIGN_OUTBOX__FORMAT", form)
-    divided = birthday_coupons(business_date=DAY)
+    state = birthday_coupons(business_date=DAY, return_state=True)
+    divided = state.result()
     again = birthday_coupons(business_date=DAY)
     assert divided == whole
+    names = task_runs_of(state)
+    assert {"Query", "Deduplication", "External API coupons", "Messages 1", "Messages 2"} <= names
+    assert not names & {"Enrichment coupons", "Personalization"}, "a partition of several is one task run"
     assert (again.delivered, again.delivered_before) == (0, whole.delivered)
     assert len(partner.requests) == 1
     send = in_folder / "another" / "birthday-coupons" / str(DAY)
@@ -158,9 +169,7 @@ def test_the_run_can_be_read_in_the_prefect_ui(
 ) -> None:
     use_partner(start_partner())
     state = birthday_coupons(business_date=DAY, return_state=True)
-    with get_client(sync_client=True) as client:
-        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]}))
-    assert {run.name for run in runs} == {
+    assert task_runs_of(state) == {
         "Query",
         "Deduplication",
         "External API coupons",
