@@ -25,12 +25,12 @@ from flows.settings import CampaignSettings
 from tasks.errors import CampaignError
 
 HOST = "127.0.0.1"
-START_SECONDS = 180
 SERVER = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
 """Task runs are recorded together, once a second: one by one is half of a server's work for a large audience."""
+START_SECONDS = 180
 STOP_SECONDS = 30
 
 

@@ -16,7 +16,8 @@ from pydantic import Field, SecretStr
 from tasks.credentials import NO_CREDENTIALS, Credentials, FixedCredentials, basic
 from tasks.errors import AccountDisabled, AccountMissing, AccountOfWrongKind, OAuthSetupInvalid
 from tasks.exchange import Connection
-from tasks.oauth import Logger, OAuthCredentials, OAuthSetup, Token
+from tasks.oauth import OAuthCredentials, OAuthSetup, Token
+from tasks.run_log import Logger
 
 
 class ExternalAccount(Block):

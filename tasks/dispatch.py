@@ -48,6 +48,7 @@ Told = dict[str, tuple[State, bool, str, bool]]
 """By message key: the columns of a fate."""
 
 
+# Settings of a connection that messages are carried over.
 Connections = Annotated[int, Field(ge=1, le=100, title="Connections", description="How many at one time.")]
 Backoff = Annotated[
     float,
@@ -68,7 +69,6 @@ Patience = Annotated[
         description="How long a receiver that takes nothing at all is tried before the run gives up, in seconds.",
     ),
 ]
-"""Settings of a connection that messages are carried over."""
 
 
 class DispatchOptions(BaseModel):

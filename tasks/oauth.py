@@ -5,7 +5,6 @@ oauthlib's to say. A module of its own, so that a call without OAuth does not wa
 """
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -30,8 +29,7 @@ from tasks.errors import (
 )
 from tasks.exchange import Connection, PartnerRequest, Session, check_header_name
 from tasks.network import public_url
-
-Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+from tasks.run_log import Logger
 
 EARLY = timedelta(seconds=30)
 """A token is no longer used so long before it expires: the call itself takes time."""

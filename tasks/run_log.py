@@ -12,6 +12,8 @@ import httpx
 from tasks.errors import CampaignError
 from tasks.network import public_url
 
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+"""What a run's logger is: Prefect's, or a plain one."""
 RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
 
 

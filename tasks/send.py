@@ -26,14 +26,14 @@ class Send(BaseModel):
     label: str = Field(title="Label", description="Name of the campaign as people read it.")
     business_date: date = Field(title="Business date", description="The day that the campaign is run for.")
 
-    def message_key(self, channel: str, profile_id: str, variant: str = "") -> str:
+    def message_key(self, channel: str, profile_id: str, variant: str | None = None) -> str:
         """Name of the one message that this send may deliver to a profile over a channel.
 
         Equal in every run and on every machine, and safe as a file name: 40 hexadecimal digits, and a dot and the
         variant's code where the message has one. The digits are the same for every variant: who gets one of them
         gets no other.
         """
-        return next(self._keys(channel, [(profile_id, variant)]))
+        return next(self._keys(channel, [(profile_id, variant or "")]))
 
     def message_keys(self, channel: str, messages: pl.DataFrame) -> pl.Series:
         """The column `message_key` of messages: profile_id and, where there are variants, variant (text)."""

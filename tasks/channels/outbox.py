@@ -10,7 +10,6 @@ Parquet see `tasks.message_parts`.
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import repeat
 from pathlib import Path
 from typing import Literal
 
@@ -125,19 +124,19 @@ def _deliver_mail(messages: pl.DataFrame, options: OutboxOptions, send: Send, se
         for folder in ("tmp", "new", "cur"):
             (maildir / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         known = delivered_keys(maildir)
-        variants = messages[VARIANT] if VARIANT in messages.columns else repeat("")
-        for row, variant in zip(messages.select(MESSAGE_COLUMNS).iter_rows(named=True), variants, strict=False):
+        for row in messages.iter_rows(named=True):
             person = {"profile_id": row["profile_id"], "email": row["email"]}
             if (reason := _undeliverable(row)) is not None:
                 outcomes["rejects"].append({**person, "reason": reason})
                 continue
-            key = send.message_key(CHANNEL, row["profile_id"], variant)
+            key = send.message_key(CHANNEL, row["profile_id"], row.get(VARIANT))
             digits, _ = parts_of(key)
             if digits in known:
                 outcomes["complement"].append({**person, "message_key": key})
                 continue
             try:
-                content = skeleton.message(Letter(key=key, **row)).content.replace(b"\r\n", b"\n")
+                letter = Letter(key=key, **{name: row[name] for name in MESSAGE_COLUMNS})
+                content = skeleton.message(letter).content.replace(b"\r\n", b"\n")
             except Unsendable as reason:
                 outcomes["rejects"].append({**person, "reason": str(reason)})
                 continue

@@ -9,7 +9,6 @@ Templates are rendered over whole columns; what has no form over columns is rend
 sandbox, with the same result, and the log says so.
 """
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from tasks.content._rendering import RowByRow
 from tasks.content._templates import PARTS, TemplateFolder, Templates, read_templates
 from tasks.content._variants import DEFAULT, Variant
 from tasks.results import ARROW, PER_RUN
+from tasks.run_log import Logger
 from tasks.tables import Transitions
 
 __all__ = [
@@ -36,9 +36,6 @@ __all__ = [
     "personalized_slices",
     "read_templates",
 ]
-
-
-Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def personalize(
     options: PersonalizationOptions,
     content: Content | None = None,
     *,
-    logger: Log | None = None,
+    logger: Logger | None = None,
 ) -> Personalized:
     """Render one message per row, or reject the row with the reason.
 
@@ -113,7 +110,7 @@ def _whole(slices: Iterable[Personalized]) -> Personalized:
     )
 
 
-def _tell_costs(renderers: Renderers, logger: Log) -> None:
+def _tell_costs(renderers: Renderers, logger: Logger) -> None:
     for renderer in renderers.by_code.values():
         for slow in renderer.slow.values():
             logger.info("%s", _costs(slow))

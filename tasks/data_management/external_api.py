@@ -30,8 +30,8 @@ from tasks.errors import (
 )
 from tasks.locks import SystemLocks
 from tasks.network import public_url
-from tasks.oauth import Logger
 from tasks.results import ARROW, ReadableResults, last_result
+from tasks.run_log import Logger
 from tasks.settings import Settings
 from tasks.tables import Transitions
 
