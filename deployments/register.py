@@ -23,7 +23,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 
 from deployments.automations import block_id, put, wanted
-from tasks.accounts import AccessToken, BasicAccount, HeaderAccount, OAuth2Account
+from tasks.http.accounts import AccessToken, BasicAccount, HeaderAccount, OAuth2Account
 
 ROOT = Path(__file__).parents[1]
 POOL = "campaigns"

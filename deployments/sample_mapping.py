@@ -1,14 +1,14 @@
 """Shows the outbound mapping that a sample answer implies: `python -m deployments.sample_mapping answer.json`.
 
-What it prints is a table of the columns, and can be pasted back (`tasks.answer.definitions.pasted`).
+What it prints is a table of the columns, and can be pasted back (`tasks.endpoint.answer.definitions.pasted`).
 """
 
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from tasks.answer.definitions import as_table, as_yaml
-from tasks.answer.mapping import OutboundMapping
+from tasks.endpoint.answer.definitions import as_table, as_yaml
+from tasks.endpoint.answer.mapping import OutboundMapping
 from tasks.errors import CampaignError, SourceUnreadable
 
 

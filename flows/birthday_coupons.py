@@ -14,10 +14,10 @@ from flows.settings import CampaignSettings
 from tasks.channels.outbox import OutboxOptions, deliver, outbox_of_partitions
 from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
 from tasks.data_management.external_api import external_api
-from tasks.engine import ENGINE
 from tasks.execution.report import CampaignReport
-from tasks.partitions import Outcome, Part, within
-from tasks.results import ARROW, PER_RUN
+from tasks.runs.engine import ENGINE
+from tasks.runs.partitions import Outcome, Part, within
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
 from tasks.targeting.deduplication import DeduplicationOptions, deduplication_of_partitions
 from tasks.targeting.enrichment import EnrichmentOptions, enrichment

@@ -30,11 +30,11 @@ from tasks.channels.email import email
 from tasks.channels.outbox import Delivered, outbox
 from tasks.content.personalization import PersonalizationOptions, Personalized, TemplateFolder, personalization
 from tasks.data_management.external_api import external_api
-from tasks.delivery import Delivery
-from tasks.endpoint import Endpoint
+from tasks.delivery.delivery import Delivery
+from tasks.endpoint.endpoint import Endpoint
 from tasks.execution.report import CampaignReport
 from tasks.send import Send
-from tasks.tables import Transitions
+from tasks.tables.transitions import Transitions
 from tasks.targeting.deduplication import DeduplicationOptions, deduplication
 from tasks.targeting.enrichment import enrichment
 from tasks.targeting.query import query

@@ -9,11 +9,11 @@ from prefect.runtime import flow_run
 
 from tasks.channels.outbox import Delivered
 from tasks.content.personalization import Personalized
-from tasks.delivery import Delivery
+from tasks.delivery.delivery import Delivery
 from tasks.execution.report import CampaignReport, report
-from tasks.partitions import Outcome, Partitions, rows_with_content
+from tasks.runs.partitions import Outcome, Partitions, rows_with_content
 from tasks.send import Send
-from tasks.tables import Transitions
+from tasks.tables.transitions import Transitions
 
 
 def business_date_of(given: date | None, zone: ZoneInfo) -> date:

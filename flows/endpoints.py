@@ -10,12 +10,12 @@ from datetime import date, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from tasks.answer.column import OutboundColumn
-from tasks.answer.guards import ReaderLimits
-from tasks.answer.mapping import OutboundMapping
-from tasks.endpoint import Endpoint
-from tasks.inbound import InboundMapping
-from tasks.pagination import Offset
+from tasks.endpoint.answer.column import OutboundColumn
+from tasks.endpoint.answer.guards import ReaderLimits
+from tasks.endpoint.answer.mapping import OutboundMapping
+from tasks.endpoint.endpoint import Endpoint
+from tasks.endpoint.inbound import InboundMapping
+from tasks.endpoint.pagination import Offset
 
 COUPONS = Endpoint(
     name="coupons",

@@ -27,10 +27,10 @@ from flows.settings import CampaignSettings, EndpointName
 from tasks.channels.email import EmailOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder, Templates, read_templates
-from tasks.endpoint import Endpoint
-from tasks.relations import Relation
+from tasks.endpoint.endpoint import Endpoint
 from tasks.sources.files import ProfileFile
-from tasks.tables import quoted, require_columns
+from tasks.tables.relations import Relation
+from tasks.tables.transitions import quoted, require_columns
 from tasks.targeting.enrichment import EnrichmentOptions
 from tasks.targeting.query import QueryOptions
 

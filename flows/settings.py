@@ -29,7 +29,7 @@ from flows.endpoints import (
 from tasks.channels.email import EmailOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder
-from tasks.endpoint import Endpoint
+from tasks.endpoint.endpoint import Endpoint
 from tasks.settings import DELIMITER, PREFIX, Settings
 from tasks.sources.files import ProfileFile
 

@@ -8,7 +8,7 @@ itself (errors, settings, tables, results, partitions, engine, network, endpoint
 packages `answer`, `sources` and `remote` are the floor they all stand on.
 """
 
-from tasks.run_log import install_filters
+from tasks.runs.log import install_filters
 
 # Here, because a worker imports `tasks.*` and nothing else of ours before it runs a flow.
 install_filters()

@@ -540,8 +540,8 @@ class AccountMissing(ApiError):
     code = "WKF-560280"
     sentence = "The external account '{account}' cannot be found."
     remedy = (
-        "Make it in the Prefect UI under Blocks (`prefect block register -m tasks.accounts` adds its kinds), and"
-        " name it as <kind>/<name>."
+        "Make it in the Prefect UI under Blocks (`prefect block register -m tasks.http.accounts` adds its kinds),"
+        " and name it as <kind>/<name>."
     )
 
 

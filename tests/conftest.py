@@ -29,13 +29,13 @@ from prefect.testing.utilities import prefect_test_harness
 
 from deployments.sandbox.partner import PATHS, Behaviour, Partner, running_partner
 from deployments.sandbox.server import Respond, Server, running_server
-from tasks.answer.column import OutboundColumn
-from tasks.answer.mapping import OutboundMapping
-from tasks.database import Database, transaction
-from tasks.endpoint import Endpoint
+from tasks.endpoint.answer.column import OutboundColumn
+from tasks.endpoint.answer.mapping import OutboundMapping
+from tasks.endpoint.endpoint import Endpoint
+from tasks.endpoint.inbound import InboundMapping
 from tasks.errors import CampaignError
-from tasks.inbound import InboundMapping
 from tasks.settings import JournalSettings
+from tasks.sources.sql import Database, transaction
 from tests.postgresql import SERVER, new_database
 
 # A run of the tests can be repeated; HYPOTHESIS_PROFILE=search looks for new examples.

@@ -13,10 +13,10 @@ import polars as pl
 from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.results import ARROW, PER_RUN
+from tasks.messages.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
-from tasks.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects
-from tasks.tables import Transitions, quoted, require_columns
+from tasks.tables.transitions import Transitions, quoted, require_columns
 
 CHANNEL = "direct-mail"
 KEY = "message_key"

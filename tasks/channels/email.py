@@ -1,7 +1,7 @@
 """Email: delivers messages to a mail server, each profile's once, whatever breaks.
 
-What became of every message is in the journal (`tasks.journal`), by the message's key; a send's manifest is the
-journal's part as a Parquet file, beside the rejects, in `<folder>/<campaign>/<business date>/`.
+What became of every message is in the journal (`tasks.delivery.journal`), by the message's key; a send's
+manifest is the journal's part as a Parquet file, beside the rejects, in `<folder>/<campaign>/<business date>/`.
 """
 
 from datetime import UTC, datetime
@@ -11,13 +11,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from tasks.delivery import Channel, Delivery, DeliveryOptions, closed, delivered, delivered_part
-from tasks.message import Letter, MessageOptions, prepared_skeleton
-from tasks.partitions import Outcome
-from tasks.results import ARROW, PER_RUN
+from tasks.delivery.delivery import Channel, Delivery, DeliveryOptions, closed, delivered, delivered_part
+from tasks.delivery.smtp.carrier import MailCarrier
+from tasks.delivery.smtp.connection import MailServer
+from tasks.messages.letter import Letter, MessageOptions, prepared_skeleton
+from tasks.runs.partitions import Outcome
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
-from tasks.smtp.carrier import MailCarrier
-from tasks.smtp.connection import MailServer
 
 
 class EmailOptions(MessageOptions, DeliveryOptions):

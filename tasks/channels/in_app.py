@@ -12,8 +12,8 @@ import polars as pl
 from prefect import task
 from pydantic import Field, SecretStr
 
-from tasks.delivery import Delivery, delivered
-from tasks.provider import (
+from tasks.delivery.delivery import Delivery, delivered
+from tasks.delivery.provider import (
     Answer,
     Meaning,
     ProviderMessage,
@@ -23,7 +23,7 @@ from tasks.provider import (
     short,
     usual_meaning,
 )
-from tasks.results import ARROW, PER_RUN
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
 from tasks.settings import Settings
 

@@ -4,7 +4,7 @@ A send's folder is `<folder>/<campaign>/<business date>/` with `maildir/` (one R
 audiences too large for a file a message, `messages/` (Parquet); and `preview.html` and `rejects.csv`. The messages
 themselves are the record of what was delivered. A message's file name in the Maildir is its key's digits, which are
 the same for every variant, and a file with that name is made by a link, which the system refuses to make twice; for
-Parquet see `tasks.message_parts`.
+Parquet see `tasks.messages.parts`.
 """
 
 import os
@@ -19,14 +19,14 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from tasks.message import Letter, MessageOptions, Unsendable, are_no_addresses, prepared_skeleton
-from tasks.message_parts import placed_keys
-from tasks.partitions import Outcome, Part
+from tasks.messages.letter import Letter, MessageOptions, Unsendable, are_no_addresses, prepared_skeleton
+from tasks.messages.parts import placed_keys
+from tasks.messages.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects, written
 from tasks.privacy import masked_email
-from tasks.results import ARROW, PER_RUN
+from tasks.runs.partitions import Outcome, Part
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import VARIANT, Send, parts_of
-from tasks.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects, written
-from tasks.tables import Transitions, require_columns
+from tasks.tables.transitions import Transitions, require_columns
 
 CHANNEL = "email"
 SENT = ("profile_id", "email", "message_key")

@@ -13,14 +13,14 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.journal.states import State
-from tasks.journal.storage import address_hash, open_journal
-from tasks.message import are_no_addresses
-from tasks.results import ARROW
+from tasks.delivery.journal.states import State
+from tasks.delivery.journal.storage import address_hash, open_journal
+from tasks.messages.letter import are_no_addresses
+from tasks.messages.send_folder import REJECT_COLUMNS
+from tasks.runs.results import ARROW
 from tasks.send import Send
-from tasks.send_folder import REJECT_COLUMNS
 from tasks.settings import Settings
-from tasks.tables import Transitions, require_columns
+from tasks.tables.transitions import Transitions, require_columns
 
 SETTLED = (State.SENT, State.REFUSED, State.UNKNOWN)
 """States of a message that is not to be made again."""

@@ -10,9 +10,8 @@ import polars as pl
 from prefect import task
 from pydantic import Field, SecretStr
 
-from tasks.delivery import Delivery, delivered
-from tasks.message import Unsendable
-from tasks.provider import (
+from tasks.delivery.delivery import Delivery, delivered
+from tasks.delivery.provider import (
     Answer,
     Meaning,
     ProviderMessage,
@@ -22,7 +21,8 @@ from tasks.provider import (
     short,
     usual_meaning,
 )
-from tasks.results import ARROW, PER_RUN
+from tasks.messages.letter import Unsendable
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
 from tasks.settings import Settings
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from tasks.errors import ColumnTaken, KeyTypesDiffer
-from tasks.tables import require_columns
+from tasks.tables.transitions import require_columns
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from jinja2 import StrictUndefined
 
 from tasks.content._content import Content
 from tasks.content._vectors import SPECIAL, Absent, Constant, Record, Sequence, Value, Vector, kind_of, materialized
-from tasks.tables import nearest
+from tasks.tables.transitions import nearest
 
 Path = tuple[str, ...]
 

@@ -15,7 +15,7 @@ from tasks.content._templates import Templates
 from tasks.content._variants import DEFAULT, Variant, variant_codes
 from tasks.errors import RelationsDiffer
 from tasks.send import Send
-from tasks.tables import quoted, require_columns
+from tasks.tables.transitions import quoted, require_columns
 
 MOST_WORKERS = 8
 IN_WORK = 40_000

@@ -15,8 +15,8 @@ from tasks.content._environment import CampaignEnvironment, is_html
 from tasks.content._fields import ELEMENT, Fields, Use
 from tasks.content._fields import Path as FieldPath
 from tasks.errors import CampaignError, TemplatesInvalid, TemplatesUnreadable
-from tasks.remote.place import fetch_folder
-from tasks.tables import nearest
+from tasks.files.remote.place import fetch_folder
+from tasks.tables.transitions import nearest
 
 PARTS = ("subject", "html", "text")
 

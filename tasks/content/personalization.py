@@ -19,9 +19,9 @@ from tasks.content._options import IDENTITY, PersonalizationOptions, Renderers
 from tasks.content._rendering import RowByRow
 from tasks.content._templates import PARTS, TemplateFolder, Templates, read_templates
 from tasks.content._variants import DEFAULT, Variant
-from tasks.results import ARROW, PER_RUN
-from tasks.run_log import Logger
-from tasks.tables import Transitions
+from tasks.runs.log import Logger
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.tables.transitions import Transitions
 
 __all__ = [
     "IDENTITY",

@@ -20,7 +20,7 @@ from tasks.content._options import PersonalizationOptions, Renderers
 from tasks.content._templates import optional_fields
 from tasks.errors import PreviewUnwritable
 from tasks.privacy import masked_email
-from tasks.results import ARROW
+from tasks.runs.results import ARROW
 
 LOOKED_THROUGH = 50_000
 """Profiles among which one is looked for that takes each branch of the templates."""

@@ -16,9 +16,8 @@ from prefect.context import TaskRunContext
 from prefect.results import ResultStore, get_result_store
 from prefect.transactions import IsolationLevel
 
-from tasks.accounts import credentials_of
-from tasks.answer.reader import Answer, read_answer
-from tasks.endpoint import Endpoint, fetch, request_key
+from tasks.endpoint.answer.reader import Answer, read_answer
+from tasks.endpoint.endpoint import Endpoint, fetch, request_key
 from tasks.errors import (
     ApiError,
     AuthorizationServerUnreachable,
@@ -28,12 +27,13 @@ from tasks.errors import (
     LimitNotFree,
     TokenNotFetched,
 )
-from tasks.locks import SystemLocks
-from tasks.network import public_url
-from tasks.results import ARROW, ReadableResults, last_result
-from tasks.run_log import Logger
+from tasks.http.accounts import credentials_of
+from tasks.http.network import public_url
+from tasks.runs.locks import SystemLocks
+from tasks.runs.log import Logger
+from tasks.runs.results import ARROW, ReadableResults, last_result
 from tasks.settings import Settings
-from tasks.tables import Transitions
+from tasks.tables.transitions import Transitions
 
 P = ParamSpec("P")
 

@@ -7,12 +7,12 @@ import polars as pl
 from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.conditions import expression
 from tasks.errors import ExpressionInvalid
-from tasks.results import ARROW, PER_RUN
+from tasks.files.storage import files_table, within, written_whole
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.settings import Settings
-from tasks.storage import files_table, within, written_whole
-from tasks.tables import quoted
+from tasks.tables.conditions import expression
+from tasks.tables.transitions import quoted
 
 FORMULA_STARTS = r"^[=+\-@\t\r\n＝＋－＠]"
 """How a text begins that a spreadsheet would run as a formula, in any width that it takes."""

@@ -14,13 +14,13 @@ from polars.exceptions import ComputeError, NoDataError, PolarsError
 from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tasks.columns import REPORT, ColumnDefinition, typed_table
-from tasks.conditions import first_line
 from tasks.errors import ColumnsUnexpected, SourceUnreadable
-from tasks.results import ARROW, PER_RUN
+from tasks.files.storage import stored, within, written_whole
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.settings import Settings
-from tasks.storage import stored, within, written_whole
-from tasks.tables import Transitions, quoted, require_columns
+from tasks.tables.columns import REPORT, ColumnDefinition, typed_table
+from tasks.tables.conditions import first_line
+from tasks.tables.transitions import Transitions, quoted, require_columns
 
 GZIP_MAGIC = b"\x1f\x8b"
 REJECTS = {"file": pl.String(), **REPORT}

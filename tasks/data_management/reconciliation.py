@@ -8,9 +8,9 @@ from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import ColumnTaken
-from tasks.relations import check_key_types
-from tasks.results import ARROW, PER_RUN
-from tasks.tables import Transitions, require_columns
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.tables.relations import check_key_types
+from tasks.tables.transitions import Transitions, require_columns
 
 PLACE = "\x00place"
 """A row's number in the inbound data."""

@@ -9,10 +9,10 @@ from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Column, Connection, Date, MetaData, String, Table, and_, exists, literal, null, select
 
-from tasks.database import Database, transaction
-from tasks.results import ARROW, PER_RUN
-from tasks.staging import staged
-from tasks.tables import Transitions, require_columns
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.sources.sql import Database, transaction
+from tasks.sources.staging import staged
+from tasks.tables.transitions import Transitions, require_columns
 
 
 class SubscriptionServicesOptions(BaseModel):

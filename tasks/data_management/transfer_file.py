@@ -15,15 +15,15 @@ from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import FilesMissing, TransferFailed
-from tasks.remote.azure import AzureContainer
-from tasks.remote.https import HttpsServer
-from tasks.remote.local import LocalFolder
-from tasks.remote.place import RemoteFile, Session, Surroundings, plain_name
-from tasks.remote.s3 import S3Bucket
-from tasks.remote.sftp import SftpServer
-from tasks.results import ARROW, ReadableResults
+from tasks.files.remote.azure import AzureContainer
+from tasks.files.remote.https import HttpsServer
+from tasks.files.remote.local import LocalFolder
+from tasks.files.remote.place import RemoteFile, Session, Surroundings, plain_name
+from tasks.files.remote.s3 import S3Bucket
+from tasks.files.remote.sftp import SftpServer
+from tasks.files.storage import FILES, files_table, within, written_whole
+from tasks.runs.results import ARROW, ReadableResults
 from tasks.settings import Settings
-from tasks.storage import FILES, files_table, within, written_whole
 
 NO_MOMENT = datetime.min.replace(tzinfo=UTC)
 

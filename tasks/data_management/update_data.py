@@ -9,11 +9,11 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, Connection, Table, and_, exists, or_, select
 
-from tasks.database import Database, polars_type, reflected, transaction
 from tasks.errors import ColumnsMissing, ColumnTypesDiffer
-from tasks.results import ARROW
-from tasks.staging import BATCH, staged
-from tasks.tables import Transitions, nearest, quoted, require_columns
+from tasks.runs.results import ARROW
+from tasks.sources.sql import Database, polars_type, reflected, transaction
+from tasks.sources.staging import BATCH, staged
+from tasks.tables.transitions import Transitions, nearest, quoted, require_columns
 
 
 class UpdateDataOptions(BaseModel):

@@ -14,7 +14,7 @@ from prefect.runtime import deployment, flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import CampaignError, ColumnTaken, PopulationUnknown
-from tasks.tables import Transitions, quoted
+from tasks.tables.transitions import Transitions, quoted
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,8 +9,8 @@ from prefect.events import DeploymentEventTrigger, emit_event
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from tasks.errors import SignalRefused
-from tasks.results import ARROW, PER_RUN
-from tasks.tables import nearest, quoted
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.tables.transitions import nearest, quoted
 
 SignalType = Literal["text", "integer", "number", "boolean", "date", "datetime"]
 

@@ -9,10 +9,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.partitions import transition_counts
 from tasks.privacy import masked_email
+from tasks.runs.partitions import transition_counts
 from tasks.send import Send
-from tasks.tables import Transitions
+from tasks.tables.transitions import Transitions
 
 PREVIEWED = 3
 

@@ -7,8 +7,8 @@ import polars as pl
 from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.conditions import condition
-from tasks.results import ARROW, PER_RUN
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.tables.conditions import condition
 
 Fact = str | int | float | bool | date | datetime | None
 """What a condition may be about: a count, a parameter of the run."""

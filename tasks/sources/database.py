@@ -10,12 +10,12 @@ import polars as pl
 from polars.exceptions import PolarsError
 from pydantic import Field
 
-from tasks.conditions import EVERYTHING, first_line
-from tasks.database import Database, first_sentence, polars_type, reflected, transaction
 from tasks.errors import DatabaseFailed, FilterInvalid
 from tasks.extras import extra_module
 from tasks.sources.source import TYPES, FieldType, Making, Source, as_type
-from tasks.tables import quoted, require_columns
+from tasks.sources.sql import Database, first_sentence, polars_type, reflected, transaction
+from tasks.tables.conditions import EVERYTHING, first_line
+from tasks.tables.transitions import quoted, require_columns
 
 EXTRA = "database"
 ROWS_OF_INFERENCE = "100000000"

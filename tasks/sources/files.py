@@ -8,11 +8,11 @@ import polars as pl
 from polars.exceptions import ComputeError, PolarsError
 from pydantic import Field
 
-from tasks.conditions import first_line
 from tasks.errors import SourceMissing, SourceUnreadable
 from tasks.extras import extra_module
 from tasks.sources.source import TYPES, FieldType, Making, Source, as_type
-from tasks.tables import require_columns
+from tasks.tables.conditions import first_line
+from tasks.tables.transitions import require_columns
 
 FORMS: Mapping[pl.DataType, str] = {
     pl.Date(): r"^\d{4}-\d{2}-\d{2}$",

@@ -3,8 +3,8 @@
 import polars as pl
 from prefect import get_run_logger, task
 
-from tasks.relations import Relation, link, rows_linked
-from tasks.results import ARROW, PER_RUN
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.tables.relations import Relation, link, rows_linked
 
 
 class EnrichmentOptions(Relation):
@@ -14,7 +14,7 @@ class EnrichmentOptions(Relation):
 def enrich(primary: pl.DataFrame, additional: pl.DataFrame, options: EnrichmentOptions) -> pl.DataFrame:
     """The primary rows, in their order, with one column that holds their additional data, as `Relation` says.
 
-    Null keys link to nothing. Errors: those of `tasks.relations.link`.
+    Null keys link to nothing. Errors: those of `tasks.tables.relations.link`.
     """
     return link(primary, additional, options, activity="Enrichment")
 

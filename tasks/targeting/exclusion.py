@@ -7,10 +7,10 @@ from prefect import get_run_logger, task
 from pydantic import Field
 
 from tasks.errors import PopulationUnknown
-from tasks.populations import Populations, ReconcilingOptions, primary_first, reconciled_columns
-from tasks.relations import check_key_types
-from tasks.results import ARROW, PER_RUN
-from tasks.tables import Transitions, quoted, require_columns
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.tables.populations import Populations, ReconcilingOptions, primary_first, reconciled_columns
+from tasks.tables.relations import check_key_types
+from tasks.tables.transitions import Transitions, quoted, require_columns
 
 
 class ExclusionOptions(ReconcilingOptions):

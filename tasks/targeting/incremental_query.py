@@ -9,13 +9,13 @@ from polars.exceptions import PolarsError
 from prefect import get_run_logger, task
 from pydantic import Field, model_validator
 
-from tasks.audiences import AUDIENCE_NAME
-from tasks.conditions import first_line
 from tasks.errors import ColumnTypesDiffer, ConfigurationError, SourceUnreadable
-from tasks.parquet import replace_parquet
-from tasks.results import ARROW, PER_RUN
-from tasks.selection import SelectionOptions, selected_rows
-from tasks.tables import require_columns
+from tasks.files.audiences import AUDIENCE_NAME
+from tasks.files.parquet import replace_parquet
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.sources.selection import SelectionOptions, selected_rows
+from tasks.tables.conditions import first_line
+from tasks.tables.transitions import require_columns
 
 MOMENT = "%Y%m%dT%H%M%S.%fZ"
 """A run's moment in UTC as the name of its part of the history: names sort as the moments do."""
@@ -78,7 +78,7 @@ def select_new(options: IncrementalQueryOptions, run_at: datetime) -> pl.DataFra
     """Whom the query selects and no earlier run gave. The same moment gives the same again.
 
     In: `run_at`, with its time zone: dates, and moments without a zone, in the date field are taken as of it.
-    Errors: those of `tasks.selection.selected_rows`, `ColumnTypesDiffer` (the date field is no date),
+    Errors: those of `tasks.sources.selection.selected_rows`, `ColumnTypesDiffer` (the date field is no date),
     `ConfigurationError` (`run_at` has no time zone).
     """
     if run_at.tzinfo is None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import polars as pl
 from prefect import get_run_logger, task
 
-from tasks.populations import SETS, MergingOptions, Populations, members
-from tasks.results import ARROW, PER_RUN
-from tasks.tables import Transitions
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.tables.populations import SETS, MergingOptions, Populations, members
+from tasks.tables.transitions import Transitions
 
 
 class IntersectionOptions(MergingOptions):

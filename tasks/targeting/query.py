@@ -7,10 +7,10 @@ import polars as pl
 from prefect import get_run_logger, task
 from prefect.runtime import task_run
 
-from tasks.partitions import Partitions, stored_partitions
-from tasks.results import ARROW, PER_RUN
-from tasks.selection import SelectionOptions, selected_batches, selected_rows
+from tasks.runs.partitions import Partitions, stored_partitions
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.settings import PartitionOptions
+from tasks.sources.selection import SelectionOptions, selected_batches, selected_rows
 
 
 class QueryOptions(SelectionOptions):
@@ -53,7 +53,7 @@ def query(options: QueryOptions) -> pl.DataFrame:
 
     In: the source and the condition; a file is read lazily with the condition pushed down, a database runs it.
     Out: the source's columns, in its order, each profile key once; the simple fields; a column for each
-    additional data, as `tasks.relations.Relation` says.
+    additional data, as `tasks.tables.relations.Relation` says.
     Errors: `SourceMissing`, `SourceUnreadable`, `DatabaseFailed`, `ColumnsMissing`, `FilterInvalid`,
     `ExpressionInvalid`, `ColumnTaken`, `KeyTypesDiffer`, `CardinalityViolated`.
     Source: Adobe Campaign Standard, Query activity.

@@ -6,11 +6,11 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from tasks.audiences import AudienceOptions
-from tasks.conditions import EVERYTHING, condition, first_line
 from tasks.errors import AudienceMissing, SourceUnreadable
-from tasks.results import ARROW
-from tasks.tables import nearest
+from tasks.files.audiences import AudienceOptions
+from tasks.runs.results import ARROW
+from tasks.tables.conditions import EVERYTHING, condition, first_line
+from tasks.tables.transitions import nearest
 
 
 class ReadAudienceOptions(AudienceOptions):

@@ -10,12 +10,12 @@ from polars.exceptions import PolarsError
 from prefect import get_run_logger, task
 from pydantic import Field
 
-from tasks.audiences import AudienceOptions
-from tasks.conditions import first_line
 from tasks.errors import AudienceTaken, ColumnTypesDiffer, SourceUnreadable
-from tasks.parquet import create_parquet, replace_parquet
-from tasks.results import ARROW, PER_RUN
-from tasks.tables import Transitions, require_columns
+from tasks.files.audiences import AudienceOptions
+from tasks.files.parquet import create_parquet, replace_parquet
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.tables.conditions import first_line
+from tasks.tables.transitions import Transitions, require_columns
 
 
 class SaveAudienceOptions(AudienceOptions):

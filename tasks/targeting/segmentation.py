@@ -7,10 +7,10 @@ import polars as pl
 from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.conditions import EVERYTHING, condition, expression
 from tasks.errors import ColumnTaken, PopulationUnknown
-from tasks.results import ARROW, PER_RUN
-from tasks.tables import Transitions, quoted, require_columns
+from tasks.runs.results import ARROW, PER_RUN
+from tasks.tables.conditions import EVERYTHING, condition, expression
+from tasks.tables.transitions import Transitions, quoted, require_columns
 
 PLACE = "\x00place"
 """A row's number in the inbound transition."""

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 
 import polars as pl
 
-from tasks.answer.mapping import OutboundMapping
-from tasks.answer.reader import read_answer
+from tasks.endpoint.answer.mapping import OutboundMapping
+from tasks.endpoint.answer.reader import read_answer
 
 ROWS = 28_000
 ROUNDS = 15

@@ -21,13 +21,13 @@ import polars as pl
 from pydantic import SecretStr
 
 from tasks.channels.email import EmailOptions, email_channel
-from tasks.delivery import deliver
-from tasks.dispatch import Tally
-from tasks.journal.storage import open_journal
-from tasks.message import Letter, MessageOptions, prepared_skeleton
+from tasks.delivery.delivery import deliver
+from tasks.delivery.dispatch import Tally
+from tasks.delivery.journal.storage import open_journal
+from tasks.delivery.smtp.connection import MailServer, Security
+from tasks.messages.letter import Letter, MessageOptions, prepared_skeleton
 from tasks.send import Send
 from tasks.settings import JournalSettings
-from tasks.smtp.connection import MailServer, Security
 from tests.benchmarks.mail_sink import running_sink
 
 SEND = Send(campaign="bench", label="Bench", business_date=date(2026, 11, 24))

@@ -1,8 +1,8 @@
 """A whole fetch, process against process: this project's guarded call to Parquet, and dlt's rest_api source.
 
 `python tests/benchmarks/bench_fetch.py` serves one made-up answer of 5 MB and 28,000 rows over HTTPS on loopback.
-It is fetched in turn by `tasks.endpoint.fetch` with every guardrail on, and by dlt to Parquet and to DuckDB (extra
-`bench`), each time as a process of its own. Prints medians of the wall time and their ratios.
+It is fetched in turn by `tasks.endpoint.endpoint.fetch` with every guardrail on, and by dlt to Parquet and
+to DuckDB (extra `bench`), each time as a process of its own. Prints medians of the wall time and their ratios.
 """
 
 import json
@@ -25,8 +25,8 @@ ROUNDS = 7
 
 OURS = """
 import sys
-from tasks.answer.mapping import OutboundMapping
-from tasks.endpoint import Endpoint, fetch
+from tasks.endpoint.answer.mapping import OutboundMapping
+from tasks.endpoint.endpoint import Endpoint, fetch
 address, ca_file, out = sys.argv[1:]
 mapping = OutboundMapping(sample={"offers": [{"id": 1, "zipCode": "01234", "code": "a", "title": "b", "price": 1.5,
     "active": True, "startsOn": "2026-11-24", "updatedAt": "2026-11-24T07:30:00Z"}]})

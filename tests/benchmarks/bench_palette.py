@@ -15,11 +15,11 @@ from pathlib import Path
 
 import polars as pl
 
-from tasks.columns import ColumnDefinition
 from tasks.data_management.load_file import LoadFileOptions, load
 from tasks.data_management.reconciliation import ReconciliationOptions, reconcile
 from tasks.data_management.update_data import UpdateDataOptions, update
-from tasks.database import Database
+from tasks.sources.sql import Database
+from tasks.tables.columns import ColumnDefinition
 from tasks.targeting.deduplication import DeduplicationOptions, deduplicate
 from tasks.targeting.enrichment import EnrichmentOptions, enrich
 from tasks.targeting.exclusion import ExclusionOptions, exclude

@@ -35,16 +35,16 @@ from flows.birthday_coupons import messages_of_partition
 from flows.settings import templates_of
 from tasks.channels.outbox import OutboxOptions, deliver, outbox_of_partitions, write_page
 from tasks.content.personalization import PersonalizationOptions, personalize, read_templates
-from tasks.engine import ENGINE
 from tasks.execution.report import report
-from tasks.partitions import Outcome, Part
-from tasks.relations import rows_linked
-from tasks.results import ARROW, PER_RUN
-from tasks.selection import selected_batches
+from tasks.messages.send_folder import write_rejects
+from tasks.runs.engine import ENGINE
+from tasks.runs.partitions import Outcome, Part
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
-from tasks.send_folder import write_rejects
 from tasks.settings import Settings
 from tasks.sources.files import ProfileFile
+from tasks.sources.selection import selected_batches
+from tasks.tables.relations import rows_linked
 from tasks.targeting.deduplication import DeduplicationOptions, deduplicate, deduplication_of_partitions
 from tasks.targeting.enrichment import EnrichmentOptions, enrich
 from tasks.targeting.query import QueryOptions, query_partitions

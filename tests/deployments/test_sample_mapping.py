@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from deployments.sample_mapping import main
-from tasks.answer.definitions import pasted
-from tasks.answer.mapping import OutboundMapping
+from tasks.endpoint.answer.definitions import pasted
+from tasks.endpoint.answer.mapping import OutboundMapping
 
 SAMPLE = '{"a": [{"x": 1}], "b": [{"y": "2026-11-24"}]}'
 

@@ -15,7 +15,7 @@ from deployments.sandbox.partner import Partner, coupon_answer, has_coupon
 from deployments.sandbox.products import products_answer
 from deployments.sandbox.profiles import sample_profiles, write_sample_profiles
 from deployments.sandbox.schedule import schedule_answer
-from tasks.exchange import Connection, post
+from tasks.http.exchange import Connection, post
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,8 @@ from prefect.client.schemas.actions import DeploymentUpdate
 
 from deployments.sandbox.partner import Partner
 from deployments.sandbox.profiles import sample_profiles
-from tasks.journal.states import State
-from tasks.journal.tables import MESSAGES
+from tasks.delivery.journal.states import State
+from tasks.delivery.journal.tables import MESSAGES
 from tests.postgresql import engine_of
 
 DAY = date(2026, 11, 24)

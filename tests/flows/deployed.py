@@ -6,7 +6,7 @@ from pathlib import Path
 from prefect import flow, task
 
 from tasks.execution.wait import WaitOptions, wait
-from tasks.results import ARROW, PER_RUN
+from tasks.runs.results import ARROW, PER_RUN
 
 
 @task(cache_policy=PER_RUN, result_serializer=ARROW)

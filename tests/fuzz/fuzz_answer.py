@@ -15,9 +15,9 @@ from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["tasks.answer", "tasks.columns"]):
-    from tasks.answer.mapping import OutboundMapping
-    from tasks.answer.reader import Answer, read_answer
+with atheris.instrument_imports(include=["tasks.endpoint.answer", "tasks.tables.columns"]):
+    from tasks.endpoint.answer.mapping import OutboundMapping
+    from tasks.endpoint.answer.reader import Answer, read_answer
     from tasks.errors import ResponseMalformed, ResponseShapeInvalid
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -15,9 +15,9 @@ from prefect.states import AwaitingRetry
 
 from tasks.channels.outbox import OutboxOptions, deliver
 from tasks.content.personalization import PersonalizationOptions, Templates, personalize
-from tasks.engine import ENGINE
-from tasks.partitions import Outcome, Part
-from tasks.results import ARROW, PER_RUN
+from tasks.runs.engine import ENGINE
+from tasks.runs.partitions import Outcome, Part
+from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
 from tasks.settings import Settings
 from tasks.sources.files import ProfileFile

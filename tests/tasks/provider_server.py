@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import trustme
 
-from tasks.provider import ProviderConnection
+from tasks.delivery.provider import ProviderConnection
 
 ALLOWED = frozenset({"localhost"})
 

@@ -6,7 +6,7 @@ from prefect.serializers import JSONSerializer
 
 from tasks import errors
 from tasks.errors import CampaignError, PartnerUnreachable, SourceMissing, StatusRefused
-from tasks.run_log import RUN_LOGGERS, install_filters
+from tasks.runs.log import RUN_LOGGERS, install_filters
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CampaignError)]
 

@@ -10,7 +10,7 @@ from prefect import flow
 
 from tasks.data_management.extract_file import ExtractFileOptions, extract_file
 from tasks.data_management.transfer_file import TransferFileOptions, transfer_file
-from tasks.remote.local import LocalFolder
+from tasks.files.remote.local import LocalFolder
 from tasks.sources.files import ProfileFile
 from tasks.targeting.query import QueryOptions, query
 

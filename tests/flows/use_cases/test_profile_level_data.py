@@ -13,7 +13,7 @@ from prefect import flow
 from tasks.data_management.load_file import LoadFileOptions, load_file
 from tasks.data_management.reconciliation import ReconciliationOptions, reconciliation
 from tasks.data_management.transfer_file import TransferFileOptions, transfer_file
-from tasks.remote.local import LocalFolder
+from tasks.files.remote.local import LocalFolder
 from tasks.sources.files import ProfileFile
 from tasks.targeting.enrichment import EnrichmentOptions, enrichment
 from tasks.targeting.query import QueryOptions, query

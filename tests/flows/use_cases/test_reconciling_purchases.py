@@ -14,10 +14,10 @@ from tasks.data_management.extract_file import ExtractFileOptions, extract_file
 from tasks.data_management.load_file import LoadFileOptions, load_file
 from tasks.data_management.reconciliation import ReconciliationOptions, reconciliation
 from tasks.data_management.update_data import UpdateDataOptions, update_data
-from tasks.database import Database
-from tasks.selection import AdditionalData
 from tasks.sources.database import DatabaseTable
 from tasks.sources.files import ProfileFile
+from tasks.sources.selection import AdditionalData
+from tasks.sources.sql import Database
 from tasks.targeting.query import QueryOptions, query
 
 PURCHASES = LoadFileOptions(

@@ -11,9 +11,9 @@ from prefect import flow
 from tasks.data_management.load_file import LoadFileOptions, load_file
 from tasks.data_management.reconciliation import ReconciliationOptions, reconciliation
 from tasks.data_management.subscription_services import SubscriptionServicesOptions, subscription_services
-from tasks.database import Database
 from tasks.sources.database import DatabaseTable
 from tasks.sources.files import ProfileFile
+from tasks.sources.sql import Database
 from tasks.targeting.query import QueryOptions, query
 
 TODAY = date(2026, 11, 24)

@@ -11,9 +11,9 @@ from prefect import flow
 from tasks.data_management.load_file import LoadFileOptions, load_file
 from tasks.data_management.transfer_file import TransferFileOptions, transfer_file
 from tasks.data_management.update_data import UpdateDataOptions, update_data
-from tasks.database import Database
-from tasks.remote.local import LocalFolder
+from tasks.files.remote.local import LocalFolder
 from tasks.sources.database import DatabaseTable
+from tasks.sources.sql import Database
 from tasks.targeting.query import QueryOptions, query
 
 CRM = LoadFileOptions(

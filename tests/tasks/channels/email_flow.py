@@ -8,9 +8,9 @@ import polars as pl
 from prefect import flow
 
 from tasks.channels.email import EmailOptions, email
-from tasks.delivery import Delivery
+from tasks.delivery.delivery import Delivery
+from tasks.delivery.smtp.connection import MailServer, Security
 from tasks.send import Send
-from tasks.smtp.connection import MailServer, Security
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 NO_REJECTS = pl.DataFrame(schema=dict.fromkeys(("profile_id", "email", "reason"), pl.String()))

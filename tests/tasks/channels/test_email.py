@@ -23,17 +23,17 @@ from pydantic import SecretStr, ValidationError
 
 from deployments.sandbox.mail_server import At, Fault, MailBehaviour, MailSandbox, running_mail_server
 from tasks.channels.email import EmailOptions, email, email_channel, email_of_partitions, mail
-from tasks.delivery import Delivery, deliver
-from tasks.dispatch import Tally
-from tasks.engine import ENGINE
+from tasks.delivery.delivery import Delivery, deliver
+from tasks.delivery.dispatch import Tally
+from tasks.delivery.journal.storage import open_journal
+from tasks.delivery.smtp.carrier import Pace
+from tasks.delivery.smtp.connection import MailServer, Security
 from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailable
-from tasks.journal.storage import open_journal
-from tasks.message import Letter, Message, Skeleton
-from tasks.partitions import Outcome, Part, stored_partitions
-from tasks.results import ARROW, PER_RUN, ArrowSerializer
+from tasks.messages.letter import Letter, Message, Skeleton
+from tasks.runs.engine import ENGINE
+from tasks.runs.partitions import Outcome, Part, stored_partitions
+from tasks.runs.results import ARROW, PER_RUN, ArrowSerializer
 from tasks.settings import JournalSettings
-from tasks.smtp.carrier import Pace
-from tasks.smtp.connection import MailServer, Security
 from tests.tasks.channels.email_flow import NO_REJECTS, SEND, made_up_messages, options_for
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

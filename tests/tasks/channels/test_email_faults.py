@@ -21,10 +21,10 @@ from pydantic import SecretStr
 
 from deployments.sandbox.mail_server import GOODBYE, At, Fault, MailBehaviour, MailSandbox, running_mail_server
 from tasks.channels.email import EmailOptions, email_channel
-from tasks.delivery import Delivery, deliver
-from tasks.dispatch import Tally
+from tasks.delivery.delivery import Delivery, deliver
+from tasks.delivery.dispatch import Tally
+from tasks.delivery.journal.storage import Journal, address_hash, open_journal
 from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable
-from tasks.journal.storage import Journal, address_hash, open_journal
 from tasks.settings import JournalSettings
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
 

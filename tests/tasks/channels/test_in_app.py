@@ -7,7 +7,7 @@ import json
 from pydantic import SecretStr
 
 from tasks.channels.in_app import InAppOptions, Webhook
-from tasks.provider import Answer, Meaning, ProviderMessage
+from tasks.delivery.provider import Answer, Meaning, ProviderMessage
 
 MESSAGE = ProviderMessage("k" * 40, "7", "user-7", "Grüße", "<p>hi</p>", "hi")
 

@@ -13,7 +13,7 @@ import pytest
 
 from tasks.channels.outbox import OutboxOptions, deliver, outbox, write_page
 from tasks.errors import ColumnsMissing, OutboxUnwritable
-from tasks.partitions import Part
+from tasks.runs.partitions import Part
 from tasks.send import Send
 
 SEND = Send(campaign="birthday", label="Birthday <1>", business_date=date(2026, 11, 24))

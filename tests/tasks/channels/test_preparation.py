@@ -12,10 +12,10 @@ from prefect import flow
 from pydantic import SecretStr
 
 from tasks.channels.preparation import KnownBefore, PreparationOptions, Prepared, preparation, prepare
+from tasks.delivery.journal.states import Event
+from tasks.delivery.journal.storage import Outcome, address_hash, open_journal
 from tasks.errors import ColumnsMissing
-from tasks.journal.states import Event
-from tasks.journal.storage import Outcome, address_hash, open_journal
-from tasks.message import PLAIN_ADDRESS, checked_recipient
+from tasks.messages.letter import PLAIN_ADDRESS, checked_recipient
 from tasks.send import Send
 from tasks.settings import JournalSettings
 

@@ -10,9 +10,9 @@ from prefect import flow
 from pydantic import SecretStr
 
 from tasks.channels.push import FcmMessages, PushOptions, push
-from tasks.delivery import Delivery
-from tasks.message import Unsendable
-from tasks.provider import Meaning, ProviderMessage
+from tasks.delivery.delivery import Delivery
+from tasks.delivery.provider import Meaning, ProviderMessage
+from tasks.messages.letter import Unsendable
 from tasks.send import Send
 from tests.tasks.provider_server import Answer, Asked, running_provider
 

@@ -22,12 +22,12 @@ import trustme
 from azure.storage.blob import ContainerClient
 from moto.server import ThreadedMotoServer
 
-from tasks.remote.azure import AzureContainer
-from tasks.remote.https import HttpsServer
-from tasks.remote.local import LocalFolder
-from tasks.remote.place import Place
-from tasks.remote.s3 import S3Bucket
-from tasks.remote.sftp import SftpServer
+from tasks.files.remote.azure import AzureContainer
+from tasks.files.remote.https import HttpsServer
+from tasks.files.remote.local import LocalFolder
+from tasks.files.remote.place import Place
+from tasks.files.remote.s3 import S3Bucket
+from tasks.files.remote.sftp import SftpServer
 
 AZURITE_ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="

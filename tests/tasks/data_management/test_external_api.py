@@ -19,10 +19,9 @@ from pydantic import SecretStr
 
 from deployments.sandbox.partner import Behaviour, Partner, coupon_of
 from deployments.sandbox.server import Call, Reply, Server
-from tasks.accounts import BasicAccount, HeaderAccount, OAuth2Account
-from tasks.answer.mapping import OutboundMapping
 from tasks.data_management.external_api import Content, external_api
-from tasks.endpoint import Endpoint
+from tasks.endpoint.answer.mapping import OutboundMapping
+from tasks.endpoint.endpoint import Endpoint
 from tasks.errors import (
     AccountDisabled,
     AccountMissing,
@@ -37,7 +36,8 @@ from tasks.errors import (
     ResponseMalformed,
     StatusRefused,
 )
-from tasks.results import ArrowSerializer
+from tasks.http.accounts import BasicAccount, HeaderAccount, OAuth2Account
+from tasks.runs.results import ArrowSerializer
 
 ROOT = Path(__file__).parents[3]
 Respond = Callable[[Call], Reply]
@@ -383,7 +383,7 @@ def test_two_processes_that_need_one_answer_at_one_moment_make_one_call(
         "import sys\n"
         "from prefect import flow\n"
         "from tasks.data_management.external_api import external_api\n"
-        "from tasks.endpoint import Endpoint\n"
+        "from tasks.endpoint.endpoint import Endpoint\n"
         "@flow\n"
         "def fetch():\n"
         "    return external_api(None, Endpoint.model_validate_json(sys.argv[1])).standard.height\n"

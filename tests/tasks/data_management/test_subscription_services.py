@@ -11,9 +11,9 @@ from tasks.data_management.subscription_services import (
     subscribe,
     subscription_services,
 )
-from tasks.database import Database
 from tasks.errors import ColumnsMissing
 from tasks.sources.database import DatabaseTable
+from tasks.sources.sql import Database
 
 FIRST, SECOND, THIRD = (date(2026, 11, day) for day in (1, 2, 3))
 

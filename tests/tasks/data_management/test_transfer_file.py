@@ -18,12 +18,12 @@ from tasks.errors import (
     TransferFailed,
     UrlNotSecure,
 )
-from tasks.remote.azure import AzureContainer
-from tasks.remote.https import HttpsServer
-from tasks.remote.local import LocalFolder
-from tasks.remote.place import Place, Surroundings, plain_name
-from tasks.remote.s3 import S3Bucket
-from tasks.remote.sftp import SftpServer
+from tasks.files.remote.azure import AzureContainer
+from tasks.files.remote.https import HttpsServer
+from tasks.files.remote.local import LocalFolder
+from tasks.files.remote.place import Place, Surroundings, plain_name
+from tasks.files.remote.s3 import S3Bucket
+from tasks.files.remote.sftp import SftpServer
 
 NOW = datetime(2026, 11, 24, 7, 30, tzinfo=UTC)
 KINDS = ["local", "sftp", "s3", "azure"]

@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from tasks.data_management.update_data import Updated, UpdateDataOptions, update, update_data
-from tasks.database import Database, transaction
 from tasks.errors import CampaignError, ColumnsMissing, ColumnTypesDiffer, DatabaseFailed
 from tasks.sources.database import DatabaseTable
+from tasks.sources.sql import Database, transaction
 
 COLUMNS = "id VARCHAR(4) PRIMARY KEY, email TEXT UNIQUE, name VARCHAR(5) NOT NULL, born DATE"
 STORED = [("1", "a@x", "Ada", "1815-12-10"), ("2", None, "Bob", None), ("3", "c@x", "Cid", None)]

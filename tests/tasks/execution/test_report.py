@@ -6,9 +6,9 @@ from prefect import flow
 from prefect.artifacts import Artifact
 
 from tasks.execution.report import message_preview, reject_reasons, report
-from tasks.partitions import rows_with_content, transition_counts
+from tasks.runs.partitions import rows_with_content, transition_counts
 from tasks.send import Send
-from tasks.tables import Transitions
+from tasks.tables.transitions import Transitions
 
 SEND = Send(campaign="report-test", label="Report test", business_date=date(2026, 11, 24))
 MESSAGES = pl.DataFrame(

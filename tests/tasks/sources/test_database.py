@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
-from tasks.database import Database, transaction
 from tasks.errors import CampaignError, ColumnsMissing, DatabaseFailed, FilterInvalid
-from tasks.selection import selected_batches
 from tasks.sources.database import DatabaseTable, select_statement
+from tasks.sources.selection import selected_batches
+from tasks.sources.sql import Database, transaction
 from tasks.targeting.query import QueryOptions, birthday_on, has_text, select_profiles
 
 PROFILES = sa.Table(

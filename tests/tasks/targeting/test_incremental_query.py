@@ -8,10 +8,10 @@ import pytest
 from prefect import flow
 from pydantic import ValidationError
 
-from tasks.database import Database
 from tasks.errors import CampaignError, ColumnsMissing, ColumnTypesDiffer, ConfigurationError, SourceUnreadable
 from tasks.sources.database import DatabaseTable
 from tasks.sources.files import ProfileFile
+from tasks.sources.sql import Database
 from tasks.targeting.incremental_query import IncrementalQueryOptions, incremental_query, remember, select_new
 
 TUESDAY = datetime(2026, 11, 24, 7, tzinfo=UTC)

@@ -14,8 +14,8 @@ from tasks.errors import (
     SourceMissing,
     SourceUnreadable,
 )
-from tasks.selection import AdditionalData
 from tasks.sources.files import ProfileFile, profiles
+from tasks.sources.selection import AdditionalData
 from tasks.targeting.query import QueryOptions, birthday_on, equals, has_text, query, select_profiles
 
 PROFILES = pl.DataFrame(

@@ -15,7 +15,7 @@ from tasks.errors import (
     FilterInvalid,
     PopulationUnknown,
 )
-from tasks.results import ArrowSerializer
+from tasks.runs.results import ArrowSerializer
 from tasks.targeting.segmentation import SegmentationOptions, Segmented, segment_population, segmentation
 
 PEOPLE = pl.DataFrame(

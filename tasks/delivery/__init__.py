@@ -1,0 +1,1 @@
+"""Claim, carry, write down: dispatch, journal, SMTP, providers, progress."""

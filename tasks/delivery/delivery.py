@@ -1,0 +1,271 @@
+"""What every journaled channel does around its carrier: check the table, send, tell what became of it.
+
+A channel's task gives its carrier and calls `delivered`; the journal, the progress, the report, the rejects file
+and the manifest are the same for all.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, closing
+from dataclasses import dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+from prefect import get_run_logger
+from prefect.artifacts import create_table_artifact
+from pydantic import Field
+
+from tasks.delivery.dispatch import Carrier, Dispatch, DispatchOptions, Tally, run_showing
+from tasks.delivery.journal.states import State
+from tasks.delivery.journal.storage import Journal, open_journal
+from tasks.delivery.progress import shown_progress
+from tasks.errors import CampaignError
+from tasks.messages.send_folder import REJECT_COLUMNS, folder_of, write_rejects, written
+from tasks.runs.partitions import Outcome
+from tasks.send import Send
+from tasks.settings import Settings
+from tasks.tables.transitions import Transitions, require_columns
+
+MESSAGE_COLUMNS = ("profile_id", "email", "subject", "html", "text")
+"""What Personalization gives; `email` is the address over the channel, whatever the channel is."""
+
+THE_KEY = pl.col("message_key")
+
+
+class DeliveryOptions(DispatchOptions):
+    """What every journaled channel can be told."""
+
+    folder: Path = Field(
+        default=Path("outbox"), title="Folder", description="Where the manifest and the rejects of sends are kept."
+    )
+    proof: str = Field(
+        default="",
+        pattern=r"^[a-z0-9-]*$",
+        title="Proof",
+        description=(
+            "Name of a proof, as in 'first'. A proof's messages are others than the send's: marked in the subject,"
+            " and sent once per name. Empty: the send itself."
+        ),
+    )
+
+    def channel(self, name: str) -> str:
+        """A channel as message keys and the journal have it."""
+        return f"{name}-proof-{self.proof}" if self.proof else name
+
+
+@dataclass(frozen=True)
+class Delivery(Transitions):
+    """Outbound transitions of the journaled channels."""
+
+    standard: pl.DataFrame
+    """Messages that were taken in this run: profile_id, email, message_key."""
+    complement: pl.DataFrame
+    """Messages that another run sent: the same columns, with the keys that this run had for them."""
+    rejects: pl.DataFrame
+    """Messages that were not sent: profile_id, email, reason."""
+    unknown: pl.DataFrame
+    """Messages of which nobody knows whether they were taken: profile_id, email, message_key, message_id."""
+
+
+class ChannelCarrier(Carrier, AbstractAsyncContextManager["ChannelCarrier"], Protocol):
+    """A carrier that works while its context is entered."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A channel as one delivery uses it."""
+
+    title: str
+    name: str
+    """Of the channel in message keys and the journal, with the proof's, if it is one."""
+    carrier: ChannelCarrier
+    row: type[Any]
+    """Named tuple of `key` and the columns that the carrier needs."""
+    connections: int
+    message_id: pl.Expr = THE_KEY
+    """By what the receiving side knows a message, made of `message_key`."""
+
+
+def deliver(
+    messages: pl.DataFrame,
+    channel: Channel,
+    options: DeliveryOptions,
+    send: Send,
+    *,
+    journal: Journal,
+    tally: Tally,
+    show: Callable[[], None] = lambda: None,
+) -> tuple[Delivery, CampaignError | None]:
+    """Send each message that the journal does not know as sent, refused or unknown.
+
+    Out: the transitions, and why not all could be tried, if so. Errors: `ColumnsMissing`, `JournalUnavailable`.
+    """
+    require_columns(messages, MESSAGE_COLUMNS, activity=channel.title, where="the inbound transition")
+    sendable, rejects = _sendable(messages)
+    if options.proof:
+        sendable = sendable.with_columns(subject=pl.lit("[Proof] ") + pl.col("subject"))
+    tally.total = sendable.height
+    dispatch = Dispatch(
+        send=send,
+        channel=channel.name,
+        journal=journal,
+        carrier=channel.carrier,
+        options=options,
+        row=channel.row,
+        tally=tally,
+        smallest_window=2 * channel.connections,
+    )
+
+    async def work() -> pl.DataFrame:
+        async with channel.carrier:
+            return await dispatch.run(sendable)
+
+    fates = run_showing(work, show)
+    return _delivery(fates, rejects, channel.message_id), channel.carrier.failure
+
+
+def _sendable(messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Messages that have a key of their own and an address, and the others with the reason."""
+    reason = (
+        pl.when(pl.col("profile_id").fill_null("") == "")
+        .then(pl.lit("no profile id"))
+        .when(pl.col("email").fill_null("") == "")
+        .then(pl.lit("no address"))
+        .when(pl.any_horizontal(pl.col("subject", "html", "text").is_null()))
+        .then(pl.lit("the message lacks a part"))
+        .when(~pl.col("profile_id").is_first_distinct())
+        .then(pl.lit("the profile has another message in this send"))
+    )
+    checked = messages.with_columns(reason=reason)
+    unsendable = checked.filter(pl.col("reason").is_not_null())
+    return checked.filter(pl.col("reason").is_null()).drop("reason"), unsendable.select(REJECT_COLUMNS)
+
+
+def _delivery(fates: pl.DataFrame, rejects: pl.DataFrame, message_id: pl.Expr) -> Delivery:
+    person = ("profile_id", "email")
+    state = pl.col("state")
+    why = {str(State.REFUSED): "refused: ", str(State.DEFERRED): "not taken yet: "}
+    untaken = fates.filter(state.is_in(list(why))).select(
+        *person, reason=state.replace_strict(why) + pl.col("answer")
+    )
+    sent = fates.filter(state == State.SENT)
+    columns = (*person, "message_key")
+    unknown = fates.filter(state == State.UNKNOWN).select(columns)
+    return Delivery(
+        standard=sent.filter("ours").select(columns),
+        complement=sent.filter(~pl.col("ours")).select(columns),
+        rejects=pl.concat([rejects, untaken]),
+        unknown=unknown.with_columns(message_id=message_id),
+    )
+
+
+def write_manifest(journal: Journal, channel: Channel, options: DeliveryOptions, send: Send) -> Path:
+    """`<channel>-manifest.parquet`: one row for each message of the send that any run ever claimed.
+
+    Columns: message_key, message_id, profile_id, outcome (sent, refused, deferred, unknown, claimed), attempts,
+    at (UTC), answer. Errors: `JournalUnavailable`, `OutboxUnwritable`.
+    """
+    manifest = journal.entries(send, channel.name).select(
+        "message_key",
+        channel.message_id.alias("message_id"),
+        "profile_id",
+        pl.col("state").alias("outcome"),
+        "attempts",
+        pl.col("changed_at").alias("at"),
+        "answer",
+    )
+    file = BytesIO()
+    manifest.write_parquet(file)
+    return written(folder_of(options.folder, send) / f"{channel.name}-manifest.parquet", file.getvalue())
+
+
+def outcome_counts(delivery: Delivery, seconds: float) -> list[dict[str, str | int]]:
+    """Rows of the report: what became of how many messages, in how long."""
+    rate = round(delivery.standard.height / max(seconds, 0.001))
+    return [
+        {"outcome": "sent", "messages": delivery.standard.height},
+        {"outcome": "sent by another run", "messages": delivery.complement.height},
+        {"outcome": "not sent", "messages": delivery.rejects.height},
+        {"outcome": "unknown", "messages": delivery.unknown.height},
+        {"outcome": f"in {seconds:,.1f} seconds, a second", "messages": rate},
+    ]
+
+
+def delivered(
+    messages: pl.DataFrame, rejects: pl.DataFrame, channel: Channel, options: DeliveryOptions, send: Send
+) -> Delivery:
+    """The work of a channel's task: deliver, show the progress, report, and leave rejects and manifest.
+
+    Artifacts: `<campaign>-<channel>-progress`, `<campaign>-<channel>`. Errors: those of `deliver`, the carrier's
+    failure, `OutboxUnwritable`; what was sent before the error stays sent, and is known.
+    """
+    with closing(open_journal(Settings.load().journal)) as journal:
+        delivery, failure = _reported(messages, channel, options, send, journal)
+        manifest = write_manifest(journal, channel, options, send)
+    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivery.rejects]), folder_of(options.folder, send))
+    _tell([table.height for table in delivery.tables().values()], manifest)
+    if failure is not None:
+        raise failure
+    return delivery
+
+
+def delivered_part(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions, send: Send) -> Delivery:
+    """A channel's work on one partition of a send; what is of the whole send is done by `closed`.
+
+    Errors: as `delivered`.
+    """
+    with closing(open_journal(Settings.load().journal)) as journal:
+        delivery, failure = deliver(messages, channel, options, send, journal=journal, tally=Tally(messages.height))
+    if failure is not None:
+        raise failure
+    return delivery
+
+
+def closed(outcome: Outcome, channel: Channel, options: DeliveryOptions, send: Send) -> None:
+    """The work of a channel's task when its messages went partition by partition: rejects file and manifest.
+
+    Each partition went through `delivered_part` as an activity of the channel's title.
+    Errors: `JournalUnavailable`, `OutboxUnwritable`.
+    """
+    write_rejects(outcome.rejects, folder_of(options.folder, send))
+    with closing(open_journal(Settings.load().journal)) as journal:
+        manifest = write_manifest(journal, channel, options, send)
+    transitions = [field.name for field in fields(Delivery)]
+    _tell([outcome.rows(channel.title, name) for name in transitions], manifest)
+
+
+def _reported(
+    messages: pl.DataFrame, channel: Channel, options: DeliveryOptions, send: Send, journal: Journal
+) -> tuple[Delivery, CampaignError | None]:
+    begun = time.monotonic()
+    tally = Tally(messages.height)
+    name = f"{send.campaign}-{channel.name}"
+    with shown_progress(tally, f"{name}-progress", send.label) as show:
+        delivery, failure = deliver(messages, channel, options, send, journal=journal, tally=tally, show=show)
+    create_table_artifact(
+        table=outcome_counts(delivery, time.monotonic() - begun),
+        key=name,
+        description=f"Outcome of {channel.name}, {send.business_date}",
+    )
+    return delivery, failure
+
+
+def _tell(rows: list[int], manifest: Path) -> None:
+    """Log the rows of `Delivery`'s transitions, in their order."""
+    sent, before, unsent, unknown = rows
+    logger = get_run_logger()
+    logger.info(
+        "%d messages sent, %d sent by another run, %d not sent; manifest: %s.",
+        sent,
+        before,
+        unsent,
+        manifest,
+    )
+    if unknown:
+        logger.warning(
+            "%d messages may have been sent, or not, and are not sent again: see outcome 'unknown' in the manifest,"
+            " and look for their message_id in the records of the receiving side.",
+            unknown,
+        )

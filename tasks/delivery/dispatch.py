@@ -1,0 +1,332 @@
+"""The way of every delivery: claim, carry, write down; window by window, with the journal on no message's path.
+
+A window is as many messages as leave in a tenth of a second or so. It is claimed whole before its first message
+leaves and written down whole when its last answer is there, while the next windows are on their way. A sender
+that dies leaves at most the open windows unknown.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import wait
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol, TypeVar
+
+import anyio
+import anyio.from_thread
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.delivery.journal.states import Event, State, state_after, states_before
+from tasks.delivery.journal.storage import Journal, Known, Outcome
+from tasks.errors import CampaignError
+from tasks.send import Send
+
+T = TypeVar("T")
+
+OVERLAPPING = 4
+"""Windows on their way at one time: while one is claimed or written down, the others are carried."""
+WINDOW_SECONDS = 0.1
+LARGEST_WINDOW = 2_000
+LOOKED_UP_AT_ONCE = 10_000
+SHOW_SECONDS = 0.5
+FINISHING_SECONDS = 10
+"""How long a run that is stopped waits for the answers to what is on its way."""
+WATCH_SECONDS = 0.5
+"""How often the claims of other senders are looked at."""
+
+FATES = {
+    "state": pl.String(),
+    "ours": pl.Boolean(),
+    "answer": pl.String(),
+    "again": pl.Boolean(),
+}
+
+
+Told = dict[str, tuple[State, bool, str, bool]]
+"""By message key: the columns of a fate."""
+
+
+# Settings of a connection that messages are carried over.
+Connections = Annotated[int, Field(ge=1, le=100, title="Connections", description="How many at one time.")]
+Backoff = Annotated[
+    float,
+    Field(
+        ge=0,
+        title="Backoff",
+        description="Wait before what could not be reached is tried again; doubled for each next, with jitter.",
+    ),
+]
+LongestBackoff = Annotated[
+    float, Field(ge=0, title="Longest backoff", description="Where the doubling stops, in seconds.")
+]
+Patience = Annotated[
+    float,
+    Field(
+        ge=0,
+        title="Patience",
+        description="How long a receiver that takes nothing at all is tried before the run gives up, in seconds.",
+    ),
+]
+
+
+class DispatchOptions(BaseModel):
+    """What a channel does with messages that were not taken, or may have been."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resend_unknown: bool = Field(
+        default=False,
+        title="Send unknown again",
+        description=(
+            "Send messages again of which nobody knows whether the server took them. Some people may then get"
+            " one twice; left off, some may get none, and are listed."
+        ),
+    )
+    rounds: int = Field(
+        default=4,
+        ge=1,
+        le=20,
+        title="Rounds",
+        description="How often a message that the server puts off (greylisting, a full mailbox) is tried.",
+    )
+    round_seconds: float = Field(
+        default=120,
+        ge=0,
+        title="Wait between rounds",
+        description="Seconds before the second round; doubled for each next.",
+    )
+
+
+class Carrier(Protocol):
+    """What carries messages over a channel."""
+
+    failure: CampaignError | None
+    """Why no more is carried, once that is so."""
+
+    departs: Callable[[str], None]
+    """Called with a message's key before its first byte leaves; what it raises keeps the message back."""
+
+    arrives: Callable[[Outcome], None]
+    """Called when a message that had begun to leave was answered."""
+
+    async def carry(self, rows: Sequence[Any]) -> list[Outcome]:
+        """Carry messages, each a named tuple that begins with `key`; one outcome for each, in any order."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """Begin no other message."""
+        ...
+
+
+@dataclass
+class Tally:
+    """Messages by what became of them, while they are sent; read by whoever shows the progress."""
+
+    total: int
+    states: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
+
+    @property
+    def done(self) -> int:
+        """Messages that need no more work in this round."""
+        return sum(self.states.values())
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """One delivery: which send, over which channel, by which journal and carrier."""
+
+    send: Send
+    channel: str
+    journal: Journal
+    carrier: Carrier
+    options: DispatchOptions
+    row: type[Any]
+    """Named tuple of a message for the carrier: `key`, then columns of the table."""
+    tally: Tally
+    smallest_window: int = 8
+
+    async def run(self, messages: pl.DataFrame) -> pl.DataFrame:
+        """Send each message that nobody sent before.
+
+        In: profile_id and the columns of `row`, a profile once; perhaps variant. Out: profile_id, email, and
+        `message_key`, `state` (of the journal), `ours` (whether this run brought it there), `answer`, `again`; in
+        any order.
+        Errors: `JournalUnavailable`; the carrier's failure is left in the carrier.
+        """
+        self.carrier.departs, self.carrier.arrives = self.journal.depart, self.journal.arrive
+        await asyncio.to_thread(self.journal.enter)
+        async with self._alive():
+            await asyncio.to_thread(self.journal.expire, self.send, self.channel)
+            fates = await self._rounds(messages)
+            return await self._watched(fates)
+
+    @asynccontextmanager
+    async def _alive(self) -> AsyncIterator[None]:
+        """Keep this sender's lease while it works; give it up at the end."""
+        beating = asyncio.create_task(self._beat())
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            beating.cancel()
+            with suppress(asyncio.CancelledError, CampaignError):
+                await beating
+            with suppress(CampaignError):
+                await asyncio.to_thread(self.journal.leave, done=done)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.journal.settings.lease_seconds / 3)
+            with suppress(CampaignError):  # a journal that is away for good fails the next window
+                await asyncio.to_thread(self.journal.renew)
+
+    async def _rounds(self, messages: pl.DataFrame) -> pl.DataFrame:
+        keys = self.send.message_keys(self.channel, messages)
+        settled, waiting = await self._settled_before(messages.with_columns(keys))
+        done = [settled]
+        for number in range(self.options.rounds):
+            if number:
+                await asyncio.sleep(self.options.round_seconds * 2.0 ** (number - 1))
+                self.tally.states[State.DEFERRED] -= waiting.height
+            fates = await self._round(waiting)
+            again = fates.filter("again")
+            last = again.is_empty() or self.carrier.failure is not None or number + 1 == self.options.rounds
+            done.append(fates if last else fates.filter(~pl.col("again")))
+            if last:
+                break
+            waiting = waiting.join(again.select("message_key"), on="message_key", how="semi")
+        return pl.concat(done)
+
+    async def _settled_before(self, messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The fates of messages that need no more work by this run, and the messages that do."""
+        settled = [_fates(messages.clear(), {})]
+        if not await asyncio.to_thread(self.journal.has_any, self.send, self.channel):
+            return settled[0], messages
+        waiting = [messages.clear()]
+        claimable = states_before(Event.CLAIM, resend_unknown=self.options.resend_unknown)
+        for some in messages.iter_slices(LOOKED_UP_AT_ONCE):
+            known = await asyncio.to_thread(self.journal.known, some["message_key"].to_list())
+            fixed = {key: one for key, one in known.items() if one.state not in claimable}
+            is_fixed = pl.col("message_key").is_in(list(fixed))
+            settled.append(self._counted(some.filter(is_fixed), _told([], fixed)))
+            waiting.append(some.filter(~is_fixed))
+        return pl.concat(settled), pl.concat(waiting)
+
+    async def _round(self, messages: pl.DataFrame) -> pl.DataFrame:
+        """Every message once, in overlapping windows."""
+        fates: list[pl.DataFrame] = [_fates(messages.clear(), {})]
+        windows: set[asyncio.Task[pl.DataFrame]] = set()
+        sizes = WindowSize(self.smallest_window)
+        begin = 0
+        try:
+            while windows or begin < messages.height:
+                if self.carrier.failure is not None:
+                    fates.append(self._not_begun(messages.slice(begin)))
+                    begin = messages.height
+                while begin < messages.height and len(windows) < OVERLAPPING:
+                    window = messages.slice(begin, sizes.now)
+                    windows.add(asyncio.create_task(self._window(window, sizes)))
+                    begin += window.height
+                if windows:
+                    finished, windows = await asyncio.wait(windows, return_when=asyncio.FIRST_COMPLETED)
+                    fates += [window.result() for window in finished]
+        except BaseException:
+            self.carrier.stop("the run was stopped")
+            # What is on its way is finished and written down, so that little is left unknown.
+            with anyio.move_on_after(FINISHING_SECONDS, shield=True):
+                await asyncio.gather(*windows, return_exceptions=True)
+            raise
+        return pl.concat(fates)
+
+    def _not_begun(self, messages: pl.DataFrame) -> pl.DataFrame:
+        """The fates of messages that nobody claimed, as no more is carried."""
+        fate = (State.DEFERRED, True, "the sending had stopped before it was its turn", False)
+        return self._counted(messages, dict.fromkeys(messages["message_key"], fate))
+
+    async def _window(self, messages: pl.DataFrame, sizes: "WindowSize") -> pl.DataFrame:
+        profiles = dict(messages.select("message_key", "profile_id").iter_rows())
+        mine = await asyncio.to_thread(
+            self.journal.claim, self.send, self.channel, profiles, resend_unknown=self.options.resend_unknown
+        )
+        others = profiles.keys() - mine
+        known = await asyncio.to_thread(self.journal.known, others) if others else {}
+        rows = [row for row in self._rows(messages) if row.key in mine]
+        begun = asyncio.get_running_loop().time()
+        outcomes = await self.carrier.carry(rows)
+        if rows:
+            sizes.adapt(len(rows), asyncio.get_running_loop().time() - begun)
+        await asyncio.to_thread(self._write_down, outcomes, messages)
+        return self._counted(messages, _told(outcomes, known))
+
+    def _counted(self, messages: pl.DataFrame, told: Told) -> pl.DataFrame:
+        for state, count in Counter(fate[0] for fate in told.values()).items():
+            self.tally.states[state] += count
+        return _fates(messages, told)
+
+    def _rows(self, messages: pl.DataFrame) -> Iterator[Any]:
+        columns = messages.rename({"message_key": "key"}).select(self.row._fields)
+        return map(self.row._make, columns.iter_rows())
+
+    def _write_down(self, outcomes: list[Outcome], messages: pl.DataFrame) -> None:
+        if outcomes:
+            self.journal.record(outcomes)
+        bad = {outcome.key: outcome.answer for outcome in outcomes if outcome.address_refused}
+        if bad:
+            found = messages.filter(pl.col("message_key").is_in(list(bad))).select("message_key", "email")
+            self.journal.quarantine({email: bad[key] for key, email in found.iter_rows()}, self.channel)
+
+    async def _watched(self, fates: pl.DataFrame) -> pl.DataFrame:
+        """Wait until no message is in another sender's hands: it says what it did, or its lease ends."""
+        elsewhere = fates.filter((pl.col("state") == State.CLAIMED) & ~pl.col("ours"))["message_key"].to_list()
+        if not elsewhere:
+            return fates
+        while True:
+            await asyncio.to_thread(self.journal.expire, self.send, self.channel)
+            known = await asyncio.to_thread(self.journal.known, elsewhere)
+            if all(one.state is not State.CLAIMED for one in known.values()):
+                break
+            await asyncio.sleep(WATCH_SECONDS)
+        told = [(key, str(one.state), one.answer) for key, one in known.items()]
+        schema = {"message_key": pl.String(), "state": pl.String(), "answer": pl.String()}
+        return fates.update(pl.DataFrame(told, schema=schema, orient="row"), on="message_key")
+
+
+def run_showing(work: Callable[[], Awaitable[T]], show: Callable[[], None]) -> T:
+    """Run `work` in a loop of its own, in a thread of its own, and call `show` here now and then meanwhile."""
+    with anyio.from_thread.start_blocking_portal() as portal:
+        future = portal.start_task_soon(work)
+        try:
+            while not wait([future], timeout=SHOW_SECONDS).done:
+                show()
+        except BaseException:
+            future.cancel()
+            raise
+        return future.result()
+
+
+class WindowSize:
+    """How many messages a window has: as many as are carried in `WINDOW_SECONDS`, found by trying."""
+
+    def __init__(self, smallest: int) -> None:
+        self._smallest = min(smallest, LARGEST_WINDOW)
+        self.now = self._smallest
+
+    def adapt(self, size: int, seconds: float) -> None:
+        """Take into account that a window of `size` was carried in `seconds`."""
+        fitting = size * WINDOW_SECONDS / max(seconds, 1e-9)
+        bounded = min(max(fitting, self.now / 2), self.now * 2)
+        self.now = int(min(max(bounded, self._smallest), LARGEST_WINDOW))
+
+
+def _told(outcomes: list[Outcome], known: dict[str, Known]) -> Told:
+    told: Told = {one.key: (state_after(one.event), True, one.answer, one.again) for one in outcomes}
+    return told | {key: (one.state, False, one.answer, False) for key, one in known.items()}
+
+
+def _fates(messages: pl.DataFrame, told: Told) -> pl.DataFrame:
+    person = messages.select("profile_id", "email", "message_key")
+    columns = {name: [told[key][place] for key in person["message_key"]] for place, name in enumerate(FATES)}
+    return person.hstack(pl.DataFrame(columns, schema=FATES))

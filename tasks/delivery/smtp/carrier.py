@@ -1,0 +1,357 @@
+"""Many connections to one mail server, and the messages that they share.
+
+A connection has at most one message whose fate only its next reply tells: the message's content was sent, and
+the commands of the following message went with it. If the connection breaks then, the first is lost, and the
+second has not left.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tasks.delivery.journal.states import Event
+from tasks.delivery.journal.storage import Outcome
+from tasks.delivery.smtp.connection import Line, LineClosed, LineDropped, MailServer, SenderRefused, opened
+from tasks.delivery.smtp.replies import Reply, Step, Verdict, blames_address, verdict_of
+from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable
+from tasks.messages.letter import Letter, Message, Skeleton, Unsendable
+
+IDLE_SECONDS = 20
+"""How long a connection with nothing to do is kept."""
+TRIES = 5
+"""How often a message is begun before it waits for the next round: it may be what the server breaks at."""
+
+ALL_WELL = [250, 250, 354]
+"""What nearly every envelope hears; whatever else is said, `verdict_of` knows what it means."""
+
+
+@dataclass
+class Batch:
+    """Messages that are carried together, and what became of them."""
+
+    waiting: int
+    done: asyncio.Future[None]
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note what became of one message."""
+        self.outcomes.append(outcome)
+        self.waiting -= 1
+        if not self.waiting and not self.done.done():
+            self.done.set_result(None)
+
+
+@dataclass
+class Parcel:
+    """One message on its way. It is made when it is about to leave: with its files, many would fill the memory."""
+
+    letter: Letter
+    batch: Batch
+    tries: int = 0
+
+    def settle(self, event: Event, answer: str, *, address_refused: bool = False, again: bool = False) -> Outcome:
+        """Note what became of it."""
+        outcome = Outcome(self.letter.key, event, answer, address_refused, again)
+        self.batch.settle(outcome)
+        return outcome
+
+
+class Begun(NamedTuple):
+    """A message that a line has taken up."""
+
+    parcel: Parcel
+    message: Message
+
+    def envelope(self, sender: bytes) -> tuple[bytes, bytes, bytes]:
+        """The commands that begin it."""
+        recipient = self.message.recipient
+        utf8 = b" BODY=8BITMIME SMTPUTF8" if recipient.needs_utf8 else b""
+        return (
+            b"MAIL FROM:<%b>%b\r\n" % (sender, utf8),
+            b"RCPT TO:<%b>\r\n" % recipient.address.encode(),
+            b"DATA\r\n",
+        )
+
+
+@dataclass
+class Stand:
+    """Where a line stands between two groups of commands."""
+
+    leaving: "Begun | None" = None
+    """The message whose envelope was accepted: its content goes next."""
+    reset: bytes = b""
+    """What ends a transaction that failed."""
+
+    def opening(self) -> list[bytes]:
+        """What the next group begins with."""
+        if self.leaving:
+            return [self.leaving.message.content.replace(b"\r\n.", b"\r\n..") + b".\r\n"]
+        return [self.reset] if self.reset else []
+
+
+class Pace:
+    """Lets messages leave at a rate at most. `None`: as they come."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._interval = 1 / per_second if per_second else 0.0
+        self._next = 0.0
+
+    def wait(self, now: float) -> float:
+        """Seconds until a message may leave; at nought it has been counted as leaving now."""
+        if not self._interval:
+            return 0.0
+        if now < self._next:
+            return self._next - now
+        self._next = max(self._next, now - self._interval) + self._interval
+        return 0.0
+
+
+def _unnoted(_: object) -> None:
+    """Who carries without a journal notes nothing."""
+
+
+class MailCarrier:
+    """Carries messages to a mail server over a fixed number of connections, opened when there is work.
+
+    Use as an asynchronous context. `failure` says why no more is carried, once that is so: what is given to
+    `carry` then comes back as postponed.
+    """
+
+    def __init__(self, server: MailServer, skeleton: Skeleton, seed: int | None = None) -> None:
+        self.failure: CampaignError | None = None
+        self.departs: Callable[[str], None] = _unnoted
+        self.arrives: Callable[[Outcome], None] = _unnoted
+        self._server = server
+        self._skeleton = skeleton
+        self._helo_name = server.helo_name or skeleton.domain
+        self._sender = skeleton.options.sender.encode()
+        self._bag: deque[Parcel] = deque()
+        self._batches: list[Batch] = []
+        self._filled = asyncio.Event()
+        self._pace = Pace(server.messages_per_second)
+        self._random = random.Random(seed)  # noqa: S311  # jitter
+        self._taken = 0
+        self._workers: list[asyncio.Task[None]] = []
+        self._last_progress = 0.0
+
+    async def __aenter__(self) -> "MailCarrier":
+        """Start the connections' workers."""
+        self._last_progress = self._time()
+        self._workers = [asyncio.create_task(self._work()) for _ in range(self._server.connections)]
+        for worker in self._workers:
+            worker.add_done_callback(self._ended)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections. What has not left comes back as postponed."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        self._return_the_rest("the run ended before it was sent")
+
+    async def carry(self, letters: Sequence[Letter]) -> list[Outcome]:
+        """Send messages; gives what became of each, in the order in which it was known."""
+        batch = Batch(len(letters), asyncio.get_running_loop().create_future())
+        if not self._bag:
+            self._last_progress = self._time()
+        self._batches.append(batch)
+        self._bag.extend(Parcel(letter, batch) for letter in letters)
+        if self.failure is not None:
+            self._return_the_rest(str(self.failure.facts.get("reason", self.failure)))
+        self._filled.set()
+        if letters:
+            await batch.done
+        self._batches.remove(batch)
+        return batch.outcomes
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        """A worker ends by itself only by a bug: nobody is to wait for it in vain."""
+        if not worker.cancelled() and (bug := worker.exception()) is not None:
+            for batch in self._batches:
+                if not batch.done.done():
+                    batch.done.set_exception(bug)
+
+    def stop(self, reason: str) -> None:
+        """Carry no more: what waits comes back as postponed; what is on its way is finished."""
+        self.failure = self.failure or MailServerUnavailable(server=self._server, reason=reason, sent=self._taken)
+        self._return_the_rest(reason)
+
+    def _return_the_rest(self, reason: str) -> None:
+        while self._bag:
+            self._bag.popleft().settle(Event.POSTPONED, reason)
+
+    @staticmethod
+    def _time() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _work(self) -> None:
+        """One connection after the other, for as long as there is work."""
+        losses = 0
+        while True:
+            await self._some_work()
+            taken = self._taken
+            reason = ""
+            try:
+                await self._over_one_line()
+            except LineDropped as drop:
+                reason = str(drop)
+            except SenderRefused as refusal:
+                self._fail(MailServerRefuses(server=self._server, reason=str(refusal), sent=self._taken))
+            except CampaignError as error:
+                self._fail(error)
+            losses = losses + 1 if reason and self._taken == taken else 0
+            if losses and self._time() - self._last_progress >= self._server.patience_seconds:
+                self._fail(MailServerUnavailable(server=self._server, reason=reason, sent=self._taken))
+            await asyncio.sleep(self._backoff(losses))
+
+    async def _over_one_line(self) -> None:
+        line = await opened(self._server, self._helo_name)
+        try:
+            await self._converse(line)
+        except BaseException:
+            line.abort()
+            raise
+
+    def _backoff(self, losses: int) -> float:
+        if not losses:
+            return 0.0
+        bound = min(self._server.backoff_limit_seconds, self._server.backoff_seconds * 2.0 ** (losses - 1))
+        return self._random.uniform(bound / 2, bound)
+
+    def _fail(self, error: CampaignError) -> None:
+        self.failure = self.failure or error
+        self._return_the_rest(str(self.failure.facts.get("reason", self.failure)))
+
+    async def _some_work(self) -> None:
+        while not self._bag:
+            self._filled.clear()
+            await self._filled.wait()
+
+    async def _converse(self, line: Line) -> None:
+        """Send messages over one line until it has long been idle. Errors: `LineDropped`, `SenderRefused`."""
+        stand = Stand()
+        while True:
+            following = await self._next(line, waits=stand.leaving is None)
+            if following is None and stand.leaving is None:
+                line.quit()
+                return
+            opening = stand.opening()
+            replies: list[Reply] = []
+            try:
+                if stand.leaving:
+                    self.departs(stand.leaving.parcel.letter.key)
+                await line.exchange([*opening, *(following.envelope(self._sender) if following else ())], replies)
+            except (LineClosed, CampaignError) as stayed:
+                if isinstance(stayed, CampaignError):  # the journal cannot note that a message leaves
+                    self._fail(stayed)
+                for begun in filter(None, (stand.leaving, following)):
+                    self._put_back(begun.parcel, str(stayed))
+                raise
+            except (LineDropped, asyncio.CancelledError) as drop:
+                self._broken(stand.leaving, following, replies, str(drop) or "the run was stopped")
+                raise
+            try:
+                if stand.leaving:
+                    self._answered(stand.leaving.parcel, replies[0])
+            except LineDropped as drop:
+                if following:
+                    self._put_back(following.parcel, str(drop))
+                raise
+            stand = self._entered(following, replies[len(opening) :]) if following else Stand()
+
+    async def _next(self, line: Line, *, waits: bool) -> Begun | None:
+        """The next message to begin; None if there is none now or, with `waits`, none for long."""
+        while True:
+            if not self._bag:
+                if not waits or not await self._filled_within(IDLE_SECONDS):
+                    return None
+            elif delay := self._pace.wait(self._time()):
+                if not waits:
+                    return None
+                await asyncio.sleep(delay)
+            elif begun := self._made(self._bag.popleft(), line):
+                return begun
+
+    def _made(self, parcel: Parcel, line: Line) -> Begun | None:
+        """The message; None, with the reason told, where none can be made or the server could not take it."""
+        try:
+            message = self._skeleton.message(parcel.letter)
+        except Unsendable as reason:
+            parcel.settle(Event.POSTPONED, str(reason))
+            return None
+        if message.recipient.needs_utf8 and not line.takes_utf8:
+            parcel.settle(Event.POSTPONED, "the mail server takes no address with letters outside ASCII")
+            return None
+        return Begun(parcel, message)
+
+    async def _filled_within(self, seconds: float) -> bool:
+        self._filled.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._filled.wait(), seconds)
+        return bool(self._bag)
+
+    def _broken(self, leaving: Begun | None, following: Begun | None, replies: list[Reply], reason: str) -> None:
+        """The line broke in the middle: what became of the two messages on it."""
+        if following:
+            self._put_back(following.parcel, reason)
+        if leaving and replies:
+            with suppress(LineDropped):  # it is broken already
+                self._answered(leaving.parcel, replies[0])
+        elif leaving:
+            leaving.parcel.settle(Event.LOST, f"the message was sent, and then {reason}")
+
+    def _answered(self, parcel: Parcel, reply: Reply) -> None:
+        """The server's word on a message that it has whole. Errors: `LineDropped`."""
+        match verdict_of(Step.CONTENT, reply):
+            case Verdict.GO_ON:
+                self._taken += 1
+                self._last_progress = self._time()
+                self.arrives(parcel.settle(Event.TAKEN, str(reply)))
+            case Verdict.GOODBYE:
+                self._put_back(parcel, str(reply))
+                raise LineDropped(str(reply))
+            case verdict:
+                self._declined(parcel, verdict, Step.CONTENT, reply)
+
+    def _entered(self, begun: Begun, replies: list[Reply]) -> Stand:
+        """The server's words on a message's envelope. Errors: `LineDropped`, `SenderRefused`."""
+        if [reply.code for reply in replies] == ALL_WELL:
+            return Stand(leaving=begun)
+        for step, reply in zip((Step.SENDER, Step.RECIPIENT, Step.DATA), replies, strict=True):
+            match verdict_of(step, reply):
+                case Verdict.GO_ON:
+                    continue
+                case Verdict.GOODBYE | Verdict.BUSY:
+                    self._put_back(begun.parcel, str(reply))
+                    raise LineDropped(str(reply))
+                case Verdict.SENDER_REFUSED:
+                    self._put_back(begun.parcel, str(reply))
+                    raise SenderRefused(str(reply))
+                case verdict:
+                    self._declined(begun.parcel, verdict, step, reply)
+                    waits_for_content = replies[-1].code == 354
+                    return Stand(reset=b".\r\n" if waits_for_content else b"RSET\r\n")
+        return Stand(leaving=begun)
+
+    def _declined(self, parcel: Parcel, verdict: Verdict, step: Step, reply: Reply) -> None:
+        self._last_progress = self._time()
+        if verdict is Verdict.REFUSED:
+            blamed = blames_address(step, reply)
+            self.arrives(parcel.settle(Event.REFUSED, str(reply), address_refused=blamed))
+        else:
+            self.arrives(parcel.settle(Event.POSTPONED, str(reply), again=True))
+
+    def _put_back(self, parcel: Parcel, reason: str) -> None:
+        """A message that has certainly not left, to be taken up by another connection."""
+        parcel.tries += 1
+        if self.failure is not None:
+            parcel.settle(Event.POSTPONED, reason)
+        elif parcel.tries >= TRIES:
+            parcel.settle(Event.POSTPONED, reason, again=True)
+        else:
+            self._bag.appendleft(parcel)
+            self._filled.set()

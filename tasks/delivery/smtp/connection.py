@@ -1,0 +1,204 @@
+"""One connection to a mail server: aiosmtplib opens it, secures it and logs in; messages then go in pipelines.
+
+aiosmtplib waits for each reply before the next command. After the login its transport is handed to `Line`, which
+sends whole groups of commands where the server offers PIPELINING (RFC 2920), and reads their replies together.
+"""
+
+import asyncio
+from enum import StrEnum
+from typing import cast
+
+import aiosmtplib
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience
+from tasks.delivery.smtp.replies import Reply, ReplyReader
+from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
+
+
+class Security(StrEnum):
+    """How a connection is encrypted."""
+
+    NONE = "none"
+    STARTTLS = "starttls"
+    TLS = "tls"
+
+
+class MailServer(BaseModel):
+    """How a mail server is reached, and how hard it may be worked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(default="localhost", title="Mail server", description="Name or address of the SMTP server.")
+    port: int = Field(default=587, ge=1, le=65535, title="Port", description="587 and 25 usual, 465 for tls.")
+    security: Security = Field(
+        default=Security.STARTTLS,
+        title="Security",
+        description="starttls, tls (from the first byte), or none (only for a server on this machine).",
+    )
+    username: str = Field(default="", title="User name", description="Empty: no login.")
+    password: SecretStr = Field(default=SecretStr(""), title="Password", description="Password of the user.")
+    ca_file: AuthorityFile = None
+    helo_name: str = Field(
+        default="", title="Name of this machine", description="Said in EHLO; empty: the sender's domain."
+    )
+    connections: Connections = 4
+    timeout_seconds: float = Field(
+        default=60, gt=0, title="Timeout", description="How long one reply of the server is waited for, in seconds."
+    )
+    messages_per_second: float | None = Field(
+        default=None, gt=0, title="Rate limit", description="Messages a second, over all connections; empty: none."
+    )
+    backoff_seconds: Backoff = 1
+    backoff_limit_seconds: LongestBackoff = 60
+    patience_seconds: Patience = 300
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class LineDropped(Exception):
+    """The connection is of no more use: closed, timed out, or speaking nonsense."""
+
+
+class LineClosed(LineDropped):
+    """The connection was of no use before anything was sent on it."""
+
+
+class SenderRefused(Exception):
+    """The server refuses the sender of all messages, or cannot be trusted: no retry will mend it."""
+
+
+class Line(asyncio.Protocol):
+    """An open connection on which messages are sent."""
+
+    def __init__(self, client: aiosmtplib.SMTP, server: MailServer) -> None:
+        if client.transport is None:
+            raise LineDropped("the connection broke")
+        transport = cast("asyncio.Transport", client.transport)
+        self.pipelining = client.supports_extension("pipelining")
+        self.takes_utf8 = client.supports_extension("smtputf8")
+        self._client = client  # kept: its end closes the transport
+        self._timeout = server.timeout_seconds
+        self._transport = transport
+        self._reader = ReplyReader()
+        self._replies: list[Reply] = []
+        self._wanted = 0
+        self._arrived: asyncio.Future[None] | None = None
+        self._end = ""
+        self._loop = asyncio.get_running_loop()
+        self._deadline = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+        transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of replies arrived."""
+        try:
+            self._replies += self._reader.feed(data)
+        except ValueError as error:
+            self._finish(str(error))
+            self._transport.abort()
+        if self._arrived is not None and len(self._replies) >= self._wanted and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    def eof_received(self) -> None:
+        """The server closed its side."""
+        self._finish("the server closed the connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._finish(f"the connection broke: {exc}" if exc else "the server closed the connection")
+
+    def _finish(self, why: str) -> None:
+        self._end = self._end or why
+        if self._arrived is not None and not self._arrived.done():
+            self._arrived.set_result(None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a command can be sent: open, and nothing was said without being asked."""
+        return not self._end and not self._replies and not self._transport.is_closing()
+
+    async def exchange(self, commands: list[bytes], replies: list[Reply]) -> None:
+        """Send commands and append their replies, as they come, to `replies`.
+
+        All at once where the server offers PIPELINING, else one after the other. Errors: `LineDropped`, with
+        the replies that came before it already appended; `LineClosed`, with nothing sent.
+        """
+        if not self.is_open:
+            raise LineClosed(self._end or "the server closed the connection")
+        groups = [commands] if self.pipelining else [[command] for command in commands]
+        for group in groups:
+            self._transport.write(b"".join(group))
+            await self._read(len(group), replies)
+
+    async def _read(self, count: int, replies: list[Reply]) -> None:
+        if len(self._replies) < count and not self._end:
+            self._wanted = count
+            self._arrived = self._loop.create_future()
+            self._deadline = self._loop.time() + self._timeout
+            if self._watch is None:
+                self._look_at_the_clock()
+            await self._arrived
+            self._arrived = None
+        replies += self._replies[:count]
+        enough = len(self._replies) >= count
+        del self._replies[:count]
+        if not enough:
+            said = f"{replies[-1]}; " if replies and replies[-1].code >= 400 else ""
+            raise LineDropped(said + self._end)
+
+    def _look_at_the_clock(self) -> None:
+        """One timer a line, and not one a reply, which would cost as much as the reading."""
+        now = self._loop.time()
+        if self._end:
+            self._watch = None
+        elif self._arrived is not None and now >= self._deadline:
+            self._watch = None
+            self._finish(f"no reply within {self._timeout:g} seconds")
+        else:
+            self._watch = self._loop.call_later(self._timeout / 8, self._look_at_the_clock)
+
+    def quit(self) -> None:
+        """Take leave, without waiting for the answer."""
+        if self.is_open:
+            self._transport.write(b"QUIT\r\n")
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+
+async def opened(server: MailServer, helo_name: str) -> Line:
+    """Connect, secure and log in. Errors: `LineDropped`, which may pass; `SenderRefused`, which will not."""
+    try:
+        client = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            username=server.username or None,
+            password=server.password.get_secret_value() if server.username else None,
+            local_hostname=helo_name,
+            timeout=server.timeout_seconds,
+            use_tls=server.security is Security.TLS,
+            start_tls=server.security is Security.STARTTLS,
+            tls_context=None if server.security is Security.NONE else trusted_certificates(server.ca_file),
+        )
+        await client.connect()
+        if client.is_ehlo_or_helo_needed:
+            await client.ehlo()
+        return Line(client, server)
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise _why_not(error) from None
+
+
+def _why_not(error: Exception) -> LineDropped | SenderRefused:
+    """Whether the failure to open a connection may pass."""
+    if (why := verification_failure(error)) is not None:
+        return SenderRefused(f"its certificate does not verify: {why}")
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        reason = f"{error.code} {error.message}"
+        return LineDropped(reason) if error.code < 500 else SenderRefused(reason)
+    if isinstance(error, OSError):  # aiosmtplib's own errors of lost connections and timeouts are among them
+        return LineDropped(error.strerror or str(error) or type(error).__name__)
+    return SenderRefused(str(error))

@@ -1,0 +1,124 @@
+"""The outbound mapping: what is read from an answer, as it is written by hand or recorded from a pasted sample."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+from tasks.endpoint.answer.column import OutboundColumn
+from tasks.endpoint.answer.guards import ReaderLimits
+from tasks.endpoint.answer.sample import recorded
+from tasks.endpoint.answer.shape import WHOLE_ANSWER, levels_of
+from tasks.tables.transitions import nearest, quoted
+
+Action = Literal["error", "warn", "accept"]
+
+
+class Contract(BaseModel):
+    """What a run does when an answer is not what the mapping was written for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    missing: Action = Field(
+        default="error",
+        title="Missing column",
+        description="No row has the property of a column. Where only some rows lack it, it is null there.",
+    )
+    new: Action = Field(
+        default="warn",
+        title="New column",
+        description="Rows have a property that is neither a column nor one of the sample's properties.",
+    )
+    changed: Action = Field(
+        default="error",
+        title="Changed type",
+        description=(
+            "A value is of another JSON type than in the sample, or an object or a list where the column holds a"
+            " plain value. If that is no error, numbers and booleans are read as texts are, and objects and lists"
+            " as their JSON text."
+        ),
+    )
+    unreadable: Action = Field(
+        default="warn",
+        title="Unreadable column",
+        description="Not one value of a column is of its type.",
+    )
+
+
+def _column_of_key(value: object) -> object:
+    return {"key": value} if isinstance(value, str) else value
+
+
+class OutboundMapping(BaseModel):
+    """What is read: the array at a path, one row per element; or the whole answer as one row.
+
+    Made from a `sample`, the mapping is what was found in it: the sample itself is not kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(
+        default=WHOLE_ANSWER,
+        title="Path",
+        description=(
+            "JMESPath of the array of objects, for example codeData.codes; @ is the whole answer. Through arrays"
+            " with [], for example events[].competitions[]."
+        ),
+    )
+    columns: dict[str, Annotated[OutboundColumn, BeforeValidator(_column_of_key)]] = Field(
+        default_factory=dict,
+        title="Outbound columns",
+        description="Columns to read: {column: key}, or {column: {key: ..., type: ..., ...}}.",
+    )
+    flatten: bool = Field(
+        default=False,
+        title="Flatten",
+        description="The whole answer is one row; keys lead to its values from the top, for example codes[0].code.",
+    )
+    parallel: bool = Field(
+        default=False,
+        title="Parallel arrays",
+        description=(
+            "The path leads to objects whose arrays lie side by side ({time: [...], temperature: [...]}): each"
+            " position is a row, and plain values are repeated."
+        ),
+    )
+    properties: tuple[str, ...] = Field(
+        default=(),
+        title="Known properties",
+        description="Properties of the sample's rows; others are new. Empty: none is taken for new.",
+    )
+    contract: Contract = Field(
+        default=Contract(), title="Contract", description="What happens when the answer has changed."
+    )
+    limits: ReaderLimits = Field(
+        default=ReaderLimits(), title="Limits", description="Limits of the answer's shape; the endpoint's own."
+    )
+    sample: JsonValue = Field(
+        default=None,
+        title="Sample",
+        description=(
+            "A trimmed answer, as text or JSON, from which the path and the columns are found where they are not"
+            " given. It is read once, and not kept."
+        ),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _record_sample(cls, options: Any) -> Any:  # noqa: ANN401
+        if not isinstance(options, dict) or options.get("sample") is None:
+            return options
+        given = {name: value for name, value in options.items() if name != "sample"}
+        return {**recorded(options["sample"], given), **given}
+
+    @model_validator(mode="after")
+    def _levels_are_on_the_way(self) -> "OutboundMapping":
+        if self.flatten and (self.parallel or self.path != WHOLE_ANSWER):
+            raise ValueError("flatten takes the whole answer as one row: it has no path and no parallel arrays")
+        levels = levels_of(self.path)
+        for name, column in self.columns.items():
+            if column.at is not None and column.at not in levels:
+                raise ValueError(
+                    f"column '{name}': at '{column.at}' is not on the way of the path '{self.path}', which leads"
+                    f" through {quoted(levels)}. {nearest([column.at], levels)}".rstrip(". ")
+                )
+        return self

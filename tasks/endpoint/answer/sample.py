@@ -1,0 +1,309 @@
+"""The mapping that a pasted sample implies: where the rows are, and the columns with their types."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, count
+from typing import Any
+
+import polars as pl
+
+from tasks.endpoint.answer.column import OutboundColumn, json_type_of
+from tasks.endpoint.answer.guards import ReaderLimits, exact_document
+from tasks.endpoint.answer.shape import (
+    Each,
+    Index,
+    Level,
+    Property,
+    Steps,
+    leaves_of,
+    objects_at,
+    path_of,
+    rows_at,
+    side_by_side,
+    steps_of,
+)
+from tasks.errors import ResponseShapeInvalid
+from tasks.tables.columns import ISO_DATE, ISO_DATETIME, ISO_TIME, ColumnType, typed_table
+from tasks.tables.transitions import quoted
+
+TEXT_TYPES: Mapping[ColumnType, re.Pattern[str]] = {
+    "date": re.compile(ISO_DATE),
+    "datetime": re.compile(ISO_DATETIME),
+    "time": re.compile(ISO_TIME),
+}
+"""Types that a text may turn out to be, by its ISO 8601 form alone."""
+DEFAULT_LENGTH = 255
+PLAIN = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A plain value, or a list of them, and what it is in each of the sample's elements that have it."""
+
+    at: str | None
+    steps: Steps
+    values: list[Any]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the properties that lead to it."""
+        return [step.name for step in self.steps if isinstance(step, Property)] or ["value"]
+
+    @property
+    def way(self) -> list[str]:
+        """Names and positions that lead to it, from the outermost element inwards."""
+        steps = (*(steps_of(self.at or "@") or ()), *self.steps)
+        return [
+            step.name if isinstance(step, Property) else str(step.position)
+            for step in steps
+            if not isinstance(step, Each)
+        ]
+
+    @property
+    def distance(self) -> tuple[bool, int]:
+        """How far it is from the row: the row's own values first, then those that lie less deep."""
+        return (self.at is not None, len(self.steps))
+
+
+def recorded(sample: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """Options of an outbound mapping that the sample implies and `given` does not hold.
+
+    Not flattened: the path is that of the only array of objects that lies in no other one, or, where there is no
+    array of objects, of the only object whose arrays lie side by side; the columns are the plain values of its
+    elements, nested objects' too, lists of plain values, and the plain values of the elements of outer arrays.
+    Flattened: every value of the sample is a column.
+    Errors: `ResponseShapeInvalid` (no candidate or several, listed; a limit is exceeded), `ResponseMalformed`.
+    """
+    limits = ReaderLimits.model_validate(given.get("limits") or {})
+    answer = exact_document(_bytes_of(sample), limits, url="the sample")
+    found: dict[str, Any] = {}
+    if given.get("flatten"):
+        leaves = [Leaf(None, steps, [value]) for steps, value in leaves_of(answer)]
+        found["properties"] = tuple(path_of(leaf.steps) for leaf in leaves)
+    else:
+        found = _place_of_rows(answer, given)
+        levels = _sample_levels(answer, found["path"], parallel=found["parallel"])
+        leaves = [*_leaves(levels[-1], None), *chain.from_iterable(map(_outer_leaves, levels[1:], levels[2:]))]
+        found["properties"] = tuple(dict.fromkeys(chain.from_iterable(levels[-1].elements)))
+    if "columns" not in given:
+        found["columns"] = _columns(leaves, limits, flat=bool(given.get("flatten")))
+    return found
+
+
+def _bytes_of(sample: Any) -> bytes:  # noqa: ANN401
+    text = sample if isinstance(sample, str) else json.dumps(sample, ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def candidates(answer: Any) -> list[str]:  # noqa: ANN401
+    """JMESPaths of the arrays of objects that lie in no other array of objects."""
+    return [path_of(steps) for steps, value in _outermost(answer, ()) if _is_array_of_objects(value)]
+
+
+def parallel_candidates(answer: Any) -> list[str]:  # noqa: ANN401
+    """JMESPaths of the objects that have two or more arrays of plain values, all of one length."""
+    return [path_of(steps) for steps, value in _outermost(answer, ()) if _has_parallel_arrays(value)]
+
+
+def _outermost(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:  # noqa: ANN401
+    """A value and all that lies in it, but nothing of what lies in an array of objects."""
+    yield steps, value
+    match value:
+        case dict():
+            for name, inner in value.items():
+                yield from _outermost(inner, (*steps, Property(name)))
+        case list() if value and all(map(_is_array_of_objects, value)):
+            yield (*steps, Each(merged=True)), list(chain.from_iterable(value))
+        case list() if not _is_array_of_objects(value):
+            for position, inner in enumerate(value):
+                yield from _outermost(inner, (*steps, Index(position)))
+
+
+def _is_array_of_objects(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, list) and bool(value) and all(isinstance(element, dict) for element in value)
+
+
+def _has_parallel_arrays(value: Any) -> bool:  # noqa: ANN401
+    if not isinstance(value, dict):
+        return False
+    arrays = [inner for inner in value.values() if isinstance(inner, list)]
+    return (
+        len(arrays) > 1
+        and len(set(map(len, arrays))) == 1
+        and all(isinstance(element, PLAIN) for array in arrays for element in array)
+    )
+
+
+def _place_of_rows(answer: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    path = given.get("path")
+    parallel = given.get("parallel")
+    if path is None and not parallel:
+        arrays = candidates(answer)
+        if arrays:
+            return {"path": _only(arrays, "arrays of objects"), "parallel": False}
+    if path is None:
+        found = parallel_candidates(answer)
+        path = _only(
+            found, "objects whose arrays lie side by side" if found else "arrays of objects, or side by side,"
+        )
+        return {"path": path, "parallel": True}
+    if parallel is None:
+        parallel = _leads_to_parallel_arrays(answer, path)
+    return {"path": path, "parallel": parallel}
+
+
+def _only(found: list[str], what: str) -> str:
+    if not found:
+        raise ResponseShapeInvalid(reason=f"the sample has no {what} to take rows from; flatten makes it one row")
+    if len(found) > 1:
+        raise ResponseShapeInvalid(reason=f"the sample has several {what}: give path as one of {quoted(found)}")
+    return found[0]
+
+
+def _leads_to_parallel_arrays(answer: Any, path: str) -> bool:  # noqa: ANN401
+    if steps_of(path) is None:
+        return False
+    try:
+        objects = objects_at([answer], path)[-1].elements
+    except ResponseShapeInvalid:
+        return False
+    return all(map(_has_parallel_arrays, objects))
+
+
+def _sample_levels(answer: Any, path: str, *, parallel: bool) -> list[Level]:  # noqa: ANN401
+    levels = objects_at([answer], path) if parallel else rows_at([answer], path)
+    if not all(isinstance(element, dict) for element in levels[-1].elements):
+        raise ResponseShapeInvalid(reason=f"the array at '{path}' of the sample holds values that are not objects")
+    if parallel:
+        levels.append(side_by_side(levels[-1], set(chain.from_iterable(levels[-1].elements))))
+    return levels
+
+
+def _leaves(level: Level, at: str | None) -> list[Leaf]:
+    """The columns that the elements of a level imply."""
+    found: dict[Steps, list[Any]] = {}
+    rows_within: set[Steps] = set()
+    for element in level.elements:
+        for steps, value in _values_within(element, ()):
+            if _is_plain(value):
+                found.setdefault(steps, []).append(value)
+            else:
+                rows_within.add(steps)
+    # What is an array of objects, or of arrays, in one element is no column, though it be empty in another.
+    found = {steps: values for steps, values in found.items() if steps not in rows_within}
+    # A property that is null in one element and an object in another is the object's values.
+    inner = {steps[:length] for steps in found for length in range(1, len(steps))}
+    return [
+        Leaf(at, steps, values)
+        for steps, values in found.items()
+        if not (steps in inner and all(value is None for value in values))
+    ]
+
+
+def _outer_leaves(level: Level, below: Level) -> list[Leaf]:
+    """The columns that elements around the rows imply: no lists, and nothing that lies on the way to the rows."""
+    if not level.path or not isinstance(level.path[-1], Each):
+        return []
+    way = tuple(step for step in below.path[len(level.path) :] if not isinstance(step, Each))
+    return [
+        leaf
+        for leaf in _leaves(level, path_of(level.path))
+        if not (way and leaf.steps[: len(way)] == way) and not any(isinstance(value, list) for value in leaf.values)
+    ]
+
+
+def _values_within(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:  # noqa: ANN401
+    """Values and lists within an element, through objects; an empty object has none."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _values_within(inner, (*steps, Property(name)))
+    elif steps:
+        yield steps, value
+
+
+def _is_plain(value: Any) -> bool:  # noqa: ANN401
+    """Whether a value, or each of a list, is no container."""
+    return all(isinstance(element, PLAIN) for element in (value if isinstance(value, list) else [value]))
+
+
+def _columns(leaves: list[Leaf], limits: ReaderLimits, *, flat: bool) -> dict[str, dict[str, Any]]:
+    names = _property_names(leaves, limits) if flat else _ways(leaves)
+    return {name: _column(leaf, limits) for name, leaf in zip(names, leaves, strict=True)}
+
+
+def _ways(leaves: list[Leaf]) -> list[str]:
+    """Column ids of rows: a row's own property by its name, what lies deeper or around by the whole way to it."""
+    named: dict[int, str] = {}
+    for position in sorted(range(len(leaves)), key=lambda each: leaves[each].distance):
+        named[position] = _free(["_".join(leaves[position].way)], named.values())
+    return [named[position] for position in range(len(leaves))]
+
+
+def _property_names(leaves: list[Leaf], limits: ReaderLimits) -> list[str]:
+    """Column ids of a flattened answer: property names; where one is taken already, the whole way to it."""
+    names: list[str] = []
+    seen: set[str] = set()
+    duplicates = 0
+    for leaf in leaves:
+        name = leaf.names[-1]
+        duplicates += name in seen
+        if duplicates > limits.max_duplicate_names:
+            raise ResponseShapeInvalid(
+                reason=f"more than {limits.max_duplicate_names} columns of the sample have a property name that"
+                f" another has, '{name}' for one; trim the sample, or raise the limit max_duplicate_names"
+            )
+        seen.add(name)
+        names.append(_free([name, "_".join(leaf.way)], names))
+    return names
+
+
+def _free(names: list[str], taken: Iterable[str]) -> str:
+    taken = set(taken)
+    numbered = (f"{names[-1]}_{number}" for number in count(2))
+    return next(name for name in chain(names, numbered) if name not in taken)
+
+
+def _column(leaf: Leaf, limits: ReaderLimits) -> dict[str, Any]:
+    key = path_of(leaf.steps)
+    if len(key) > limits.max_key_length:
+        raise ResponseShapeInvalid(
+            reason=f"the column key '{key[:40]}…' has {len(key)} characters, more than {limits.max_key_length}"
+        )
+    values = [value for value in leaf.values if value is not None]
+    many = bool(values) and all(isinstance(value, list) for value in values)
+    if many:
+        values = [element for value in values for element in value if element is not None]
+    options = {"key": key, "at": leaf.at, "many": many, **_type_of(values)}
+    return OutboundColumn.model_validate(options).model_dump(exclude_defaults=True)
+
+
+def _type_of(values: list[Any]) -> dict[str, Any]:
+    json_types = {json_type_of(value) for value in values}
+    if json_types and json_types <= {"number", "fraction"}:
+        return {"type": _number_type(values), "json_type": "number"}
+    if json_types == {"boolean"}:
+        return {"type": "boolean", "json_type": "boolean"}
+    if json_types == {"text"}:
+        return {**_text_type(values), "json_type": "text"}
+    return {"type": "text"}
+
+
+def _number_type(values: list[Any]) -> ColumnType:
+    if any(isinstance(value, float) for value in values):
+        return "number"
+    return "integer" if all(-(2**63) <= value < 2**63 for value in values) else "text"
+
+
+def _text_type(values: list[str]) -> dict[str, Any]:
+    table = pl.DataFrame({"text": values}, schema={"text": pl.String()})
+    for kind, form in TEXT_TYPES.items():
+        # The form tells quickly what is none; only the reading knows the calendar.
+        if not all(form.match(value.strip()) for value in values):
+            continue
+        definition = OutboundColumn(key="text", type=kind, on_empty="bad_value")
+        if typed_table(table, {"value": definition}, activity="Sample", where="it").rejects.is_empty():
+            return {"type": kind}
+    longest = max(map(len, values))
+    return {"type": "text"} if longest <= DEFAULT_LENGTH else {"type": "text", "max_length": 2 * longest}

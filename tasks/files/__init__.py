@@ -1,0 +1,1 @@
+"""The storage folder, Parquet, stored audiences, places to transfer from and to."""

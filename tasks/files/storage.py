@@ -1,0 +1,72 @@
+"""The storage folder: where activities read and write files, and never outside it."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from tasks.errors import OutsideStorage, SourceMissing, StoreUnwritable
+from tasks.tables.transitions import nearest
+
+FILES = {"file": pl.String(), "bytes": pl.Int64()}
+"""Columns of a transition without population that tells of files: their names in the storage folder, and sizes."""
+
+
+def within(storage: Path, file: str) -> Path:
+    """The path of a file of the storage folder, whether it is there or not. Errors: `OutsideStorage`."""
+    root = storage.resolve()
+    path = (root / file).resolve()
+    if "\x00" in file or not file.strip() or path == root or not path.is_relative_to(root):
+        raise OutsideStorage(file=file)
+    return path
+
+
+def stored(storage: Path, file: str) -> Path:
+    """The path of a file that is there. Errors: `OutsideStorage`, `SourceMissing`, with the nearest name."""
+    path = within(storage, file)
+    if not path.is_file():
+        known = [known.name for known in path.parent.glob("*")] if path.parent.is_dir() else []
+        hint = nearest([path.name], known)
+        raise SourceMissing(
+            what="file", path=path, setting="the activity's file", hint=f" ({hint})" if hint else ""
+        )
+    return path
+
+
+def files_table(storage: Path, paths: list[Path]) -> pl.DataFrame:
+    """Columns of `FILES` for files of the storage folder, in the order given."""
+    root = storage.resolve()
+    return pl.DataFrame(
+        [(path.relative_to(root).as_posix(), path.stat().st_size) for path in paths], schema=FILES, orient="row"
+    )
+
+
+def written_whole(path: Path) -> AbstractContextManager[Path]:
+    """A draft to write, which takes the file's place when the block ends well. Errors: `StoreUnwritable`."""
+    return _draft(path, lambda draft: draft.replace(path))
+
+
+def created_whole(path: Path) -> AbstractContextManager[Path]:
+    """As `written_whole`, for a file that is not there yet. Errors: `FileExistsError`, `StoreUnwritable`."""
+    return _draft(path, path.hardlink_to)
+
+
+@contextmanager
+def _draft(path: Path, place: Callable[[Path], object]) -> Iterator[Path]:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            yield draft
+            draft.chmod(0o600)
+            place(draft)
+        finally:
+            draft.unlink(missing_ok=True)
+    except FileExistsError:
+        if path.is_file():
+            raise
+        raise StoreUnwritable(path=path, reason="its folder is a file") from None
+    except OSError as error:
+        raise StoreUnwritable(path=path, reason=error.strerror or str(error)) from None

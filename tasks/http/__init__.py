@@ -1,0 +1,1 @@
+"""The guard: network, certificates, one HTTPS exchange, credentials, accounts."""

@@ -1,0 +1,1 @@
+"""A message: letter, Parquet, folder of a send, unsubscribe links."""

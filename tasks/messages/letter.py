@@ -1,0 +1,396 @@
+"""Internet messages (RFC 5322) from a prepared skeleton: what is the same for all is made once.
+
+The skeleton is made by `email.message`, with its parts in place of two marks; a message is the skeleton with the
+checked values of one recipient between its pieces. Parsed, it is what `email.message` itself would have made.
+"""
+
+import base64
+import binascii
+import hashlib
+import mimetypes
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from email.headerregistry import Address
+from email.message import EmailMessage, MIMEPart
+from email.policy import SMTP
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Self, cast
+
+import idna
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from tasks.errors import ConfigurationError, MessageFileUnreadable
+from tasks.messages.unsubscribe import Unsubscriber, unsubscribe_link
+from tasks.send import Send
+
+LONGEST_ADDRESS = 254
+LONGEST_LOCAL_PART = 64
+LONGEST_LINE = 998
+ENCODED_WORD_BYTES = 45
+"""Bytes that one encoded word of 75 characters holds in base64."""
+
+ASCII_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
+LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u00a1-\U0010ffff-]+")
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+DOMAIN = re.compile(rf"{LABEL}(?:\.{LABEL})*")
+PLAIN_ADDRESS = rf"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@{LABEL}(?:\.{LABEL})*$"
+"""What most addresses are. For any tool with regular expressions: which others are addresses, only code can say."""
+PLAIN_SUBJECT = re.compile(r"[!-~](?:[ -~]{0,64}[!-~])?")
+CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+FOLD = re.compile(r"([ -~]{30,66}) (?=[!-~])")
+
+SIGNED_HEADERS = (
+    b"from",
+    b"to",
+    b"subject",
+    b"date",
+    b"message-id",
+    b"reply-to",
+    b"mime-version",
+    b"content-type",
+    b"list-unsubscribe",
+    b"list-unsubscribe-post",
+)
+"""Headers that a DKIM signature covers; RFC 8058 asks for the last two."""
+
+
+class Unsendable(ValueError):
+    """A message that cannot be; says why, as the reason of a reject."""
+
+
+class Recipient(NamedTuple):
+    """An address as a mail server takes it."""
+
+    address: str
+    needs_utf8: bool
+    """Whether only a server that knows SMTPUTF8 can take it: its local part is not ASCII."""
+
+
+class Letter(NamedTuple):
+    """What one profile is to get by mail; the rows of Personalization, with the message's key."""
+
+    key: str
+    profile_id: str
+    email: str
+    subject: str
+    html: str
+    text: str
+
+
+class Message(NamedTuple):
+    """One message, ready to leave."""
+
+    recipient: Recipient
+    content: bytes
+
+
+class MessageOptions(BaseModel):
+    """What is the same in all messages of a send: the sender, files, and what is signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sender_name: str = Field(default="Campaign Flows", title="Sender name", description="Name in From.")
+    sender_address: str = Field(
+        default="offers@campaign.example", title="Sender address", description="Address in From."
+    )
+    reply_to: str = Field(
+        default="", title="Reply address", description="Address that answers go to, if not the sender's."
+    )
+    attachments: tuple[Path, ...] = Field(
+        default=(), title="Attachments", description="Files that every message carries."
+    )
+    inline_images: dict[str, Path] = Field(
+        default_factory=dict,
+        title="Inline images",
+        description='Image files by content id: {"logo": "logo.png"} is shown by <img src="cid:logo">.',
+    )
+    unsubscribe_url: str = Field(
+        default="",
+        title="Unsubscribe page",
+        description="https address that unsubscribes; each message has a signed link to it. Empty: no such header.",
+    )
+    unsubscribe_secret: SecretStr = Field(
+        default=SecretStr(""), title="Unsubscribe secret", description="Signs the links; 16 characters or more."
+    )
+    dkim_selector: str = Field(
+        default="", title="DKIM selector", description="Name of the key in the sender's DNS. Empty: no signature."
+    )
+    dkim_key_file: Path | None = Field(
+        default=None, title="DKIM key", description="PEM file of the private RSA key (extra: dkim)."
+    )
+
+    @field_validator("sender_name")
+    @classmethod
+    def _is_one_line(cls, name: str) -> str:
+        if CONTROL.search(name):
+            raise ValueError("the name has a line break or a control character")
+        return name
+
+    @field_validator("sender_address", "reply_to")
+    @classmethod
+    def _is_an_address(cls, address: str) -> str:
+        if address and checked_recipient(address).needs_utf8:
+            raise ValueError("its local part is not ASCII, which only some servers take")
+        return address
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.unsubscribe_url:
+            if not re.fullmatch(r"https://[!-;=?-~]+", self.unsubscribe_url):
+                raise ValueError("unsubscribe_url is not an https address")
+            if len(self.unsubscribe_secret.get_secret_value()) < 16:
+                raise ValueError("unsubscribe_secret has fewer than 16 characters")
+        if bool(self.dkim_selector) != bool(self.dkim_key_file):
+            raise ValueError("dkim_selector and dkim_key_file go together")
+        return self
+
+    @property
+    def sender(self) -> str:
+        """The sender's address as a mail server takes it."""
+        return checked_recipient(self.sender_address).address
+
+
+def checked_recipient(address: str) -> Recipient:
+    """The address as a server takes it: an international domain in its ASCII form. Errors: `Unsendable`."""
+    local, _, domain = address.rpartition("@")
+    ascii_domain = _ascii_domain(domain)
+    if not _is_local_part(local) or not ascii_domain or len(address) > LONGEST_ADDRESS:
+        raise Unsendable("the address is not valid")
+    return Recipient(f"{local}@{ascii_domain}", needs_utf8=not local.isascii())
+
+
+def _is_local_part(local: str) -> bool:
+    if ".." in f".{local}.":  # a dot at an end, or two together
+        return False
+    if local.isascii():
+        return ASCII_LOCAL_PART.fullmatch(local) is not None and len(local) <= LONGEST_LOCAL_PART
+    return (
+        LOCAL_PART.fullmatch(local) is not None
+        and local.isprintable()
+        and len(local.encode()) <= LONGEST_LOCAL_PART
+    )
+
+
+def are_no_addresses(texts: pl.Series) -> pl.Series:
+    """Whether each text is no address; only those that are not plainly one are looked at one by one."""
+    plain = texts.str.contains(PLAIN_ADDRESS).fill_null(value=True) & (texts.str.len_bytes() < 64)
+    return (
+        pl.DataFrame({"address": texts, "plain": plain.fill_null(value=True)})
+        .select(
+            pl.when("plain")
+            .then(pl.lit(value=False))
+            .otherwise(pl.col("address").map_elements(_is_no_address, return_dtype=pl.Boolean()))
+        )
+        .to_series()
+    )
+
+
+def _is_no_address(text: str) -> bool:
+    try:
+        checked_recipient(text)
+    except Unsendable:
+        return True
+    return False
+
+
+@lru_cache(maxsize=10_000)
+def _ascii_domain(domain: str) -> str:
+    """The domain as DNS knows it; empty where it is none."""
+    if not domain.isascii():
+        try:
+            domain = idna.encode(domain, uts46=True).decode()
+        except idna.IDNAError:
+            return ""
+    return domain if DOMAIN.fullmatch(domain) and len(domain) < LONGEST_ADDRESS else ""
+
+
+def subject_header(subject: str) -> str:
+    """A subject as its header carries it: plain where it can be, else RFC 2047's encoded words.
+
+    Errors: `Unsendable` for a line break or another control character, which could begin another header.
+    """
+    if PLAIN_SUBJECT.fullmatch(subject) and "=?" not in subject:
+        return subject
+    if CONTROL.search(subject):
+        raise Unsendable("the subject has a line break or a control character")
+    folded = FOLD.sub("\\1\r\n ", subject)
+    return folded if _is_plain(folded) else "\r\n ".join(_encoded_words(subject.encode()))
+
+
+def _is_plain(folded: str) -> bool:
+    lines = folded.split("\r\n ")
+    return (
+        all(line.isascii() and line.isprintable() and line == line.strip() for line in lines)
+        and max(map(len, lines)) <= LONGEST_LINE - len("Subject: ")
+        and "=?" not in folded
+    )
+
+
+def _encoded_words(text: bytes) -> list[str]:
+    words = []
+    begin = 0
+    while begin < len(text):
+        end = min(begin + ENCODED_WORD_BYTES, len(text))
+        while end < len(text) and text[end] & 0xC0 == 0x80:
+            end -= 1
+        words.append(f"=?utf-8?b?{base64.b64encode(text[begin:end]).decode()}?=")
+        begin = end
+    return words
+
+
+def text_part(text: str) -> bytes:
+    """Encoding header and body of a text part: as it is where every server takes it, else quoted-printable."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.replace("\n", "\r\n")
+    if not lines.endswith("\r\n"):
+        lines += "\r\n"
+    if lines.isascii() and "\x00" not in lines and max(map(len, lines.split("\r\n"))) <= LONGEST_LINE:
+        return b"Content-Transfer-Encoding: 7bit\r\n\r\n" + lines.encode()
+    quoted = binascii.b2a_qp(lines.encode(), quotetabs=False, istext=True, header=False)
+    return b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + quoted
+
+
+def message_id(key: str, options: MessageOptions) -> str:
+    """The Message-ID of a message, the same in every run: a receiver can recognise a repeat by it."""
+    return f"<{key}@{options.sender.rpartition('@')[2]}>"
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """What all messages of a send have in common, cut where a message's own values go."""
+
+    options: MessageOptions
+    send: Send
+    boundary: str
+    head: bytes
+    """From the Message-ID's end to the text part's encoding."""
+    middle: bytes
+    """From the text part's end to the HTML part's encoding."""
+    tail: bytes
+    domain: str
+    sign: Callable[[bytes], bytes] | None
+    """Makes the signature header that goes before a message."""
+
+    def message(self, letter: Letter) -> Message:
+        """The message of one profile. Errors: `Unsendable`, with the reason."""
+        recipient = checked_recipient(letter.email)
+        if self.boundary in letter.text or self.boundary in letter.html:
+            raise Unsendable("a text has the mark that separates the message's parts")
+        own = (
+            f"To: {recipient.address}\r\nSubject: {subject_header(letter.subject)}\r\n"
+            f"Message-ID: <{letter.key}@{self.domain}>\r\n"
+        )
+        if self.options.unsubscribe_url:
+            own += self._unsubscribe_headers(letter.profile_id)
+        content = b"".join(
+            (own.encode(), self.head, text_part(letter.text), self.middle, text_part(letter.html), self.tail)
+        )
+        return Message(recipient, content if self.sign is None else self.sign(content) + content)
+
+    def _unsubscribe_headers(self, profile_id: str) -> str:
+        secret = self.options.unsubscribe_secret.get_secret_value().encode()
+        link = unsubscribe_link(self.options.unsubscribe_url, secret, Unsubscriber(self.send.campaign, profile_id))
+        return f"List-Unsubscribe: <{link}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+
+
+def prepared_skeleton(options: MessageOptions, send: Send, sent_at: datetime) -> Skeleton:
+    """Make the skeleton of a send, reading the files that go into every message.
+
+    Errors: `MessageFileUnreadable`, `ConfigurationError` (DKIM without its library).
+    """
+    identity = f"{send.campaign}\x1f{send.business_date}\x1f{options.sender_address}"
+    mark = hashlib.sha256(identity.encode()).hexdigest()[:24]
+    whole = bytes(_model(options, sent_at, mark))
+    place = rb"Content-Transfer-Encoding: 7bit\r\n\r\n%b-(?:text|html)\r\n" % mark.encode()
+    head, middle, tail = re.split(place, whole)
+    return Skeleton(
+        options=options,
+        send=send,
+        boundary=mark,
+        head=head,
+        middle=middle,
+        tail=tail,
+        domain=options.sender.rpartition("@")[2],
+        sign=_signer(options),
+    )
+
+
+def _model(options: MessageOptions, sent_at: datetime, mark: str) -> EmailMessage:
+    message = EmailMessage(policy=SMTP)
+    message["From"] = _from_header(options)
+    if options.reply_to:
+        message["Reply-To"] = Address(addr_spec=checked_recipient(options.reply_to).address)
+    message["Date"] = sent_at
+    message.set_content(f"{mark}-text", cte="7bit")
+    message.add_alternative(f"{mark}-html", subtype="html", cte="7bit")
+    *_, html = cast("list[MIMEPart]", list(message.iter_parts()))
+    del html["MIME-Version"]  # belongs to the whole message only
+    for content_id, path in options.inline_images.items():
+        kind, subtype = _media_type(path)
+        if kind != "image":
+            raise MessageFileUnreadable(what="inline image", path=path, reason="its name is not an image's")
+        html.add_related(_content(path, "inline image"), kind, subtype, cid=f"<{content_id}>", filename=path.name)
+    for path in options.attachments:
+        message.add_attachment(_content(path, "attachment"), *_media_type(path), filename=path.name)
+    for number, part in enumerate(part for part in message.walk() if part.is_multipart()):
+        part.set_boundary(f"=_{mark}_{number}")
+    return message
+
+
+def _from_header(options: MessageOptions) -> Address:
+    try:
+        return Address(display_name=options.sender_name, addr_spec=options.sender)
+    except Exception:  # noqa: BLE001  # the parser's errors are of many kinds
+        raise ConfigurationError(
+            setting="sender_address", reason="it is not an address that From can have"
+        ) from None
+
+
+def _media_type(path: Path) -> tuple[str, str]:
+    kind, encoding = mimetypes.guess_type(path.name)
+    whole = kind if kind and not encoding else "application/octet-stream"
+    first, _, second = whole.partition("/")
+    return first, second
+
+
+def _content(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MessageFileUnreadable(what=what, path=path, reason=error.strerror or str(error)) from None
+
+
+def _signer(options: MessageOptions) -> Callable[[bytes], bytes] | None:
+    if options.dkim_key_file is None:
+        return None
+    try:
+        import dkim  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            setting="dkim_selector", reason="the extra is missing: pip install 'campaign-flows[dkim]'"
+        ) from None
+    key = _content(options.dkim_key_file, "DKIM key")
+    domain = options.sender.rpartition("@")[2].encode()
+
+    def sign(content: bytes) -> bytes:
+        signature: bytes = dkim.sign(
+            content,
+            options.dkim_selector.encode(),
+            domain,
+            key,
+            include_headers=list(SIGNED_HEADERS),
+            linesep=b"\r\n",
+            canonicalize=(b"relaxed", b"relaxed"),
+        )
+        return signature
+
+    try:
+        sign(b"From: a@b\r\n\r\nx\r\n")
+    except dkim.DKIMException as error:
+        raise MessageFileUnreadable(what="DKIM key", path=options.dkim_key_file, reason=str(error)) from None
+    return sign

@@ -1,4 +1,0 @@
-"""Where files are transferred from and to: one kind of place a module, each of the shape of `tasks.remote.place`.
-
-local: a folder of the storage folder. https: a web server, downloads only. sftp, s3, azure: through fsspec, extras.
-"""

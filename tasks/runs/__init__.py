@@ -1,0 +1,1 @@
+"""How an activity meets Prefect: results, engine, locks, log."""

@@ -1,0 +1,148 @@
+"""Results of activities: stored as Arrow IPC files, found again by key, never pickled.
+
+A Prefect result record is JSON, so a table can only be stored as it is when the record's metadata lies apart.
+Here it lies beside the result, in the same storage, whatever storage Prefect is configured with: the two cannot
+come to stand under different roots.
+"""
+
+import io
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import polars as pl
+from prefect.cache_policies import INPUTS, RUN_ID, TASK_SOURCE, CachePolicy
+from prefect.context import TaskRunContext
+from prefect.filesystems import WritableFileSystem
+from prefect.results import ResultStore, get_result_store
+from prefect.serializers import JSONSerializer, Serializer
+from prefect.utilities.hashing import stable_hash
+
+from tasks.tables.transitions import Transitions
+
+ARROW_MAGIC = b"ARROW1"
+KIND = "__transitions__"
+"""Column that names the class when one file holds several transitions."""
+
+
+class ArrowSerializer(Serializer):  # Prefect registers the bare class only
+    """Prefect serializer of activity results.
+
+    A DataFrame becomes an Arrow IPC file of its rows. A `Transitions` dataclass becomes an Arrow IPC file of
+    one row, in which each transition is a column holding the list of its rows. Anything else (an error, a
+    count) becomes JSON. Files hold no view types and no compression, so that old Arrow readers open them too.
+    """
+
+    type: Literal["arrow"] = "arrow"
+
+    def dumps(self, obj: Any) -> bytes:  # noqa: ANN401
+        """Bytes of the result file of `obj`."""
+        if isinstance(obj, pl.DataFrame):
+            return _arrow_file(obj)
+        if isinstance(obj, Transitions):
+            lists = {name: [table.to_struct()] for name, table in obj.tables().items()}
+            return _arrow_file(pl.DataFrame({KIND: [type(obj).__name__], **lists}))
+        return JSONSerializer().dumps(obj)
+
+    def loads(self, blob: bytes) -> Any:  # noqa: ANN401
+        """The result that `dumps` wrote. Errors: `KeyError` if the transitions' class is not imported."""
+        if not blob.startswith(ARROW_MAGIC):
+            return JSONSerializer().loads(blob)
+        table = pl.read_ipc(io.BytesIO(blob))
+        if KIND not in table.columns:
+            return table
+        transitions = Transitions.known[table.item(0, KIND)]
+        lists = {name: table.item(0, name) for name in table.columns if name != KIND}
+        return transitions(**{name: rows.struct.unnest() for name, rows in lists.items()})
+
+
+def _arrow_file(table: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.write_ipc(buffer, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
+    return buffer.getvalue()
+
+
+def result_storage() -> WritableFileSystem:
+    """The result storage of the current run. Errors: `ValueError` where there is none."""
+    storage = get_result_store().result_storage
+    if storage is None:
+        raise ValueError("There is no result storage outside a run.")
+    return storage
+
+
+class BesideResults(WritableFileSystem):
+    """Key storage that keeps a result's metadata next to the result, in the current result storage."""
+
+    _block_type_name = "Beside Results"
+
+    def read_path(self, path: str, **options: Any) -> bytes:  # type: ignore[override]  # noqa: ANN401
+        """Metadata of the result `path`."""
+        content: bytes = result_storage().read_path(f"{path}.meta.json", **options)  # type: ignore[assignment]
+        return content
+
+    def write_path(self, path: str, content: bytes, **options: Any) -> None:  # type: ignore[override]  # noqa: ANN401
+        """Keep the metadata of the result `path`."""
+        result_storage().write_path(f"{path}.meta.json", content=content, **options)  # type: ignore[unused-coroutine]
+
+
+@dataclass
+class ReadableResults(CachePolicy):
+    """Finds results by the key of `policy`, passing over results that can no longer be read.
+
+    Metadata may outlive its result (a deleted or moved file), for which Prefect fails the task. Here such a key
+    counts as a miss: the next key of a chain that is the same in every run takes its place.
+    """
+
+    policy: CachePolicy = field(default_factory=lambda: INPUTS + TASK_SOURCE + RUN_ID)
+
+    def __post_init__(self) -> None:
+        self.key_storage = BesideResults()
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **kwargs: Any,  # noqa: ANN401
+    ) -> str | None:
+        """Key of the newest readable result, or the first free one; None where `policy` gives none."""
+        key = self.policy.compute_key(task_ctx=task_ctx, inputs=inputs, flow_parameters=flow_parameters, **kwargs)
+        while key is not None and _unreadable(task_ctx.result_store, key):
+            key = stable_hash(key)
+        return key
+
+
+def _unreadable(store: ResultStore, key: str) -> bool:
+    if not store.exists(key):
+        return False
+    try:
+        store.read(key)
+    except Exception:  # noqa: BLE001  # gone, cut short, foreign: whatever it is, it is no result
+        return True
+    return False
+
+
+def last_result(store: ResultStore, key: str) -> Any:  # noqa: ANN401
+    """The newest result under a key or its followers, expired or not; None where there is none that can be read."""
+    while True:
+        try:
+            return store.read(key).result
+        except Exception:  # noqa: BLE001  # absent or unreadable: a chain of keys ends with what was never written
+            if not _was_written(store, key):
+                return None
+        key = stable_hash(key)
+
+
+def _was_written(store: ResultStore, key: str) -> bool:
+    if store.metadata_storage is None:
+        return False
+    try:
+        store.metadata_storage.read_path(key)
+    except Exception:  # noqa: BLE001
+        return False
+    return True
+
+
+PER_RUN = ReadableResults()
+"""Results are reused within one flow run: a run that is retried or resumed does only what is missing."""
+
+ARROW = ArrowSerializer()

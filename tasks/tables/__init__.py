@@ -1,0 +1,1 @@
+"""What activities do with tables: transitions, conditions, relations, populations, columns."""

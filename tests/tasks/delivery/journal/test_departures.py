@@ -1,0 +1,108 @@
+"""What a sender that is gone left behind, and who believes it."""
+
+import os
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from tasks.delivery.journal import departures
+from tasks.delivery.journal.states import Event, State
+from tasks.delivery.journal.storage import Journal, Outcome, open_journal
+from tasks.errors import JournalUnavailable
+from tasks.send import Send
+from tasks.settings import JournalSettings
+
+SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+KEYS = {SEND.message_key("email", name): name for name in ("answered", "leaving", "staying")}
+ANSWERED, LEAVING, STAYING = KEYS
+
+
+def sender(folder: Path, name: str) -> Journal:
+    settings = JournalSettings(url=SecretStr(f"sqlite:///{folder}/journal.db"), patience_seconds=1)
+    journal = open_journal(settings, lambda: NOON, name)
+    journal.enter()
+    return journal
+
+
+def in_the_middle(folder: Path) -> Journal:
+    """A sender that has claimed three messages, of which two have begun to leave and one was answered."""
+    journal = sender(folder, "first")
+    journal.claim(SEND, "email", KEYS)
+    for key in (ANSWERED, LEAVING):
+        journal.depart(key)
+    journal.arrive(Outcome(ANSWERED, Event.TAKEN, "250 2.0.0 Ok:\nqueued as ü"))
+    return journal
+
+
+def killed(journal: Journal) -> None:
+    """As the system leaves a process that is killed: the lock is free, the file stays."""
+    os.close(journal.departures._file)
+
+
+def states(journal: Journal) -> list[State]:
+    known = journal.known(KEYS)
+    return [known[key].state for key in KEYS]
+
+
+def test_of_a_killed_sender_only_what_was_on_its_way_is_in_doubt(tmp_path: Path) -> None:
+    killed(in_the_middle(tmp_path))
+    heir = sender(tmp_path, "heir")
+    assert heir.expire(SEND, "email") == 0
+    assert states(heir) == [State.SENT, State.UNKNOWN, State.DEFERRED]
+    assert heir.known([ANSWERED])[ANSWERED].answer == "250 2.0.0 Ok: queued as ü"
+    assert heir.claim(SEND, "email", KEYS) == {STAYING}
+    assert len(list((tmp_path / "journal.db.departures").iterdir())) == 1, "the heir's own"
+
+
+def test_a_sender_that_lives_keeps_its_claims(tmp_path: Path) -> None:
+    in_the_middle(tmp_path)
+    other = sender(tmp_path, "other")
+    other.expire(SEND, "email")
+    assert states(other) == [State.CLAIMED] * 3
+
+
+def test_after_a_new_start_of_the_machine_the_file_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = in_the_middle(tmp_path)
+    killed(first)
+    first.departures._file = None
+    first.leave()  # its lease ends
+    monkeypatch.setattr(departures, "boot", lambda: "another start")
+    heir = sender(tmp_path, "heir")
+    assert heir.expire(SEND, "email") == 3
+    assert states(heir) == [State.UNKNOWN] * 3
+
+
+def test_a_line_that_was_cut_is_of_a_message_that_stayed(tmp_path: Path) -> None:
+    first = in_the_middle(tmp_path)
+    os.write(first.departures._file, f"\n{STAYING}".encode())
+    killed(first)
+    heir = sender(tmp_path, "heir")
+    heir.expire(SEND, "email")
+    assert states(heir)[2] is State.DEFERRED
+
+
+def test_a_line_after_one_that_was_cut_counts(tmp_path: Path) -> None:
+    first = in_the_middle(tmp_path)
+    os.write(first.departures._file, f"\n{ANSWERED} tak".encode())
+    first.depart(STAYING)
+    killed(first)
+    heir = sender(tmp_path, "heir")
+    heir.expire(SEND, "email")
+    assert states(heir) == [State.UNKNOWN, State.UNKNOWN, State.UNKNOWN]
+
+
+def test_a_sender_that_is_done_leaves_no_file(tmp_path: Path) -> None:
+    in_the_middle(tmp_path).leave()
+    assert list((tmp_path / "journal.db.departures").iterdir()) == []
+
+
+def test_a_departure_that_cannot_be_noted_is_refused(tmp_path: Path) -> None:
+    journal = in_the_middle(tmp_path)
+    killed(journal)
+    with pytest.raises(JournalUnavailable, match="Bad file descriptor"):
+        journal.depart(STAYING)

@@ -1,0 +1,301 @@
+"""Messages as a mail program reads them: parsed by `email`, beside what `email.message` itself would have made."""
+
+import base64
+import subprocess
+from datetime import UTC, date, datetime
+from email import message_from_bytes
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP, default
+from pathlib import Path
+
+import dkim
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
+
+from tasks.errors import MessageFileUnreadable
+from tasks.messages.letter import (
+    Letter,
+    MessageOptions,
+    Unsendable,
+    checked_recipient,
+    message_id,
+    prepared_skeleton,
+    subject_header,
+    text_part,
+)
+from tasks.messages.unsubscribe import Unsubscriber, who_unsubscribes
+from tasks.send import Send
+
+SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+KEY = SEND.message_key("email", "7")
+PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452")
+SECRET = SecretStr("0123456789abcdef")
+PLAIN = MessageOptions()
+PRINTABLE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=300)
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=3000)
+
+
+def letter(**values: str) -> Letter:
+    return Letter(
+        **{
+            "key": KEY,
+            "profile_id": "7",
+            "email": "ada@example.com",
+            "subject": "Happy birthday, Ada",
+            "html": "<p>Happy birthday</p>",
+            "text": "Happy birthday",
+            **values,
+        }
+    )
+
+
+def made(one: Letter, options: MessageOptions = PLAIN) -> EmailMessage:
+    content = prepared_skeleton(options, SEND, NOON).message(one).content
+    assert b"\n" not in content.replace(b"\r\n", b""), "every line ends as RFC 5322 wants it"
+    assert max(map(len, content.split(b"\r\n"))) <= 998
+    return message_from_bytes(content, policy=default)
+
+
+def made_by_the_library(one: Letter, options: MessageOptions = PLAIN) -> EmailMessage:
+    message = EmailMessage(policy=SMTP)
+    message["From"] = Address(options.sender_name, addr_spec=options.sender_address)
+    message["To"] = one.email
+    message["Subject"] = one.subject
+    message["Date"] = NOON
+    message["Message-ID"] = message_id(one.key, options)
+    message.set_content(one.text)
+    message.add_alternative(one.html, subtype="html")
+    for content_id, path in options.inline_images.items():
+        (_, html) = message.iter_parts()
+        html.add_related(path.read_bytes(), "image", "png", cid=f"<{content_id}>", filename=path.name)
+    for path in options.attachments:
+        message.add_attachment(path.read_bytes(), "application", "pdf", filename=path.name)
+    return message_from_bytes(bytes(message), policy=default)
+
+
+def meaning(message: EmailMessage) -> list[object]:
+    headers = sorted((name, str(value)) for name, value in message.items() if name != "Content-Type")
+    parts = [
+        (
+            part.get_content_type(),
+            part.get_content_charset(),
+            part["Content-ID"],
+            part.get_filename(),
+            part.get_content_disposition(),
+            None if part.is_multipart() else _unix(part.get_content()),
+        )
+        for part in message.walk()
+    ]
+    return [headers, parts, [part.defects for part in message.walk()]]
+
+
+def _unix(content: str | bytes) -> str | bytes:
+    return content.replace("\r\n", "\n") if isinstance(content, str) else content
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"subject": "Ünïcode — 🎂 for you, and a text that is long enough to be folded into many lines " * 2},
+        {"subject": "A plain subject of more than seventy-eight characters, as people do write them now and then"},
+        {"text": "Zeile\nzwei\n", "html": "<p>Größe</p>\r\n<p>x</p>"},
+        {"text": ".\n..\n. a dot first\nFrom here\n"},
+        {"html": "<p>" + "long line " * 300 + "</p>"},
+        {"text": "trailing space \nand tab\t\n= equals =\n"},
+        {"text": "", "html": ""},
+        {"email": "o'brien+tag@mail.example.co.uk"},
+    ],
+)
+def test_a_message_means_what_the_library_would_have_made(values: dict[str, str]) -> None:
+    assert meaning(made(letter(**values))) == meaning(made_by_the_library(letter(**values)))
+
+
+def test_files_stand_in_the_message_as_the_library_would_put_them(tmp_path: Path) -> None:
+    logo, terms = tmp_path / "logo.png", tmp_path / "Größe und Preis.pdf"
+    logo.write_bytes(PNG)
+    terms.write_bytes(b"%PDF-1.7 \x00\xff" * 50)
+    options = MessageOptions(sender_name="Käse, GmbH", inline_images={"logo": logo}, attachments=(terms,))
+    message = made(letter(), options)
+    assert meaning(message) == meaning(made_by_the_library(letter(), options))
+    assert [part.get_content_type() for part in message.walk()] == [
+        "multipart/mixed",
+        "multipart/alternative",
+        "text/plain",
+        "multipart/related",
+        "text/html",
+        "image/png",
+        "application/pdf",
+    ]
+
+
+@settings(max_examples=300, deadline=None)
+@given(PRINTABLE)
+@example("=?utf-8?q?not_a_word?=")
+def test_any_subject_is_read_as_it_was_written(subject: str) -> None:
+    raw = f"Subject: {subject_header(subject)}\r\nTo: a@b\r\n\r\n".encode()
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
+    message = message_from_bytes(raw, policy=default)
+    assert message.keys() == ["Subject", "To"]
+    assert message["Subject"] == subject
+    assert not message["Subject"].defects
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANY_TEXT)
+def test_any_text_is_read_as_it_was_written(text: str) -> None:
+    raw = b'Content-Type: text/plain; charset="utf-8"\r\n' + text_part(text)
+    assert raw.isascii()
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
+    read = message_from_bytes(raw, policy=default).get_content().replace("\r\n", "\n")
+    written = text.replace("\r\n", "\n").replace("\r", "\n")
+    assert read == (written if written.endswith("\n") else written + "\n")
+
+
+@pytest.mark.parametrize(
+    "subject", ["a\nBcc: all@example.com", "a\rb", "a\r\n b", "a\x00b", "a\x85b", "a\u2028b", "a\u2029b", "\x7f"]
+)
+def test_a_subject_that_could_begin_another_header_is_refused(subject: str) -> None:
+    with pytest.raises(Unsendable, match="line break"):
+        made(letter(subject=subject))
+
+
+@pytest.mark.parametrize(
+    ("address", "as_sent", "needs_utf8"),
+    [
+        ("ada@example.com", "ada@example.com", False),
+        ("a.b+c'd@sub.example.co", "a.b+c'd@sub.example.co", False),
+        ("root@localhost", "root@localhost", False),
+        ("ada@bücher.example", "ada@xn--bcher-kva.example", False),
+        ("用户@例子.example", "用户@xn--fsqu00a.example", True),
+        ("josé@example.com", "josé@example.com", True),
+    ],
+)
+def test_an_address_is_given_to_the_server_in_the_form_it_takes(
+    address: str, as_sent: str, needs_utf8: bool
+) -> None:
+    assert checked_recipient(address) == (as_sent, needs_utf8)
+    message = made(letter(email=address))
+    assert str(message["To"]) == as_sent
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "ada",
+        "@example.com",
+        "ada@",
+        "ada@@example.com",
+        "ada@example..com",
+        "ada@-example.com",
+        "ada@example.com.",
+        ".ada@example.com",
+        "ada.@example.com",
+        "a..b@example.com",
+        "ada lovelace@example.com",
+        "ada@example.com, eve@example.com",
+        "Ada <ada@example.com>",
+        "ada@example.com\r\nBcc: eve@example.com",
+        "ada\n@example.com",
+        "ada@example.com\n",
+        "ada>@example.com",
+        "ada@[127.0.0.1]",
+        "ada\x85@example.com",
+        "ada\u2028@example.com",
+        "ada\u00a0@example.com",
+        "a" * 65 + "@example.com",
+        "a@" + ".".join(["b" * 60] * 5),
+        "ada@exa_mple.com",
+        "ada@☃️\u0000.com",
+    ],
+)
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(Unsendable, match="address is not valid"):
+        made(letter(email=address))
+
+
+def test_each_message_has_its_own_signed_link_for_one_click() -> None:
+    options = MessageOptions(unsubscribe_url="https://example.com/stop?lang=de", unsubscribe_secret=SECRET)
+    message = made(letter(profile_id="a&b=ü/7"), options)
+    assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    link = message["List-Unsubscribe"].strip("<>")
+    assert link.startswith("https://example.com/stop?lang=de&c=birthday&p=")
+    secret = SECRET.get_secret_value().encode()
+    assert who_unsubscribes(link, secret) == Unsubscriber("birthday", "a&b=ü/7")
+    forged = link.replace("p=a", "p=b"), link[:-1] + "x", link + "&p=8", "https://example.com/stop", link[:-41]
+    assert [who_unsubscribes(one, secret) for one in forged] == [None] * 5
+    assert who_unsubscribes(link, b"another secret...") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sender_name": "A\nBcc: x@y"}, "line break"),
+        ({"sender_address": "nobody"}, "not valid"),
+        ({"sender_address": "josé@example.com"}, "not ASCII"),
+        ({"reply_to": "a@b\r\nBcc: x@y"}, "not valid"),
+        ({"unsubscribe_url": "http://example.com"}, "not an https address"),
+        ({"unsubscribe_url": "https://example.com/\r\nBcc: x@y"}, "not an https address"),
+        ({"unsubscribe_url": "https://example.com", "unsubscribe_secret": "short"}, "fewer than 16"),
+        ({"dkim_selector": "s1"}, "go together"),
+    ],
+)
+def test_options_that_would_make_bad_headers_are_refused(options: dict[str, str], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        MessageOptions(**options)
+
+
+def test_a_file_that_is_not_there_is_named_before_anything_is_sent(tmp_path: Path) -> None:
+    with pytest.raises(MessageFileUnreadable, match=r"terms\.pdf.*No such file"):
+        made(letter(), MessageOptions(attachments=(tmp_path / "terms.pdf",)))
+    (tmp_path / "logo.txt").write_text("no image")
+    with pytest.raises(MessageFileUnreadable, match="not an image"):
+        made(letter(), MessageOptions(inline_images={"logo": tmp_path / "logo.txt"}))
+
+
+def test_the_same_message_is_the_same_bytes_in_every_run() -> None:
+    one, two = (prepared_skeleton(MessageOptions(), SEND, NOON).message(letter()).content for _ in range(2))
+    assert one == two
+
+
+def test_a_dkim_signature_verifies_and_covers_the_unsubscribe_headers(tmp_path: Path) -> None:
+    private, public = tmp_path / "key.pem", tmp_path / "public.der"
+    subprocess.run(["openssl", "genrsa", "-traditional", "-out", private, "2048"], check=True, capture_output=True)
+    subprocess.run(
+        ["openssl", "rsa", "-in", private, "-pubout", "-outform", "DER", "-out", public],
+        check=True,
+        capture_output=True,
+    )
+    options = MessageOptions(
+        unsubscribe_url="https://example.com/stop",
+        unsubscribe_secret=SECRET,
+        dkim_selector="s1",
+        dkim_key_file=private,
+    )
+    content = prepared_skeleton(options, SEND, NOON).message(letter(subject="Größe", text="é")).content
+    record = b"v=DKIM1; k=rsa; p=" + base64.b64encode(public.read_bytes())
+    asked: list[bytes] = []
+
+    def dns(name: bytes, timeout: int = 5) -> bytes:
+        asked.append(name)
+        return record
+
+    assert dkim.verify(content, dnsfunc=dns)
+    assert asked == [b"s1._domainkey.campaign.example."]
+    for tampered in (
+        content.replace(b"One-Click", b"Two-Click"),
+        content.replace(b"Happy", b"Sorry"),
+        content.replace(b"ada@", b"eve@"),
+    ):
+        assert not dkim.verify(tampered, dnsfunc=dns)
+
+
+def test_a_dkim_key_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("no key")
+    with pytest.raises(MessageFileUnreadable, match=r"DKIM key.*key\.pem"):
+        prepared_skeleton(MessageOptions(dkim_selector="s1", dkim_key_file=tmp_path / "key.pem"), SEND, NOON)
