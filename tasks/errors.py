@@ -73,7 +73,12 @@ prints the error prints all that a user needs. Raise with the facts: `SourceMiss
 from typing import Any, ClassVar
 
 RETRYABLE_STATUSES = frozenset({408, 425, 429})
-"""Client-side statuses that a later attempt can mend; every 5xx is retryable too."""
+"""Client-side statuses that may pass; every 5xx may pass too."""
+
+
+def is_retryable_status(status: int) -> bool:
+    """Whether a request that was answered with this HTTP status may succeed if it is made again."""
+    return status >= 500 or status in RETRYABLE_STATUSES
 
 
 class CampaignError(Exception):
@@ -608,8 +613,7 @@ class StatusRefused(RequestFailed):
     @property
     def retryable(self) -> bool:
         """5xx, 408, 425 and 429 may pass, and a 401 for a token that was just fetched; other statuses will not."""
-        status = int(self.facts["status"])
-        return status >= 500 or status in RETRYABLE_STATUSES or bool(self.facts.get("after_refresh", False))
+        return is_retryable_status(int(self.facts["status"])) or bool(self.facts.get("after_refresh", False))
 
 
 class ContentTypeRefused(RequestFailed):

@@ -24,8 +24,8 @@ from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Outcome
 from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
-from tasks.http.exchange import retry_after_seconds
 from tasks.http.network import GuardedTransport, check_url, public_url
+from tasks.http.retry import retry_after_seconds
 from tasks.messages.letter import Unsendable
 
 LONGEST_ANSWER = 64 * 1024

@@ -26,9 +26,9 @@ from tasks.http.exchange import (
     PartnerAnswer,
     PartnerRequest,
     Session,
-    backoff_delays,
 )
 from tasks.http.network import public_url
+from tasks.http.retry import backoff_delays
 
 CACHE_FORMAT = "2"
 """Part of every cache key; another number makes earlier results unknown."""
@@ -112,7 +112,7 @@ class Endpoint(Connection):
         """The endpoint's retries, their delays and its cache expiry as options of a Prefect task."""
         return {
             "retries": self.retries,
-            "retry_delay_seconds": backoff_delays(self),
+            "retry_delay_seconds": backoff_delays(self.retries, self),
             "cache_expiration": self.cache_expiry,
         }
 

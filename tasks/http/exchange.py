@@ -4,7 +4,6 @@ The rules are functions without I/O; a `Session` applies them to real connection
 pages of an answer, a call made again with a fresh token) share one clock and one limit of bytes.
 """
 
-import random
 import socket
 import ssl
 import string
@@ -13,7 +12,6 @@ from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from time import monotonic
 from typing import Literal, Self
 
@@ -38,6 +36,7 @@ from tasks.errors import (
 )
 from tasks.http.certificates import AuthorityFile, trusted_certificates
 from tasks.http.network import GuardedTransport, check_url, public_url
+from tasks.http.retry import retry_after_seconds
 
 FIVE_MEGABYTES = 5 * 1024 * 1024
 JSON = "application/json"
@@ -113,32 +112,6 @@ class Connection(BaseModel):
         title="Longest Retry-After",
         description="Longest wait that the partner's Retry-After may ask for, in seconds.",
     )
-
-
-def backoff_delays(connection: Connection) -> list[float]:
-    """Seconds to wait before each retry: full jitter, uniform between nothing and a bound that doubles."""
-    return [
-        random.uniform(0, min(connection.backoff_limit_seconds, connection.backoff_seconds * 2.0**attempt))  # noqa: S311
-        for attempt in range(connection.retries)
-    ]
-
-
-def retry_after_seconds(header: str | None, now: datetime, limit: float) -> float | None:
-    """Seconds that a `Retry-After` header asks to wait, from nothing to `limit`.
-
-    Takes both of its forms, seconds and an HTTP date; None where there is no header or neither form.
-    """
-    if header is None:
-        return None
-    text = header.strip()
-    if text.isascii() and text.isdecimal():
-        return min(float(text), limit)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
-    return min(max(seconds, 0.0), limit)
 
 
 def check_header_name(name: str, also_reserved: Set[str] = frozenset()) -> None:

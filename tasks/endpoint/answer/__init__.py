@@ -2,6 +2,5 @@
 
 guards: what an answer may be. shape: where things are in it. column, mapping: what is read, as options. sample:
 the mapping that a pasted sample implies. definitions: the mapping as text to look at and paste back. contract:
-what has changed since. uniform: the short way for rows of nothing but columns. reader: the one entry point,
-`read_answer`.
+what has changed since. reader: the one entry point, `read_answer`.
 """

@@ -3,7 +3,7 @@
 A document is parsed twice at most. orjson is quick, and strict where we are: UTF-8, one document, no NaN, no lone
 surrogate, no number beyond floats. What it refuses is parsed again by the standard library, which tells why, or
 finds that it was none of that; so is an answer of whose numbers every digit is needed. Of a property that is named
-twice in one object the last counts, in both and in `uniform`.
+twice in one object the last counts, in both.
 """
 
 import json

@@ -1,9 +1,7 @@
 """The one entry point of the answer reader: the bytes of an answer, page by page, become typed tables."""
 
-import gc
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -39,7 +37,6 @@ from tasks.endpoint.answer.shape import (
     steps_of,
     values_at,
 )
-from tasks.endpoint.answer.uniform import uniform_values
 from tasks.errors import ResponseShapeInvalid, ValueRefused
 from tasks.tables.columns import TypedTable, lists_of, typed_table
 from tasks.tables.transitions import Transitions
@@ -71,25 +68,13 @@ def read_answer(pages: Sequence[bytes], mapping: OutboundMapping, *, url: str) -
     is no page: no page at all gives no rows. Errors: `ResponseMalformed` and `ResponseShapeInvalid`, for the
     guards of `exact_document`, for a shape that is not the mapping's, and for what its contract calls an error.
     """
-    with _collector_paused():
-        answer = _read_uniform(pages, mapping)
-        return _read_documents(pages, mapping, url=url) if answer is None else answer
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep Python's cycle collector from walking through each new document, again and again while it is made.
-
-    Documents hold no cycles, and the walks take up to half of the time. Two threads may meet here: whoever leaves
-    first starts the collector again, and nobody leaves it stopped.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+    limits = mapping.limits
+    if _only_goes_down(mapping):
+        try:
+            return _read_rows([quick_document(page, limits, url=url) for page in pages], mapping)
+        except DigitsNeeded:
+            pass
+    return _read_rows([exact_document(page, limits, url=url) for page in pages], mapping)
 
 
 def row_count(body: bytes, mapping: OutboundMapping, *, url: str) -> int:
@@ -129,27 +114,6 @@ class _Rows:
             positions = pl.int_range(0, len(counts), dtype=pl.UInt32, eager=True)
             values = values.gather(positions.repeat_by(counts).explode(empty_as_null=False))
         return values
-
-
-def _read_uniform(pages: Sequence[bytes], mapping: OutboundMapping) -> Answer | None:
-    """The answer, if its rows hold nothing but the columns; None where only its document can tell."""
-    values = uniform_values(pages, mapping)
-    if values is None:
-        return None
-    raw = {name: _raw(name, mapping.columns[name], column) for name, column in values.items()}
-    if any(_is_all_null(column.values) for column in raw.values()):
-        return None  # null in all rows, or missing in all of them
-    return _answer(raw, [], mapping)
-
-
-def _read_documents(pages: Sequence[bytes], mapping: OutboundMapping, *, url: str) -> Answer:
-    limits = mapping.limits
-    if _only_goes_down(mapping):
-        try:
-            return _read_rows([quick_document(page, limits, url=url) for page in pages], mapping)
-        except DigitsNeeded:
-            pass
-    return _read_rows([exact_document(page, limits, url=url) for page in pages], mapping)
 
 
 def _only_goes_down(mapping: OutboundMapping) -> bool:

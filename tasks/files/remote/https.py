@@ -12,7 +12,7 @@ import httpcore
 import httpx
 from pydantic import Field, SecretStr
 
-from tasks.errors import TransferFailed
+from tasks.errors import TransferFailed, is_retryable_status
 from tasks.files.remote.place import (
     WILDCARDS,
     Place,
@@ -112,7 +112,7 @@ class HttpsSession(Session):
             raise TransferFailed(
                 where=self._server.shown,
                 reason=f"HTTP - {status}",
-                retryable=status >= 500 or status in {408, 425, 429},
+                retryable=is_retryable_status(status),
             )
 
     def _exchange(self, exchange: Callable[[httpx.AsyncClient], Awaitable[T]]) -> T:

@@ -3,7 +3,6 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -30,15 +29,12 @@ from tasks.http.exchange import (
     Connection,
     PartnerRequest,
     Session,
-    backoff_delays,
     post,
     request_headers,
-    retry_after_seconds,
 )
 
 BODY = b'{"params": {"count": 1}, "data": [{"zipCode": "95124"}]}'
 ALLOWED = frozenset({"localhost"})
-NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 def connection_to(partner: object, **options: object) -> Connection:
@@ -268,32 +264,3 @@ def test_headers_keep_to_the_http_grammar_and_never_show_a_value(
         request_headers(PartnerRequest("POST", "https://partner.example/", b"", headers={name: SecretStr(value)}))
     assert "secret" not in str(refused.value)
     assert "sécret" not in repr(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("0", 0.0),
-        ("7", 7.0),
-        (" 7 ", 7.0),
-        ("86400", 100.0),
-        ("Tue, 24 Nov 2026 12:00:30 GMT", 30.0),
-        ("Tue, 24 Nov 2026 11:00:00 GMT", 0.0),
-        ("Wed, 25 Nov 2026 12:00:00 GMT", 100.0),
-        ("soon", None),
-        ("-5", None),
-        ("", None),
-    ],
-)
-def test_retry_after_is_read_in_both_forms_and_capped(header: str | None, seconds: float | None) -> None:
-    assert retry_after_seconds(header, NOON, limit=100.0) == seconds
-
-
-def test_backoff_doubles_up_to_its_limit_with_full_jitter() -> None:
-    connection = Connection(retries=6, backoff_seconds=2, backoff_limit_seconds=10)
-    draws = [backoff_delays(connection) for _ in range(2000)]
-    for place, bound in enumerate([2, 4, 8, 10, 10, 10]):
-        delays = [draw[place] for draw in draws]
-        assert 0 <= min(delays) < 0.1 * bound
-        assert 0.9 * bound < max(delays) <= bound
