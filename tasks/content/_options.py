@@ -8,14 +8,14 @@ from typing import Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tasks.content._content import content_of
-from tasks.content._filters import known_locale
 from tasks.content._rendering import SLICE, Renderer
-from tasks.content._templates import Templates
 from tasks.content._variants import DEFAULT, Variant, variant_codes
 from tasks.errors import RelationsDiffer
 from tasks.send import Send
 from tasks.tables.transitions import quoted, require_columns
+from tasks.templates.content import content_of
+from tasks.templates.filters import known_locale
+from tasks.templates.reading import Templates
 
 MOST_WORKERS = 8
 IN_WORK = 40_000

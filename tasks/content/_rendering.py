@@ -7,14 +7,14 @@ from threading import Lock
 
 import polars as pl
 
-from tasks.content._content import Content
-from tasks.content._environment import CampaignEnvironment
-from tasks.content._fields import ELEMENT, WHITE_SPACE, Fact, Facts, Fields, Path, Slice
-from tasks.content._lowering import Lowering
-from tasks.content._plan import Plan
-from tasks.content._sandbox import render_rows
-from tasks.content._templates import PARTS, Templates, required_uses, resolved_uses
-from tasks.content._vectors import CannotLower
+from tasks.lowering.plan import Plan
+from tasks.lowering.statements import Lowering
+from tasks.lowering.vectors import CannotLower
+from tasks.templates.content import Content
+from tasks.templates.environment import CampaignEnvironment
+from tasks.templates.fields import ELEMENT, WHITE_SPACE, Fact, Facts, Fields, Path, Slice
+from tasks.templates.reading import PARTS, Templates, required_uses, resolved_uses
+from tasks.templates.rows import render_rows
 
 SLICE = 20_000
 """Profiles that are rendered together: some 50 MB of messages, so that memory stays flat."""

@@ -6,9 +6,9 @@ from hashlib import blake2b
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from tasks.content._filters import known_locale
-from tasks.content._templates import Templates
 from tasks.send import Send
+from tasks.templates.filters import known_locale
+from tasks.templates.reading import Templates
 
 DEFAULT = ""
 """Code of the messages that no variant takes."""

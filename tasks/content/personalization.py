@@ -17,11 +17,11 @@ from prefect import get_run_logger, task
 
 from tasks.content._options import IDENTITY, PersonalizationOptions, Renderers
 from tasks.content._rendering import RowByRow
-from tasks.content._templates import PARTS, TemplateFolder, Templates, read_templates
 from tasks.content._variants import DEFAULT, Variant
 from tasks.runs.log import Logger
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.tables.transitions import Transitions
+from tasks.templates.reading import PARTS, TemplateFolder, Templates, read_templates
 
 __all__ = [
     "IDENTITY",

@@ -15,12 +15,12 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.content._checks import findings
-from tasks.content._fields import ELEMENT
 from tasks.content._options import PersonalizationOptions, Renderers
-from tasks.content._templates import optional_fields
 from tasks.errors import PreviewUnwritable
 from tasks.privacy import masked_email
 from tasks.runs.results import ARROW
+from tasks.templates.fields import ELEMENT
+from tasks.templates.reading import optional_fields
 
 LOOKED_THROUGH = 50_000
 """Profiles among which one is looked for that takes each branch of the templates."""

@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 from tasks.content._options import PersonalizationOptions, Renderers
-from tasks.content._plan import Joined
 from tasks.content.personalization import Templates, personalize
 from tasks.errors import CampaignError, ColumnsMissing, ColumnTaken, KeyTypesDiffer, RelationsDiffer
+from tasks.lowering.plan import Joined
 from tasks.send import Send
 
 SEND = Send(campaign="spring", label="Spring", business_date="2026-02-28")

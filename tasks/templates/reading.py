@@ -11,12 +11,12 @@ from jinja2.exceptions import SecurityError
 from jinja2.meta import find_undeclared_variables
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.content._environment import CampaignEnvironment, is_html
-from tasks.content._fields import ELEMENT, Fields, Use
-from tasks.content._fields import Path as FieldPath
 from tasks.errors import CampaignError, TemplatesInvalid, TemplatesUnreadable
 from tasks.files.remote.place import fetch_folder
 from tasks.tables.transitions import nearest
+from tasks.templates.environment import CampaignEnvironment, is_html
+from tasks.templates.fields import ELEMENT, Fields, Use
+from tasks.templates.fields import Path as FieldPath
 
 PARTS = ("subject", "html", "text")
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from tasks.content import _vectors as vectors
-from tasks.content._fields import ELEMENT, no_value, present
-from tasks.content._frames import Frame
-from tasks.content._vectors import (
+from tasks.lowering import vectors
+from tasks.lowering.frames import Frame
+from tasks.lowering.vectors import (
     Absent,
     Atom,
     CannotLower,
@@ -25,6 +24,7 @@ from tasks.content._vectors import (
     negated,
     vector_of,
 )
+from tasks.templates.fields import ELEMENT, no_value, present
 
 EXACT_BITS = 53
 """Integers that a float holds exactly."""
@@ -56,6 +56,7 @@ DIVISIONS: dict[Any, str] = {
 
 
 def pairwise(function: Callable[[Atom, Atom, Mask], Any], left: Value, right: Value) -> list[tuple[Mask, Any]]:
+    """What a function gives for each pair of alternatives that a row can have at once."""
     return [
         (both(here, there), function(a, b, both(here, there)))
         for here, a in left
@@ -65,6 +66,7 @@ def pairwise(function: Callable[[Atom, Atom, Mask], Any], left: Value, right: Va
 
 
 def boolean(mask: Mask) -> Value:
+    """A mask as a value."""
     if isinstance(mask, bool):
         return ((True, Constant(mask)),)
     return ((True, Vector("boolean", mask, clean=True, ascii=True)),)
@@ -95,6 +97,7 @@ def truthy(atom: Atom) -> Mask:  # noqa: PLR0911  # one row of a table each
 
 
 def plain(atom: Atom) -> Vector:
+    """The atom as a column. Errors: `CannotLower`."""
     if isinstance(atom, Vector):
         return atom
     if isinstance(atom, Constant):
@@ -108,6 +111,7 @@ def comparison(operation: str, frame: Frame) -> Callable[[Atom, Atom, Mask], Mas
 
 
 def compared(operation: str, left: Atom, right: Atom, frame: Frame) -> Mask:
+    """Rows for which a comparison holds. Errors: `CannotLower`."""
     inside = operation in {"in", "notin"}
     for operand in (right, left) if inside else (left, right):
         if isinstance(operand, Absent):
@@ -149,6 +153,7 @@ def _decimal(atom: Atom) -> Vector:
 
 
 def contained(left: Atom, right: Atom, frame: Frame) -> Mask:
+    """Rows for which `left in right` holds. Errors: `CannotLower`."""
     match left, right:
         case Constant(), Constant():
             try:
@@ -258,20 +263,24 @@ def _float_result(operation: str, left: Vector, right: Vector) -> Vector:
 
 
 def small_integer(expr: pl.Expr) -> Vector:
+    """A number of at most 31 bits."""
     return Vector("integer", expr.cast(pl.Int64()), clean=True, ascii=True, bits=31)
 
 
 def is_markup(atom: Atom) -> bool:
+    """Whether it is printed as it is."""
     return isinstance(atom, Vector | Constant) and atom.safe
 
 
 def is_clean(atom: Atom) -> bool:
+    """Whether it has no character that means something in HTML."""
     if isinstance(atom, Constant):
         return vector_of(atom).clean
     return isinstance(atom, Absent) or (isinstance(atom, Vector) and atom.clean)
 
 
 def named(atom: Atom) -> str:
+    """What it is called in the reason why a template was not lowered."""
     match atom:
         case Vector(kind=kind):
             return "text" if kind == "text" else f"a value of the kind {kind}"

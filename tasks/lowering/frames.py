@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import polars as pl
 from jinja2 import nodes
 
-from tasks.content._environment import is_html
-from tasks.content._plan import Derived, Stage
-from tasks.content._vectors import Atom, CannotLower, Mask, Value, both, merged, where
+from tasks.lowering.plan import Derived, Stage
+from tasks.lowering.vectors import Atom, CannotLower, Mask, Value, both, merged, where
+from tasks.templates.environment import is_html
 
 Piece: TypeAlias = str | pl.Expr
 """Part of an output: the template's own text, or a column of texts."""
@@ -48,6 +48,8 @@ class Space:
 
 @dataclass(frozen=True)
 class Macro:
+    """A macro or a call block, and where it was defined."""
+
     node: nodes.Macro | nodes.CallBlock
     frame: "Frame"
 
@@ -62,11 +64,15 @@ class Rounds:
 
 @dataclass(frozen=True)
 class Module:
+    """What an imported template defines."""
+
     names: dict[str, "Binding"]
 
 
 @dataclass(frozen=True)
 class Super:
+    """The block that a block replaces."""
+
     block: str
     depth: int
 
@@ -91,9 +97,11 @@ class Frame:
 
     @property
     def autoescape(self) -> bool:
+        """Whether what is printed here is escaped."""
         return is_html(self.template)
 
     def inner(self, **changes: Any) -> "Frame":  # noqa: ANN401
+        """A frame with the same names, which what is set in it does not change."""
         return replace(self, **{"scope": dict(self.scope), **changes})
 
     def only(self, mask: Mask) -> "Frame":
@@ -108,6 +116,7 @@ class Frame:
 
 
 def located(node: nodes.Node, frame: Frame, construct: str, known: CannotLower | None = None) -> CannotLower:
+    """The reason with its file and line, unless it has one already."""
     if known is not None and known.where:
         return known
     reason = CannotLower(construct)
@@ -125,6 +134,7 @@ def extend(pieces: list[Piece], more: Iterable[Piece]) -> None:
 
 
 def joined(pieces: Sequence[Piece]) -> pl.Expr:
+    """The pieces as one column of texts."""
     exprs = [pl.lit(piece) if isinstance(piece, str) else piece for piece in pieces]
     if not exprs:
         return pl.lit("")

@@ -6,8 +6,9 @@ from typing import TypeAlias
 
 import polars as pl
 
-from tasks.content._content import Content
-from tasks.content._vectors import Mask, materialized
+from tasks.lowering.vectors import Mask
+from tasks.templates.content import Content
+from tasks.templates.fields import materialized
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,15 @@ from typing import Literal, TypeAlias
 
 import polars as pl
 
+from tasks.templates.fields import SPECIAL
+
 Kind = Literal["text", "integer", "number", "boolean", "date", "datetime", "time", "decimal", "list", "record"]
 
 Mask: TypeAlias = pl.Expr | bool
 """Rows for which something holds; a bool holds for all or none of them."""
 
-SPECIAL = "&<>'\""
-"""Characters that mean something in HTML."""
-
 ENTITIES = ("&amp;", "&lt;", "&gt;", "&#39;", "&#34;")
-"""What MarkupSafe writes for them."""
+"""What MarkupSafe writes for `SPECIAL`."""
 
 
 class CannotLower(Exception):  # not a failure: the row path takes over
@@ -210,11 +209,6 @@ def _one(group: list[tuple[Mask, Atom]]) -> tuple[Mask, Atom]:
         bits=max(atom.bits for _, atom in vectors),
         computed=any(atom.computed for _, atom in vectors),
     )
-
-
-def materialized(rows: pl.DataFrame) -> pl.DataFrame:
-    """The same rows. polars keeps a column of one value as that value, and comparing it gives only one row."""
-    return pl.DataFrame(rows.get_columns())
 
 
 def distinct(function: Callable[..., object], dtype: pl.DataType) -> Callable[[pl.Series], pl.Series]:

@@ -1,4 +1,4 @@
-"""Printing over columns: what `{{ value }}` shows, as `tasks.content._fields.printed` says it for one value."""
+"""Printing over columns: what `{{ value }}` shows, as `tasks.templates.fields.printed` says it for one value."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,15 +7,16 @@ from typing import Any
 import polars as pl
 from markupsafe import escape
 
-from tasks.content import _vectors as vectors
-from tasks.content._fields import ELEMENT, no_value, present, printed
-from tasks.content._filters import escaped
-from tasks.content._frames import Frame, Piece, zipped
-from tasks.content._operators import named
-from tasks.content._vectors import Absent, Atom, CannotLower, Constant, Mask, Value, Vector, both, vector_of
+from tasks.lowering import vectors
+from tasks.lowering.filters import escaped
+from tasks.lowering.frames import Frame, Piece, zipped
+from tasks.lowering.operators import named
+from tasks.lowering.vectors import Absent, Atom, CannotLower, Constant, Mask, Value, Vector, both, vector_of
+from tasks.templates.fields import ELEMENT, no_value, present, printed
 
 
 def printed_pieces(value: Value, frame: Frame) -> list[Piece]:
+    """What `{{ value }}` adds to the output."""
     choices: list[tuple[Mask, Piece]] = []
     for mask, atom in value:
         if isinstance(atom, Absent):
@@ -60,6 +61,7 @@ def text_of(atom: Atom, mask: Mask, frame: Frame) -> Vector:  # noqa: PLR0911
 
 
 def list_text(atom: vectors.Sequence, separator: str, mask: Mask, frame: Frame) -> Vector:
+    """The elements of a list with a separator between. Errors: `CannotLower`."""
     if not isinstance(atom.element, pl.String):
         raise CannotLower(f"printing a list of {atom.element}")
     missing = atom.expr.list.eval(present(pl.element(), atom.element).is_null()).list.any()

@@ -11,11 +11,10 @@ from dataclasses import replace
 import polars as pl
 from jinja2 import nodes
 
-from tasks.content import _vectors as vectors
-from tasks.content._environment import is_html
-from tasks.content._expressions import Expressions
-from tasks.content._fields import ELEMENT, element_value
-from tasks.content._frames import (
+from tasks.lowering import vectors
+from tasks.lowering.columns import element_value
+from tasks.lowering.expressions import Expressions
+from tasks.lowering.frames import (
     Binding,
     Frame,
     Macro,
@@ -30,10 +29,12 @@ from tasks.content._frames import (
     merge_scopes,
     zipped,
 )
-from tasks.content._operators import named, truth
-from tasks.content._plan import Fetched, Joined, Loop, Plan
-from tasks.content._printing import printed_pieces
-from tasks.content._vectors import Absent, CannotLower, Constant, Mask, Value, Vector, both, negated
+from tasks.lowering.operators import named, truth
+from tasks.lowering.plan import Fetched, Joined, Loop, Plan
+from tasks.lowering.printing import printed_pieces
+from tasks.lowering.vectors import Absent, CannotLower, Constant, Mask, Value, Vector, both, negated
+from tasks.templates.environment import is_html
+from tasks.templates.fields import ELEMENT
 
 LONGEST_UNROLLED = 200
 """Elements of a constant list that a loop may have."""

@@ -20,9 +20,8 @@ from typing import Any
 import polars as pl
 from jinja2 import StrictUndefined
 
-from tasks.content._content import Content
-from tasks.content._vectors import SPECIAL, Absent, Constant, Record, Sequence, Value, Vector, kind_of, materialized
 from tasks.tables.transitions import nearest
+from tasks.templates.content import Content
 
 Path = tuple[str, ...]
 
@@ -31,6 +30,9 @@ ELEMENT = "[]"
 
 BITS = (31, 53, 64, 128)
 """Sizes that integers are told apart by: few, so that few slices need a lowering of their own."""
+
+SPECIAL = "&<>'\""
+"""Characters that mean something in HTML."""
 
 WHITE_SPACE = "".join(chr(point) for point in range(0x3001) if chr(point).isspace())
 """What Python takes for white space; polars knows four characters less."""
@@ -124,7 +126,7 @@ class Fields:
         rows = content.groups.get_column(content.rows)
         target = normal(rows.dtype)
         self.types[path] = target
-        self.types.update(_leaves((*path, ELEMENT), _instance(target.inner)))  # type: ignore[attr-defined]
+        self.types.update(_leaves((*path, ELEMENT), instance(target.inner)))  # type: ignore[attr-defined]
         rows = rows.cast(normal(rows.dtype, pl.String())).cast(target)
         self._content_facts.append((path, Fact(nullable=False)))
         self._content_facts.extend(_element_facts((*path, ELEMENT), rows))
@@ -133,14 +135,14 @@ class Fields:
     def _add(self, path: Path, column: pl.Expr, kind: pl.DataType) -> None:
         if isinstance(kind, pl.Struct):
             for field in kind.fields:
-                self._add((*path, field.name), column.struct.field(field.name), _instance(field.dtype))
+                self._add((*path, field.name), column.struct.field(field.name), instance(field.dtype))
             return
         target = normal(kind)
         # The shortest decimal of a 32 bit float is what was meant, not the nearest 64 bit one.
         self._columns[path] = column if kind == target else column.cast(normal(kind, pl.String())).cast(target)
         self.types[path] = target
         if isinstance(target, pl.List):
-            self.types.update(_leaves((*path, ELEMENT), _instance(target.inner)))
+            self.types.update(_leaves((*path, ELEMENT), instance(target.inner)))
 
     @cached_property
     def names(self) -> set[str]:
@@ -210,39 +212,15 @@ class Fields:
                 facts.extend(_element_facts((*path, ELEMENT), values))
         return Slice(rows.with_columns(fields), (*facts, *self._content_facts))
 
-    def value(self, path: Path, facts: Mapping[Path, Fact]) -> Value:
-        """A field as the lowering sees it: a column of its slice."""
-        if path in self.constants:
-            constant = self.constants[path]
-            return ((True, Absent(no_value(path)) if is_missing(constant) else Constant(constant)),)
-        return column_value(pl.col(".".join(path)), self.types[path], path, facts)
-
 
 def no_value(path: Path) -> str:
     """Reason to reject a profile that lacks a field."""
     return f"no value for {'.'.join(path).replace(f'.{ELEMENT}', ELEMENT)}"
 
 
-def element_value(expr: pl.Expr, kind: pl.DataType, path: Path, facts: Mapping[Path, Fact]) -> Value:
-    """`column_value` for what is inside a list, where missing values may still be other than null."""
-    nullable = facts.get(path, Fact()).nullable
-    return column_value(present(expr, kind) if nullable else expr, kind, path, facts)
-
-
-def column_value(expr: pl.Expr, kind: pl.DataType, path: Path, facts: Mapping[Path, Fact]) -> Value:
-    """A column's values, with the rows that have none apart. Errors: `CannotLower`."""
-    fact = facts.get(path, Fact())
-    atom: Vector | Sequence | Record
-    if isinstance(kind, pl.List):
-        atom = Sequence(expr, _instance(kind.inner), path)
-    elif isinstance(kind, pl.Struct):
-        atom = Record(expr, kind, path)
-    else:
-        clean = fact.clean or not isinstance(kind, pl.String)
-        atom = Vector(kind_of(kind), expr, clean=clean, ascii=fact.ascii, bits=fact.bits)
-    if not fact.nullable:
-        return ((True, atom),)
-    return ((expr.is_not_null(), atom), (expr.is_null(), Absent(no_value(path))))
+def materialized(rows: pl.DataFrame) -> pl.DataFrame:
+    """The same rows. polars keeps a column of one value as that value, and comparing it gives only one row."""
+    return pl.DataFrame(rows.get_columns())
 
 
 def present(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
@@ -358,24 +336,25 @@ def _raw_fact(values: pl.Series) -> Fact:
 
 
 def _innermost(kind: pl.DataType) -> pl.DataType:
-    return _innermost(_instance(kind.inner)) if isinstance(kind, pl.List | pl.Array) else kind
+    return _innermost(instance(kind.inner)) if isinstance(kind, pl.List | pl.Array) else kind
 
 
 def struct_types(kind: pl.Struct) -> dict[str, pl.DataType]:
     """A struct's fields and their types."""
-    return {field.name: _instance(field.dtype) for field in kind.fields}
+    return {field.name: instance(field.dtype) for field in kind.fields}
 
 
 def _leaves(path: Path, kind: pl.DataType) -> Iterator[tuple[Path, pl.DataType]]:
     yield path, kind
     if isinstance(kind, pl.Struct):
         for field in kind.fields:
-            yield from _leaves((*path, field.name), _instance(field.dtype))
+            yield from _leaves((*path, field.name), instance(field.dtype))
     elif isinstance(kind, pl.List):
-        yield from _leaves((*path, ELEMENT), _instance(kind.inner))
+        yield from _leaves((*path, ELEMENT), instance(kind.inner))
 
 
-def _instance(kind: Any) -> pl.DataType:  # noqa: ANN401
+def instance(kind: Any) -> pl.DataType:  # noqa: ANN401
+    """The data type; polars also gives classes of them."""
     return kind if isinstance(kind, pl.DataType) else kind()
 
 
@@ -383,9 +362,9 @@ def normal(kind: pl.DataType, single_floats: pl.DataType | None = None) -> pl.Da
     """The type that values of `kind` have in templates."""
     match kind:
         case pl.List() | pl.Array():
-            return pl.List(normal(_instance(kind.inner), single_floats))
+            return pl.List(normal(instance(kind.inner), single_floats))
         case pl.Struct():
-            return pl.Struct({f.name: normal(_instance(f.dtype), single_floats) for f in kind.fields})
+            return pl.Struct({f.name: normal(instance(f.dtype), single_floats) for f in kind.fields})
         case pl.Categorical() | pl.Enum() | pl.Null():
             return pl.String()
         case pl.Datetime():

@@ -8,9 +8,9 @@ from jinja2 import DictLoader, nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tasks.content._escaping import TEXT, Contexts, Places
-from tasks.content._fields import MissingValue, printed
-from tasks.content._filters import OWN_FILTERS
+from tasks.templates.escaping import TEXT, Contexts, Places
+from tasks.templates.fields import MissingValue, printed
+from tasks.templates.filters import OWN_FILTERS
 
 LONGEST_REPETITION = 100_000
 HIGHEST_POWER = 1_000

@@ -8,9 +8,9 @@ import polars as pl
 from jinja2 import Template, Undefined
 from jinja2.exceptions import SecurityError, UndefinedError
 
-from tasks.content._escaping import UnsafeValue
-from tasks.content._fields import ELEMENT, Fields, Path, known_length, python_value
-from tasks.content._filters import EXPECTED
+from tasks.templates.escaping import UnsafeValue
+from tasks.templates.fields import ELEMENT, Fields, Path, known_length, python_value
+from tasks.templates.filters import EXPECTED
 
 
 def render_rows(

@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import polars as pl
 from jinja2 import TemplateRuntimeError, Undefined, nodes
 from markupsafe import Markup
 
-from tasks.content._fields import printed
-from tasks.content._vectors import CannotLower, Mask, Vector
+from tasks.templates.fields import printed
 
 ADDRESS, STYLE, UNQUOTED = "_address", "_style", "_unquoted"
 """Names of the filters that values are wrapped in."""
@@ -351,19 +349,3 @@ def unquoted(value: object) -> Markup:
 
 
 GUARDS: dict[str, Callable[..., object]] = {ADDRESS: safe_address, STYLE: safe_style, UNQUOTED: unquoted}
-
-
-def guarded(name: str, value: Vector, text: pl.Expr, arguments: tuple[object, ...]) -> tuple[Mask, str]:
-    """The rows that a guard refuses, and the reason. Errors: `CannotLower`."""
-    if value.safe:
-        raise CannotLower("markup inside an attribute")
-    attribute = str(arguments[0])
-    if name == STYLE:
-        plain = text.str.contains(f"^(?:{PLAIN_STYLE.pattern})$") & ~text.str.contains(
-            f"(?i){STYLE_FUNCTION.pattern}"
-        )
-        return ~plain, unsafe_style(attribute)
-    runs = text.str.contains(f"(?i)^(?:{RUNS_CODE.pattern})")
-    if arguments[1:] == (True,):
-        runs |= text.str.contains(f"^{OTHER_SCHEME.pattern}")
-    return runs, unsafe_address(attribute)

@@ -10,13 +10,12 @@ import polars as pl
 from jinja2 import TemplateError, Undefined, nodes
 from markupsafe import Markup
 
-from tasks.content import _vectors as vectors
-from tasks.content._environment import CampaignEnvironment
-from tasks.content._escaping import ADDRESS, GUARDS, STYLE, UNQUOTED, UNQUOTED_CHARACTERS, UnsafeValue, guarded
-from tasks.content._fields import ELEMENT, Fact, Fields, Path, element_value, known_length, struct_types
-from tasks.content._filters import COLUMN_FORMS, EXPECTED, MARKUP_FILTERS, Call, escaped
-from tasks.content._frames import Binding, Frame, Module, Piece, Rounds, joined
-from tasks.content._operators import (
+from tasks.lowering import vectors
+from tasks.lowering.columns import element_value, field_value
+from tasks.lowering.filters import COLUMN_FORMS, MARKUP_FILTERS, Call, escaped
+from tasks.lowering.frames import Binding, Frame, Module, Piece, Rounds, joined
+from tasks.lowering.guards import guarded
+from tasks.lowering.operators import (
     boolean,
     compared,
     comparison,
@@ -31,10 +30,8 @@ from tasks.content._operators import (
     truth,
     truthy,
 )
-from tasks.content._printing import list_text, printed_pieces, text_of
-from tasks.content._sandbox import undefined_reason
-from tasks.content._templates import path_of
-from tasks.content._vectors import (
+from tasks.lowering.printing import list_text, printed_pieces, text_of
+from tasks.lowering.vectors import (
     Absent,
     Atom,
     CannotLower,
@@ -48,6 +45,12 @@ from tasks.content._vectors import (
     merged,
     negated,
 )
+from tasks.templates.environment import CampaignEnvironment
+from tasks.templates.escaping import ADDRESS, GUARDS, STYLE, UNQUOTED, UNQUOTED_CHARACTERS, UnsafeValue
+from tasks.templates.fields import ELEMENT, Fact, Fields, Path, known_length, struct_types
+from tasks.templates.filters import EXPECTED
+from tasks.templates.reading import path_of
+from tasks.templates.rows import undefined_reason
 
 TEST_OPERATORS = {
     "eq": "eq", "==": "eq", "equalto": "eq", "ne": "ne", "!=": "ne", "lt": "lt", "<": "lt", "lessthan": "lt",
@@ -170,7 +173,7 @@ class Expressions(ABC):
         full = self._full_path(path)
         if full is None:
             raise CannotLower(f"the name '{'.'.join(path)}'")
-        value = self._fields.value(full, self._facts)
+        value = field_value(self._fields, full, self._facts)
         for attribute in path[known_length(path, full) :]:
             value = self._attribute(value, attribute, frame)
         return value

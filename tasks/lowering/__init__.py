@@ -1,0 +1,1 @@
+"""Lowering: a template becomes polars expressions over whole columns; README.md explains how."""
