@@ -21,6 +21,7 @@ from tasks.delivery.provider import (
     short,
     usual_meaning,
 )
+from tasks.http.bounded import json_object
 from tasks.messages.letter import Unsendable
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
@@ -78,14 +79,14 @@ class FcmMessages:
     def answer(self, status: int, body: bytes) -> Answer:
         """What FCM's answer means."""
         try:
-            said = json.loads(body)
+            said = json_object(body)
             if usual_meaning(status) is Meaning.TAKEN:
                 return Answer(Meaning.TAKEN, f"{status} {short(said['name'])}")
             error = said["error"]
             codes = [detail.get("errorCode") for detail in error.get("details", ())]
-            code = next((code for code in codes if code), error.get("status", ""))
+            code = str(next((code for code in codes if code), error.get("status", "")))
             words = f"{status} {code} {short(error.get('message', ''))}"
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return Answer(usual_meaning(status), f"{status}")
         return Answer(BY_ERROR_CODE.get(code, usual_meaning(status)), words)
 

@@ -4,7 +4,6 @@ Twilio knows no repeat by a key: a message whose answer was lost is unknown. Sou
 "Messages resource" and "Error and warning dictionary".
 """
 
-import json
 import re
 from base64 import b64encode
 from urllib.parse import urlencode
@@ -24,6 +23,7 @@ from tasks.delivery.provider import (
     short,
     usual_meaning,
 )
+from tasks.http.bounded import json_object
 from tasks.messages.letter import Unsendable
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
@@ -83,14 +83,14 @@ class TwilioMessages:
     def answer(self, status: int, body: bytes) -> Answer:
         """What Twilio's answer means."""
         try:
-            said = json.loads(body)
+            said = json_object(body)
             if usual_meaning(status) is Meaning.TAKEN:
                 return Answer(Meaning.TAKEN, f"{status} {short(said['sid'])} {short(said.get('status', ''))}")
             code, words = (
                 int(said.get("code", 0)),
                 f"{status} {said.get('code', '')} {short(said.get('message', ''))}",
             )
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return Answer(usual_meaning(status), f"{status}")
         return Answer(Meaning.BAD_ADDRESS if code in BAD_ADDRESS_CODES else usual_meaning(status), words)
 

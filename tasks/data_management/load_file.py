@@ -2,10 +2,8 @@
 
 import csv
 import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from gzip import GzipFile
 from pathlib import Path
 from typing import Literal, Self
 
@@ -16,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from tasks.errors import ColumnsUnexpected, SourceUnreadable
 from tasks.files.storage import stored, within, written_whole
+from tasks.http.bounded import Damaged, OverBound, read_whole, readable_bytes
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.settings import Settings
 from tasks.tables.columns import REPORT, ColumnDefinition, typed_table
 from tasks.tables.conditions import first_line
 from tasks.tables.transitions import Transitions, quoted, require_columns
 
-GZIP_MAGIC = b"\x1f\x8b"
 REJECTS = {"file": pl.String(), **REPORT}
 """Columns of the rejects: file, row (from 1, the header not counted), column, reason, raw value."""
 
@@ -172,28 +170,19 @@ def raw_table(path: Path, options: LoadFileOptions) -> tuple[pl.DataFrame, pl.Da
         reason = "it is empty"
     except UnicodeError:
         reason = f"it is not {options.encoding} text"
-    except (PolarsError, OSError, EOFError, zlib.error, csv.Error) as error:
+    except (PolarsError, OSError, csv.Error) as error:
         reason = first_line(error)
-    except _TooLarge:
-        reason = f"it has more than {options.max_bytes} bytes"
+    except (OverBound, Damaged) as error:
+        reason = f"it {error}"
     raise SourceUnreadable(
         what="file", path=path, reason=reason, cure="Check the file, and the options of its format."
     )
 
 
-class _TooLarge(Exception):
-    pass
-
-
 def _content(path: Path, options: LoadFileOptions) -> bytes:
     """The file's text in UTF-8, decompressed, without byte order mark."""
     with path.open("rb") as file:
-        compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-        file.seek(0)
-        reader = GzipFile(fileobj=file) if compressed else file
-        content = reader.read(options.max_bytes + 1)
-    if len(content) > options.max_bytes:
-        raise _TooLarge
+        content = read_whole(file, readable_bytes(options.max_bytes))
     if options.encoding.lower() not in {"utf-8", "utf8"}:
         content = content.decode(options.encoding).encode()
     return content.removeprefix(b"\xef\xbb\xbf")

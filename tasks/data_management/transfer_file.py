@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from shutil import copyfile
+from shutil import copyfile, disk_usage
 from typing import Annotated, Any, Literal, Self
 
 import polars as pl
@@ -136,7 +136,8 @@ def _chosen(files: list[RemoteFile], options: TransferFileOptions) -> list[Remot
 def _download(source: Session, file: RemoteFile, options: TransferFileOptions, surroundings: Surroundings) -> Path:
     target = within(surroundings.storage, _joined(options.folder, PurePosixPath(plain_name(file.name)).name))
     with written_whole(target) as draft:
-        source.download(file.name, draft, options.max_bytes)
+        # Less where the disk has less: what is left to others is theirs.
+        source.download(file.name, draft, min(options.max_bytes, disk_usage(draft.parent).free // 2))
     return target
 
 

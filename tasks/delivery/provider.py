@@ -23,6 +23,7 @@ from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patien
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Outcome
 from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable
+from tasks.http.bounded import BoundedReader, Damaged, TooLarge
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
 from tasks.http.network import GuardedTransport, check_url, public_url
 from tasks.http.retry import retry_after_seconds
@@ -269,14 +270,11 @@ class ProviderCarrier:
         return answer
 
     async def _exchanged(self, request: ProviderRequest) -> tuple[int, httpx.Headers, bytes]:
-        sent = self._client.build_request("POST", request.url, content=request.body, headers=dict(request.headers))
+        headers = {"Accept-Encoding": "gzip", **request.headers}
+        sent = self._client.build_request("POST", request.url, content=request.body, headers=headers)
         response = await self._client.send(sent, stream=True)
-        body = b""
         try:
-            async for part in response.aiter_raw():
-                body += part
-                if len(body) > LONGEST_ANSWER:
-                    break
+            body = await _short_body(response)
         finally:
             await response.aclose()
         return response.status_code, response.headers, body
@@ -298,9 +296,22 @@ class ProviderCarrier:
                 return Outcome(key, Event.LOST, answer.said)
 
 
+async def _short_body(response: httpx.Response) -> bytes:
+    """The body of an answer; nothing where it is not short or not readable: the status alone counts then."""
+    body = b""
+    try:
+        reader = BoundedReader(LONGEST_ANSWER, encoding=response.headers.get("Content-Encoding", ""))
+        async for part in response.aiter_raw():
+            body += b"".join(reader.decoded(part))
+        reader.finish()
+    except (TooLarge, Damaged, ValueError):
+        return b""
+    return body
+
+
 def short(said: Any) -> str:  # noqa: ANN401
     """A provider's words as an answer keeps them."""
-    return " ".join(str(said).split())[:200]
+    return " ".join(str(said)[:2000].split())[:200]
 
 
 def provider_channel(

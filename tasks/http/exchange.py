@@ -7,7 +7,6 @@ pages of an answer, a call made again with a fresh token) share one clock and on
 import socket
 import ssl
 import string
-import zlib
 from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from tasks.errors import (
     ResponseTooLarge,
     StatusRefused,
 )
+from tasks.http.bounded import BoundedReader, Damaged, TooLarge
 from tasks.http.certificates import AuthorityFile, trusted_certificates
 from tasks.http.network import GuardedTransport, check_url, public_url
 from tasks.http.retry import retry_after_seconds
@@ -221,50 +221,23 @@ class Session:
         return PartnerAnswer(response.status_code, response.headers, body)
 
     async def _decoded_body(self, response: httpx.Response, url: str) -> bytes:
-        limit = self._connection.max_response_bytes
-        decoder = _decoder(response, url)
+        try:
+            reader = BoundedReader(self._unread_bytes, encoding=response.headers.get("Content-Encoding", ""))
+        except ValueError:
+            encoding = response.headers["Content-Encoding"]
+            raise ContentTypeRefused(url=url, content_type=f"{encoding[:40]}-encoded") from None
         body = bytearray()
-        async for part in response.aiter_raw():
-            body += part if decoder is None else decoder.decode(part, at_most=self._unread_bytes + 1 - len(body))
-            if len(body) > self._unread_bytes:
-                raise ResponseTooLarge(url=url, limit=limit)
-        if decoder is not None and not decoder.complete:
-            raise PartnerUnreachable(url=url, reason="the compressed answer is cut short", retryable=True)
+        try:
+            async for part in response.aiter_raw():
+                for piece in reader.decoded(part):
+                    body += piece
+            reader.finish()
+        except TooLarge:
+            raise ResponseTooLarge(url=url, limit=self._connection.max_response_bytes) from None
+        except Damaged as reason:
+            raise PartnerUnreachable(url=url, reason=f"the compressed answer {reason}", retryable=True) from None
         self._unread_bytes -= len(body)
         return bytes(body)
-
-
-class _Gzip:
-    """Decodes gzip (RFC 1952, any number of members) without ever holding more than is asked for."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._member = zlib.decompressobj(wbits=31)
-        self.complete = False
-
-    def decode(self, part: bytes, *, at_most: int) -> bytes:
-        """What `part` decodes to, or its first `at_most` bytes."""
-        decoded = bytearray()
-        try:
-            while part and len(decoded) < at_most:
-                if self.complete:
-                    self._member, self.complete = zlib.decompressobj(wbits=31), False
-                decoded += self._member.decompress(part, at_most - len(decoded))
-                part, self.complete = self._member.unused_data, self._member.eof
-        except zlib.error:
-            raise PartnerUnreachable(
-                url=self._url, reason="the compressed answer is damaged", retryable=True
-            ) from None
-        return bytes(decoded)
-
-
-def _decoder(response: httpx.Response, url: str) -> _Gzip | None:
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding in {"gzip", "x-gzip"}:
-        return _Gzip(url)
-    if encoding not in {"", "identity"}:
-        raise ContentTypeRefused(url=url, content_type=f"{encoding}-encoded")
-    return None
 
 
 def check_answer(response: httpx.Response, url: str, retry_after_limit: float) -> None:

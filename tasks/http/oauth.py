@@ -26,6 +26,7 @@ from tasks.errors import (
     StatusRefused,
     TokenNotFetched,
 )
+from tasks.http.bounded import json_object
 from tasks.http.credentials import basic
 from tasks.http.exchange import Connection, PartnerRequest, Session, check_header_name
 from tasks.http.network import public_url
@@ -33,6 +34,8 @@ from tasks.runs.log import Logger
 
 EARLY = timedelta(seconds=30)
 """A token is no longer used so long before it expires: the call itself takes time."""
+LONGEST = timedelta(days=366)
+"""A token is not kept for longer, whatever its server says."""
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -123,11 +126,11 @@ def token_of(body: bytes, setup: OAuthSetup, now: datetime) -> Token:
     Errors: `TokenNotFetched`, `CredentialsRefused`; neither shows anything of the answer.
     """
     try:
-        if not isinstance(json.loads(body), dict):
-            raise TokenNotFetched(provider=setup.provider, reason="the answer is not an object")
-        found = BackendApplicationClient(setup.client_id).parse_request_body_response(body.decode())
+        # Read by the bounded reader of JSON first: oauthlib's own has no limit of depth or of digits.
+        document = json.dumps(json_object(body))
+        found = BackendApplicationClient(setup.client_id).parse_request_body_response(document)
         seconds = found.get("expires_in")
-        lasts = None if seconds is None else timedelta(seconds=float(seconds))
+        expires_at = None if seconds is None else now + min(timedelta(seconds=float(seconds)), LONGEST)
         kind = str(found.get("token_type", "Bearer"))
         value = SecretStr(str(found["access_token"]))
     except InvalidClientError:
@@ -140,7 +143,7 @@ def token_of(body: bytes, setup: OAuthSetup, now: datetime) -> Token:
         ) from None
     if kind.lower() != "bearer":
         raise TokenNotFetched(provider=setup.provider, reason="the token is not a bearer token")
-    return Token(value, None if lasts is None else now + lasts)
+    return Token(value, expires_at)
 
 
 @dataclass

@@ -22,6 +22,7 @@ from tasks.files.remote.place import (
     plain_name,
     transfer_errors,
 )
+from tasks.http.bounded import BoundedReader
 from tasks.http.certificates import AuthorityFile, trusted_certificates
 from tasks.http.network import GuardedTransport, check_url, public_url
 
@@ -37,9 +38,6 @@ class HttpsServer(Place):
         default_factory=dict, title="Request headers", description="Such as an API key. Values are never shown."
     )
     ca_file: AuthorityFile = None
-    timeout_seconds: float = Field(
-        default=600, gt=0, title="Timeout", description="Limit for one whole transfer, in seconds."
-    )
 
     @property
     def shown(self) -> str:
@@ -82,14 +80,11 @@ class HttpsSession(Session):
         async def fetch(client: httpx.AsyncClient) -> None:
             async with client.stream("GET", self._url(name)) as answer:
                 self._check(answer)
-                size = 0
+                reader = BoundedReader(max_bytes, encoding=answer.headers.get("Content-Encoding", ""))
                 with target.open("wb") as file:
-                    async for part in answer.aiter_bytes():
-                        size += len(part)
-                        if size > max_bytes:
-                            reason = f"'{name}' has more than {max_bytes} bytes"
-                            raise TransferFailed(where=self._server.shown, reason=reason)
-                        file.write(part)
+                    async for part in answer.aiter_raw():
+                        file.writelines(reader.decoded(part))
+                reader.finish()
 
         self._exchange(fetch)
 
@@ -123,10 +118,10 @@ class HttpsSession(Session):
             with anyio.fail_after(self._server.timeout_seconds):
                 async with httpx.AsyncClient(
                     transport=GuardedTransport(context, self._allowed_hosts),
-                    headers=headers,
+                    headers={"Accept-Encoding": "gzip", **headers},
                     follow_redirects=False,
                     trust_env=False,
-                    timeout=self._server.timeout_seconds,
+                    timeout=None,  # noqa: S113  # httpx's timeouts are per read; `fail_after` is the one clock
                 ) as client:
                     return await exchange(client)
 

@@ -9,12 +9,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+from fsspec import AbstractFileSystem, Callback  # type: ignore[import-untyped]
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import CampaignError, OutsideStorage, TransferFailed, UrlNotSecure
 from tasks.extras import extra_module
+from tasks.http.bounded import Clock, Damaged, OverBound, TooLarge
 from tasks.http.network import canonical_host, check_host, check_url, is_allowed, public_url
 
 WILDCARDS = frozenset("*?[")
@@ -66,6 +67,9 @@ class Place(BaseModel, ABC):
     folder: str = Field(
         default="", title="Folder", description="Folder of the place that file names are relative to."
     )
+    timeout_seconds: float = Field(
+        default=600, gt=0, title="Timeout", description="Limit for one whole transfer, in seconds."
+    )
 
     @property
     @abstractmethod
@@ -93,14 +97,32 @@ def check_endpoint(url: str, allowed_hosts: Iterable[str]) -> None:
     check_host(parsed.host, parsed.port or 443, allowed)
 
 
+class _Counted(Callback):  # type: ignore[misc]  # fsspec has no types
+    """Ends a download at its limits, as its client tells of each part: a server may send more than it said."""
+
+    def __init__(self, limit: int, clock: Clock) -> None:
+        super().__init__()
+        self._limit = limit
+        self._clock = clock
+
+    def call(self, hook_name: str | None = None, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        """Check what came so far. Errors: `TooLarge`, `OutOfTime`."""
+        self._clock.check()
+        if self.value > self._limit:
+            raise TooLarge(f"has more than {self._limit} bytes")
+
+
 class FilesystemSession(Session):
     """A session with a place that fsspec reaches."""
 
-    def __init__(self, files: AbstractFileSystem, root: str, shown: str, *, has_folders: bool) -> None:
+    def __init__(
+        self, files: AbstractFileSystem, root: str, shown: str, *, has_folders: bool, seconds: float | None = None
+    ) -> None:
         self._files = files
         self._root = root
         self._shown = shown
         self._has_folders = has_folders
+        self._seconds = seconds
 
     def found(self, pattern: str) -> list[RemoteFile]:
         """The matching files, in the order of their names."""
@@ -125,7 +147,9 @@ class FilesystemSession(Session):
                 raise TransferFailed(
                     where=self._shown, reason=f"'{name}' has {size} bytes, {max_bytes} are allowed"
                 )
-            self._files.get_file(self._path(plain_name(name)), str(target))
+            self._files.get_file(
+                self._path(plain_name(name)), str(target), callback=_Counted(max_bytes, Clock(self._seconds))
+            )
 
     def upload(self, source: Path, name: str) -> None:
         """Write the file under its name once it is whole. An object store shows nothing before."""
@@ -195,6 +219,9 @@ def transfer_errors(shown: str) -> Iterator[None]:
         yield
     except CampaignError:
         raise
+    except (OverBound, Damaged) as reason:
+        passing = not isinstance(reason, TooLarge)
+        raise TransferFailed(where=shown, reason=f"the file {reason}", retryable=passing) from None
     except (PermissionError, FileNotFoundError) as error:
         raise TransferFailed(where=shown, reason=_line(error)) from None
     except Exception as error:  # noqa: BLE001  # each client library has errors of its own

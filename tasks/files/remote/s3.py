@@ -47,6 +47,7 @@ class S3Bucket(Place):
                 secret=self.secret_key.get_secret_value() if self.secret_key else None,
                 endpoint_url=self.endpoint_url or None,
                 client_kwargs={"region_name": self.region} if self.region else {},
+                max_concurrency=1,  # a part of several is held whole, however large it comes
                 skip_instance_cache=True,
                 use_listings_cache=False,
             )

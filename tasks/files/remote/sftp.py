@@ -29,9 +29,6 @@ class SftpServer(Place):
         title="Known hosts file",
         description="Host keys to trust, as OpenSSH keeps them; empty takes ~/.ssh/known_hosts.",
     )
-    timeout_seconds: float = Field(
-        default=60, gt=0, title="Timeout", description="Limit for connecting, in seconds."
-    )
 
     @property
     def shown(self) -> str:

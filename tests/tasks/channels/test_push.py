@@ -90,7 +90,19 @@ def test_fcms_errors_mean_what_its_reference_says(
     assert FcmMessages(OPTIONS).answer(status, json.dumps(said).encode()) == (meaning, f"{status} {code or name} m")
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"error": 1}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"error": 1}',
+        b'{"error": {"details": [{"errorCode": [1]}], "status": {}}}',
+        b"[" * 100_000 + b"]" * 100_000,
+    ],
+    ids=range(7),
+)
 def test_an_answer_that_is_no_json_of_fcms_is_judged_by_its_status(body: bytes) -> None:
     assert FcmMessages(OPTIONS).answer(502, body).meaning is Meaning.UNCLEAR
     assert FcmMessages(OPTIONS).answer(200, body).meaning is Meaning.TAKEN

@@ -117,7 +117,22 @@ def test_twilios_codes_mean_what_its_dictionary_says(status: int, code: int, mea
     assert said == (meaning, f"{status} {code} m m")
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"status": "queued"}', b"null"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b'{"status": "queued"}',
+        b"null",
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"sid":' * 40 + b"1" + b"}" * 40,
+        b'{"code": 1e400}',
+        b'{"code": 1e300}',
+        b'{"code": ' + b"9" * 5000 + b"}",
+    ],
+    ids=range(10),
+)
 def test_an_answer_that_is_no_json_of_twilios_is_judged_by_its_status(body: bytes) -> None:
     assert TwilioMessages(OPTIONS).answer(502, body).meaning is Meaning.UNCLEAR
     assert TwilioMessages(OPTIONS).answer(201, body).meaning is Meaning.TAKEN

@@ -162,6 +162,8 @@ def test_fresh_credentials_are_taken_once(start_server: StartServer, caplog: pyt
         (Reply(b"[]"), TokenNotFetched, False, "WKF-560283"),
         (Reply(b'{"access_token": "canary-t", "token_type": "mac"}'), TokenNotFetched, False, "not a bearer token"),
         (Reply(b'{"access_token": "canary-t", "expires_in": "soon"}'), TokenNotFetched, False, "not a token"),
+        (Reply(b'{"access_token": "canary-t", "expires_in": 1e400}'), TokenNotFetched, False, "not a token"),
+        (Reply(b'{"a":' * 10_000 + b"1" + b"}" * 10_000), TokenNotFetched, False, "not a token"),
         (Reply(b"{}", sends_all=False), AuthorizationServerUnreachable, True, "CRL-290199"),
     ],
 )
@@ -199,3 +201,12 @@ def test_a_header_that_the_activity_sets_itself_is_left_out_with_a_warning(
     assert "OAuth credential header key is not allowed: 'Authorization'" in caplog.text
     assert "canary" not in caplog.text
     assert json.dumps(call.headers).count("canary") == 0
+
+
+@pytest.mark.parametrize("seconds", ["1e300", "99999999999", "9" * 300])
+def test_a_token_that_says_it_lasts_for_ages_is_kept_for_a_year(seconds: str) -> None:
+    body = f'{{"access_token": "t", "token_type": "Bearer", "expires_in": {seconds}}}'.encode()
+    try:
+        assert token_of(body, setup_of(), NOON).expires_at == NOON + timedelta(days=366)
+    except TokenNotFetched:
+        assert seconds != "99999999999", "only what is no time at all is refused"
