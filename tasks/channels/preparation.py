@@ -4,7 +4,6 @@ The reasons, the first that holds: not a test profile (in a proof), no consent, 
 quarantined address, control group, duplicate address, already sent.
 """
 
-import hashlib
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from tasks.messages.send_folder import REJECT_COLUMNS
 from tasks.runs.results import ARROW
 from tasks.send import Send
 from tasks.settings import Settings
+from tasks.tables.lots import lot
 from tasks.tables.transitions import Transitions, require_columns
 
 SETTLED = (State.SENT, State.REFUSED, State.UNKNOWN)
@@ -135,16 +135,11 @@ def _quarantined(addresses: pl.Series, quarantined: dict[str, str]) -> pl.Series
 
 
 def _control(keys: pl.Series, options: PreparationOptions, send: Send) -> pl.Series:
-    """A profile's place between 0 and 1, by its key, the campaign and the seed: the same on every machine."""
     if not options.control_share:
         return pl.Series([False]).new_from_index(0, len(keys))
-    salt = f"{options.control_seed}\x1f{send.campaign}\x1f"
-    bound = int(options.control_share * 2**32)
-
-    def is_control(key: str | None) -> bool:
-        return int.from_bytes(hashlib.sha256(f"{salt}{key}".encode()).digest()[:4]) < bound
-
-    return pl.Series([is_control(key) for key in keys], dtype=pl.Boolean())
+    drawn = lot(pl.col("key"), "control group", options.control_seed, send.campaign)
+    # Who has no key is a member like others, with one lot for all of them.
+    return keys.alias("key").fill_null("").to_frame().select(drawn < options.control_share).to_series()
 
 
 @task(

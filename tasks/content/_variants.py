@@ -1,12 +1,12 @@
 """Variants of a message: which templates a profile gets, by its language, its segment and by lot."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import blake2b
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.send import Send
+from tasks.tables.lots import lot
 from tasks.templates.filters import known_locale
 from tasks.templates.reading import Templates
 
@@ -105,15 +105,11 @@ def _drawn(keys: pl.Series, choices: Sequence[Variant], send: Send, seed: int) -
     shared = [each for each in choices if each.share is not None]
     if not shared:
         return pl.repeat(rest, len(keys), dtype=pl.String(), eager=True)
-    lots = pl.Series([_lot(key, send, seed) for key in keys], dtype=pl.Float64())
+    drawn_lot = lot(pl.col("key"), "variant", seed, send.campaign)
+    lots = keys.alias("key").fill_null("").to_frame().select(drawn_lot).to_series()
     drawn = pl.repeat(rest, len(keys), dtype=pl.String(), eager=True)
     upper = sum(each.share or 0 for each in shared)
     for each in reversed(shared):
         drawn = pl.select(pl.when(lots < upper).then(pl.lit(each.code)).otherwise(drawn)).to_series()
         upper -= each.share or 0
     return drawn
-
-
-def _lot(key: str | None, send: Send, seed: int) -> float:
-    identity = "\x1f".join((str(seed), send.campaign, key or ""))
-    return int.from_bytes(blake2b(identity.encode(), digest_size=7).digest()) / 2**56

@@ -46,6 +46,15 @@ class DeduplicationOptions(BaseModel):
     by: str = Field(
         default="", title="By", description="SQL expression that decides which one, such as updated_at."
     )
+    missing_keys: Literal["one_group", "keep", "leave_out"] = Field(
+        default="one_group",
+        title="Missing keys",
+        description=(
+            "Rows that lack a key (null, not a number, a blank text): one_group: a missing value is a value like"
+            " others, so that they are duplicates of each other; keep: each is kept, nobody's duplicate; leave_out:"
+            " each goes to the complement."
+        ),
+    )
     preferred_values: list[str] = Field(
         default_factory=list,
         title="Preferred values",
@@ -70,27 +79,46 @@ class Deduplicated(Transitions):
     standard: pl.DataFrame
     """Rows that were kept."""
     complement: pl.DataFrame
-    """Duplicates that were left out."""
+    """Duplicates that were left out, and rows that lack a key where those are left out."""
 
 
 def deduplicate(inbound: pl.DataFrame, options: DeduplicationOptions) -> Deduplicated:
     """Split the rows into those kept and their duplicates, both in inbound order.
 
-    Nulls are equal to each other. Errors: `ColumnsMissing`, `ExpressionInvalid`.
+    What becomes of rows that lack a key, `missing_keys` says. Errors: `ColumnsMissing`, `ExpressionInvalid`.
     """
-    require_columns(inbound, options.columns, activity="Deduplication", where="the inbound transition")
-    keys = [*(pl.col(name) for name in options.columns), *(_parsed(text, inbound) for text in options.expressions)]
+    keys = _keys(inbound, options)
+    group = [f"\x00key{number}" for number in range(len(keys))]
     best_first = inbound.select(
         pl.int_range(pl.len()).alias(PLACE),
-        *(key.alias(f"\x00key{number}") for number, key in enumerate(keys)),
+        *(key.alias(name) for name, key in zip(group, keys, strict=True)),
         _rank(inbound, options).alias("\x00rank"),
     ).sort("\x00rank", nulls_last=True, maintain_order=True, descending=options.which == "largest")
-    if options.keep == 0:
-        return Deduplicated(standard=inbound, complement=inbound.clear())
-    group = [f"\x00key{number}" for number in range(len(keys))]
-    kept = best_first.select(PLACE, (pl.int_range(pl.len()).over(group) < options.keep).alias("\x00kept"))
-    mask = kept.sort(PLACE)["\x00kept"]
+    is_kept = pl.lit(value=True) if options.keep == 0 else pl.int_range(pl.len()).over(group) < options.keep
+    if options.missing_keys != "one_group":
+        missing = pl.any_horizontal(_is_missing(pl.col(name), best_first.schema[name]) for name in group)
+        is_kept = pl.when(missing).then(pl.lit(options.missing_keys == "keep")).otherwise(is_kept)
+    mask = best_first.select(PLACE, is_kept.alias("\x00kept")).sort(PLACE)["\x00kept"]
     return Deduplicated(standard=inbound.filter(mask), complement=inbound.filter(~mask))
+
+
+def rows_without_key(inbound: pl.DataFrame, options: DeduplicationOptions) -> int:
+    """How many rows lack a key. Errors: as `deduplicate`."""
+    keys = inbound.select(key.alias(str(number)) for number, key in enumerate(_keys(inbound, options)))
+    return keys.filter(
+        pl.any_horizontal(_is_missing(pl.col(name), kind) for name, kind in keys.schema.items())
+    ).height
+
+
+def _keys(inbound: pl.DataFrame, options: DeduplicationOptions) -> list[pl.Expr]:
+    require_columns(inbound, options.columns, activity="Deduplication", where="the inbound transition")
+    return [*(pl.col(name) for name in options.columns), *(_parsed(text, inbound) for text in options.expressions)]
+
+
+def _is_missing(key: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    if kind == pl.String():
+        return key.str.strip_chars().fill_null("") == ""
+    return key.is_null() | key.is_nan().fill_null(value=False) if kind.is_float() else key.is_null()
 
 
 def _parsed(text: str, inbound: pl.DataFrame) -> pl.Expr:
@@ -108,7 +136,8 @@ def _rank(inbound: pl.DataFrame, options: DeduplicationOptions) -> pl.Expr:
     if options.which == "non_empty":
         text = by.cast(pl.String()).str.strip_chars()
         return pl.when(text != "").then(0)
-    return by
+    # Not a number is no value: it is neither the largest nor the smallest.
+    return by.fill_nan(None) if inbound.clear().select(by).to_series().dtype.is_float() else by
 
 
 def deduplicate_partitions(inbound: Partitions, options: DeduplicationOptions) -> pl.DataFrame:
@@ -132,9 +161,10 @@ def deduplication(inbound: pl.DataFrame, options: DeduplicationOptions) -> Dedup
     Source: Adobe Campaign Standard, Deduplication activity.
     """
     outbound = deduplicate(inbound, options)
-    get_run_logger().info(
-        "%d rows kept, %d duplicates left out.", outbound.standard.height, outbound.complement.height
-    )
+    log = get_run_logger()
+    log.info("%d rows kept, %d duplicates left out.", outbound.standard.height, outbound.complement.height)
+    if lacking := rows_without_key(inbound, options):
+        log.warning("%d rows lack a key; missing_keys is '%s'.", lacking, options.missing_keys)
     return outbound
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.errors import ColumnTaken, PopulationUnknown
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.tables.conditions import EVERYTHING, condition, expression
+from tasks.tables.lots import lot
 from tasks.tables.transitions import Transitions, quoted, require_columns
 
 PLACE = "\x00place"
@@ -38,7 +39,10 @@ class SegmentLimit(BaseModel):
     order_by: str = Field(
         default="",
         title="Order by",
-        description="SQL expression: the first in its order are taken, nulls last. Empty takes a random sample.",
+        description=(
+            "SQL expression: the first in its order are taken, nulls last. Empty takes a random sample: those with"
+            " the smallest lots."
+        ),
     )
     descending: bool = Field(default=False, title="Descending", description="The largest first.")
 
@@ -87,8 +91,18 @@ class SegmentationOptions(BaseModel):
     code_column: str = Field(
         default="segment_code", title="Code column", description="Name of the column that holds the segment code."
     )
+    key: str = Field(
+        default="profile_id",
+        title="Key",
+        description=(
+            "Column that tells members apart, for random samples: each member's lot is drawn by its key, so that"
+            " nobody else's changes it. Rows without a key come last."
+        ),
+    )
     seed: int = Field(
-        default=0, title="Seed", description="Start of the random samples: the same seed draws the same."
+        default=0,
+        title="Seed",
+        description="For random samples: the same seed and segment code draw the same lots.",
     )
 
     @model_validator(mode="after")
@@ -130,12 +144,12 @@ def segment_population(inbound: pl.DataFrame, options: SegmentationOptions) -> S
         raise ColumnTaken(activity="Segmentation", name=options.code_column)
     rows = inbound.with_row_index(PLACE)
     left, taken = rows, []
-    for number, segment in enumerate(options.segments):
+    for segment in options.segments:
         candidates = left if not options.overlap else rows
         where = condition(
             segment.where, inbound.schema, activity=_activity(segment), where="the inbound transition"
         )
-        members = _limited(candidates.filter(where), segment, options.seed + number)
+        members = _limited(candidates.filter(where), segment, options)
         taken.append(members)
         left = left.join(members.select(PLACE), on=PLACE, how="anti", maintain_order="left")
     segments = list(zip(options.segments, taken, strict=True))
@@ -171,24 +185,28 @@ def _coded(
     )
 
 
-def _limited(candidates: pl.DataFrame, segment: Segment, seed: int) -> pl.DataFrame:
+def _limited(candidates: pl.DataFrame, segment: Segment, options: SegmentationOptions) -> pl.DataFrame:
     limit = segment.limit
     if limit.maximum is None and limit.percentage is None and not limit.maximum_of_value:
         return candidates
     if limit.per:
         require_columns(candidates, [limit.per], activity=_activity(segment), where="the inbound transition")
     group = pl.col(limit.per) if limit.per else pl.lit(0)
-    drawn = candidates.select(PLACE, group.alias("\x00group"), _draw(candidates, segment, seed).alias("\x00draw"))
+    drawn = candidates.select(
+        PLACE, group.alias("\x00group"), _draw(candidates, segment, options).alias("\x00draw")
+    )
     ranked = drawn.sort("\x00draw", descending=limit.descending, nulls_last=True, maintain_order=True).select(
         PLACE, (pl.int_range(pl.len()).over("\x00group") < _size(limit)).alias("\x00in")
     )
     return candidates.join(ranked.filter("\x00in"), on=PLACE, how="semi", maintain_order="left")
 
 
-def _draw(candidates: pl.DataFrame, segment: Segment, seed: int) -> pl.Expr:
+def _draw(candidates: pl.DataFrame, segment: Segment, options: SegmentationOptions) -> pl.Expr:
     """What the first are chosen by."""
     if not segment.limit.order_by:
-        return pl.int_range(pl.len()).shuffle(seed)
+        where = "the inbound transition (a random sample is drawn by the key)"
+        require_columns(candidates.drop(PLACE), [options.key], activity=_activity(segment), where=where)
+        return lot(pl.col(options.key), "segment", options.seed, segment.code)
     schema = candidates.drop(PLACE).schema
     return expression(segment.limit.order_by, schema, activity=_activity(segment), where="the inbound transition")
 

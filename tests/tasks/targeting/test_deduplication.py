@@ -28,6 +28,40 @@ def test_the_first_of_each_group_are_kept_and_nothing_is_lost(
     assert outbound.complement["n"].to_list() == [n for n in range(6) if n not in kept]
 
 
+LACKING = pl.DataFrame(
+    {
+        "n": range(7),
+        "email": ["a@x", None, "", " ", None, "a@x", "b@x"],
+        "score": [1.0, 1.0, float("nan"), None, float("nan"), 1.0, 2.0],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "missing_keys", "kept"),
+    [
+        ("email", "one_group", [0, 1, 2, 3, 6]),
+        ("email", "keep", [0, 1, 2, 3, 4, 6]),
+        ("email", "leave_out", [0, 6]),
+        ("score", "one_group", [0, 2, 3, 6]),
+        ("score", "keep", [0, 2, 3, 4, 6]),
+        ("score", "leave_out", [0, 6]),
+    ],
+)
+def test_what_becomes_of_rows_that_lack_a_key_can_be_chosen(
+    column: str, missing_keys: str, kept: list[int]
+) -> None:
+    outbound = deduplicate(LACKING, DeduplicationOptions(columns=[column], missing_keys=missing_keys))
+    assert outbound.standard["n"].to_list() == kept
+    assert outbound.complement["n"].to_list() == [n for n in range(7) if n not in kept]
+
+
+@pytest.mark.parametrize(("which", "kept"), [("largest", [6]), ("smallest", [0])])
+def test_not_a_number_is_neither_the_largest_nor_the_smallest(which: str, kept: list[int]) -> None:
+    same = DeduplicationOptions(expressions=["1 + 0 * n"], which=which, by="score")
+    assert deduplicate(LACKING, same).standard["n"].to_list() == kept
+
+
 PEOPLE = pl.DataFrame(
     {
         "n": [0, 1, 2, 3, 4],
@@ -95,3 +129,4 @@ def test_a_missing_column_is_named() -> None:
 def test_the_task_runs_alone_and_logs_its_counts(result_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert deduplication(TABLE, DeduplicationOptions(columns=["zip"])).standard.height == 3
     assert "3 rows kept, 3 duplicates left out" in caplog.text
+    assert "2 rows lack a key; missing_keys is 'one_group'" in caplog.text

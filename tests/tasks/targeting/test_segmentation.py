@@ -28,7 +28,7 @@ PEOPLE = pl.DataFrame(
 
 
 def divided(*segments: dict[str, object], **options: object) -> Segmented:
-    return segment_population(PEOPLE, SegmentationOptions(segments=list(segments), **options))
+    return segment_population(PEOPLE, SegmentationOptions(segments=list(segments), **{"key": "id", **options}))
 
 
 def ids(outbound: Segmented, code: str) -> list[int]:
@@ -93,13 +93,32 @@ def test_a_random_sample_is_of_the_size_and_repeats_with_its_seed() -> None:
     crowd = pl.DataFrame({"id": range(1000)})
 
     def sample(seed: int) -> list[int]:
-        options = SegmentationOptions(segments=[{"code": "test", "limit": {"percentage": 10}}], seed=seed)
+        options = SegmentationOptions(segments=[{"code": "test", "limit": {"percentage": 10}}], key="id", seed=seed)
         return segment_population(crowd, options).segment("test")["id"].to_list()
 
     assert len(sample(1)) == 100
     assert sample(1) == sample(1) == sorted(sample(1))
     assert sample(1) != sample(2)
     assert sample(1) != list(range(100))
+
+
+@pytest.mark.parametrize("limit", [{"maximum": 100}, {"percentage": 10}, {"maximum": 30, "per": "town"}])
+def test_one_who_leaves_changes_nobody_elses_lot(limit: dict[str, object]) -> None:
+    crowd = pl.DataFrame({"profile_id": [f"p{number}" for number in range(1000)]}).with_columns(
+        town=pl.int_range(pl.len()) % 3
+    )
+
+    def sample(people: pl.DataFrame, *before: dict[str, object]) -> list[str]:
+        options = SegmentationOptions(segments=[*before, {"code": "test", "limit": limit}], overlap=True)
+        return segment_population(people, options).segment("test")["profile_id"].to_list()
+
+    drawn = sample(crowd)
+    assert len(drawn) in {90, 100}
+    for leaver in (drawn[0], "p0", "p999"):
+        left = sample(crowd.filter(pl.col("profile_id") != leaver))
+        assert set(drawn) - {leaver} <= set(left)
+    assert sorted(sample(crowd.reverse())) == sorted(drawn)
+    assert sample(crowd, {"code": "another"}) == drawn
 
 
 @given(st.lists(st.integers(0, 20), max_size=30), st.integers(0, 10), st.booleans())
@@ -109,7 +128,8 @@ def test_nobody_is_lost_and_nobody_is_doubled(numbers: list[int], maximum: int, 
         segments=[
             {"code": "low", "where": "n < 7", "limit": {"maximum": maximum}, "exclude": exclude},
             {"code": "even", "where": "n % 2 = 0", "limit": {"percentage": 50}},
-        ]
+        ],
+        key="id",
     )
     outbound = segment_population(people, options)
     placed = pl.concat(table.select("id") for table in (outbound.standard, outbound.complement, outbound.excluded))
@@ -124,6 +144,7 @@ def test_nobody_is_lost_and_nobody_is_doubled(numbers: list[int], maximum: int, 
         ({"code": "x", "where": "age"}, {}, FilterInvalid, "age"),
         ({"code": "x", "limit": {"maximum": 1, "per": "town"}}, {}, ColumnsMissing, "'town'"),
         ({"code": "x", "limit": {"maximum": 1, "order_by": "age +"}}, {}, ExpressionInvalid, r"age \+"),
+        ({"code": "x", "limit": {"maximum": 1}}, {"key": "profile_id"}, ColumnsMissing, "drawn by the key"),
         ({"code": "x"}, {"code_column": "age"}, ColumnTaken, "'age'"),
     ],
 )
