@@ -74,7 +74,6 @@ def extract(audience: pl.DataFrame, options: DirectMailOptions, send: Send) -> E
     rows = rows.with_columns(pl.Series(KEY, keys, dtype=pl.String()))
     folder = folder_of(options.folder, send)
     with writable(folder):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         new = _placed(rows, labels, options, folder)
     person = rows.select(pl.col(options.key).cast(pl.String()).alias("profile_id"), KEY)
     return Extracted(

@@ -19,6 +19,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from tasks.files.storage import make_private
 from tasks.messages.letter import Letter, MessageOptions, Unsendable, are_no_addresses, prepared_skeleton
 from tasks.messages.parts import placed_keys
 from tasks.messages.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects, written
@@ -122,7 +123,7 @@ def _deliver_mail(messages: pl.DataFrame, options: OutboxOptions, send: Send, se
     outcomes: dict[str, list[dict[str, str | None]]] = {"standard": [], "complement": [], "rejects": []}
     with writable(maildir):
         for folder in ("tmp", "new", "cur"):
-            (maildir / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(maildir / folder)
         known = delivered_keys(maildir)
         for row in messages.iter_rows(named=True):
             person = {"profile_id": row["profile_id"], "email": row["email"]}

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.content._checks import findings
 from tasks.content._options import PersonalizationOptions, Renderers
 from tasks.errors import PreviewUnwritable
+from tasks.files.storage import private_draft
 from tasks.privacy import masked_email
 from tasks.runs.results import ARROW
 from tasks.templates.fields import ELEMENT
@@ -180,9 +181,9 @@ def write_page(messages: pl.DataFrame, total: int, options: PreviewOptions) -> P
         send=options.personalization.send, total=total, messages=messages.to_dicts()
     )
     try:
-        options.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        options.page.write_text(page, encoding="utf-8")
-        options.page.chmod(0o600)
+        with private_draft(options.page) as draft:
+            draft.write_text(page, encoding="utf-8")
+            draft.replace(options.page)
     except OSError as error:
         raise PreviewUnwritable(path=options.page, reason=error.strerror or str(error)) from None
     return options.page

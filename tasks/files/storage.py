@@ -1,8 +1,11 @@
 """The storage folder: where activities read and write files, and never outside it."""
 
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from errno import ENOTDIR
+from os import strerror
 from pathlib import Path
 
 import polars as pl
@@ -45,28 +48,45 @@ def files_table(storage: Path, paths: list[Path]) -> pl.DataFrame:
 
 def written_whole(path: Path) -> AbstractContextManager[Path]:
     """A draft to write, which takes the file's place when the block ends well. Errors: `StoreUnwritable`."""
-    return _draft(path, lambda draft: draft.replace(path))
+    return _whole(path, lambda draft: draft.replace(path))
 
 
 def created_whole(path: Path) -> AbstractContextManager[Path]:
     """As `written_whole`, for a file that is not there yet. Errors: `FileExistsError`, `StoreUnwritable`."""
-    return _draft(path, path.hardlink_to)
+    return _whole(path, path.hardlink_to)
 
 
 @contextmanager
-def _draft(path: Path, place: Callable[[Path], object]) -> Iterator[Path]:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+def _whole(path: Path, place: Callable[[Path], object]) -> Iterator[Path]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
+        with private_draft(path) as draft:
             yield draft
-            draft.chmod(0o600)
             place(draft)
-        finally:
-            draft.unlink(missing_ok=True)
     except FileExistsError:
-        if path.is_file():
-            raise
-        raise StoreUnwritable(path=path, reason="its folder is a file") from None
+        raise
     except OSError as error:
         raise StoreUnwritable(path=path, reason=error.strerror or str(error)) from None
+
+
+@contextmanager
+def private_draft(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """An empty file, hidden and 0600 from its birth, that is to become `path`; gone when the block ends.
+
+    It is beside `path`, or in `folder` of the same file system. Its name is no other writer's. Errors: `OSError`.
+    """
+    draft = (folder or path.parent) / f".{path.name}.{secrets.token_hex(6)}"
+    make_private(draft.parent)
+    os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def make_private(folder: Path) -> None:
+    """Make the folder and those above it that are not there, each 0700. Errors: `OSError`."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(ENOTDIR, strerror(ENOTDIR), str(folder))
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)

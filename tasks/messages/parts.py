@@ -5,12 +5,12 @@ between looking for messages that others placed and placing its own, no other fi
 run have no profile in common, so only the files of other runs are looked at: none, when a send is run once.
 """
 
-import os
 from pathlib import Path
 
 import polars as pl
 from filelock import FileLock
 
+from tasks.files.storage import private_draft
 from tasks.runs.partitions import Part
 from tasks.send import DIGITS
 
@@ -26,21 +26,16 @@ def placed_keys(messages: pl.DataFrame, folder: Path, part: Part) -> pl.Series:
     That is more than this call did where an earlier attempt at the partition was cut off before it could tell. In:
     messages with the column message_key, no two with the same. Errors: `OSError`.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = f"{part.run}-{part.number:06}"
-    draft = folder / f".{name}.{os.getpid()}"
-    try:
+    with private_draft(folder / name) as draft:
         _write(messages, draft)
-        with FileLock(folder / ".lock"):
+        with FileLock(folder / ".lock", mode=0o600):
             own = _place(messages, draft, folder, part, name)
-    finally:
-        draft.unlink(missing_ok=True)
     return _keys(own).collect()["message_key"]
 
 
 def _write(messages: pl.DataFrame, draft: Path) -> None:
     messages.write_parquet(draft, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
-    draft.chmod(0o600)
 
 
 def _place(messages: pl.DataFrame, draft: Path, folder: Path, part: Part, name: str) -> list[Path]:

@@ -1,6 +1,5 @@
 """The folder of one send: what deliveries leave there for people; each file whole or not at all, and private."""
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from tasks.errors import OutboxUnwritable
+from tasks.files.storage import private_draft
 from tasks.send import Send
 
 REJECT_COLUMNS = ("profile_id", "email", "reason")
@@ -25,21 +25,10 @@ def write_rejects(rejects: pl.DataFrame, folder: Path) -> Path:
 
 def written(path: Path, content: bytes) -> Path:
     """Write a file in one step: a reader sees the old one or the new one. Errors: `OutboxUnwritable`."""
-    draft = path.with_name(draft_name(path.name))
-    with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            draft.write_bytes(content)
-            draft.chmod(0o600)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+    with writable(path), private_draft(path) as draft:
+        draft.write_bytes(content)
+        draft.replace(path)
     return path
-
-
-def draft_name(name: str) -> str:
-    """A hidden name for a file that is being written, which no other process or thread uses."""
-    return f".{name}.{secrets.token_hex(6)}"
 
 
 def placed(path: Path, content: bytes, drafts: Path | None = None) -> bool:
@@ -48,15 +37,12 @@ def placed(path: Path, content: bytes, drafts: Path | None = None) -> bool:
     It is made in the folder `drafts`, on the same file system (beside it, if not given), and linked: the system
     refuses to make a name twice.
     """
-    draft = (drafts or path.parent) / draft_name(path.name)
-    try:
+    with private_draft(path, drafts) as draft:
         draft.write_bytes(content)
-        draft.chmod(0o600)
-        path.hardlink_to(draft)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            return False
     return True
 
 
