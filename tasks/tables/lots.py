@@ -3,8 +3,9 @@
 import polars as pl
 from polars_hash import NonCryptographicHashingNameSpace as StableHash
 
-DIGITS = 53
-"""Binary digits of a lot: as many as a floating number holds exactly."""
+LOTS = 1 << 53
+"""How many lots there are: as many as a floating number tells apart between 0 and 1."""
+HASHES = 1 << 64
 
 
 def lot(key: pl.Expr, purpose: str, *salt: object) -> pl.Expr:
@@ -15,4 +16,4 @@ def lot(key: pl.Expr, purpose: str, *salt: object) -> pl.Expr:
     """
     start = "\x1f".join((purpose, *map(str, salt), ""))
     hashed = StableHash(pl.concat_str(pl.lit(start), key.cast(pl.String()))).xxhash64()
-    return hashed // 2 ** (64 - DIGITS) / 2**DIGITS
+    return hashed // (HASHES // LOTS) / LOTS
