@@ -6,13 +6,13 @@ and takes its number by a link, which the system refuses to make twice.
 """
 
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import polars as pl
 from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.files.delimited import delimited
 from tasks.messages.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
@@ -112,9 +112,10 @@ def _placed(rows: pl.DataFrame, labels: dict[str, str], options: DirectMailOptio
         if new.is_empty():
             return new.select(KEY)
         table = new.select(KEY, *(pl.col(column).alias(label) for column, label in labels.items()))
-        content = BytesIO()
-        table.write_csv(content, separator=options.separator, quote_style="non_numeric", include_bom=True)
-        if placed(folder / f"{CHANNEL}-{len(files) + 1:03}.csv", content.getvalue()):
+        content = delimited(
+            table, activity="Direct mail", separator=options.separator, quote_style="non_numeric", include_bom=True
+        )
+        if placed(folder / f"{CHANNEL}-{len(files) + 1:03}.csv", content):
             return new.select(KEY)
 
 

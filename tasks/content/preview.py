@@ -10,7 +10,6 @@ from jinja2 import Environment, PackageLoader
 from jinja2.utils import url_quote
 from markupsafe import escape
 from prefect import get_run_logger, task
-from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +18,7 @@ from tasks.content._options import PersonalizationOptions, Renderers
 from tasks.errors import PreviewUnwritable
 from tasks.files.storage import private_draft
 from tasks.privacy import masked_email
+from tasks.runs.artifacts import show_link
 from tasks.runs.results import ARROW
 from tasks.templates.fields import ELEMENT
 from tasks.templates.reading import optional_fields
@@ -204,9 +204,9 @@ def preview(
     messages = previews(inbound, options, content)
     page = write_page(messages, inbound.height, options).resolve()
     send = options.personalization.send
-    create_link_artifact(
-        link=page.as_uri(),
-        link_text=f"{messages.height} messages of {send.label}, {send.business_date}",
+    show_link(
+        page.as_uri(),
+        f"{messages.height} messages of {send.label}, {send.business_date}",
         key=f"{send.campaign}-messages",
         description="Messages as their readers would see them, addresses masked",
     )

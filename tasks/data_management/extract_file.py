@@ -7,15 +7,11 @@ import polars as pl
 from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.errors import ExpressionInvalid
+from tasks.files.delimited import write_delimited
 from tasks.files.storage import files_table, within, written_whole
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.settings import Settings
 from tasks.tables.conditions import expression
-from tasks.tables.transitions import quoted
-
-FORMULA_STARTS = r"^[=+\-@\t\r\n＝＋－＠]"
-"""How a text begins that a spreadsheet would run as a formula, in any width that it takes."""
 
 
 class ExtractFileOptions(BaseModel):
@@ -68,7 +64,7 @@ class ExtractFileOptions(BaseModel):
 
 
 def extracted(inbound: pl.DataFrame, options: ExtractFileOptions) -> pl.DataFrame:
-    """The rows as they are written: sorted, the chosen columns by their labels, texts harmless.
+    """The rows as they are written: sorted, the chosen columns by their labels.
 
     Errors: `ExpressionInvalid`, `ColumnsMissing`.
     """
@@ -77,7 +73,7 @@ def extracted(inbound: pl.DataFrame, options: ExtractFileOptions) -> pl.DataFram
         inbound = inbound.sort(order, descending=options.descending, nulls_last=True, maintain_order=True)
     if options.columns:
         inbound = inbound.select(_parsed(text, inbound).alias(label) for label, text in options.columns.items())
-    return _delimitable(inbound, options) if options.format == "delimited" else inbound
+    return inbound
 
 
 def _parsed(text: str, inbound: pl.DataFrame) -> pl.Expr:
@@ -85,30 +81,11 @@ def _parsed(text: str, inbound: pl.DataFrame) -> pl.Expr:
     return expression(name, inbound.schema, activity="Extract file", where="the inbound transition")
 
 
-def _delimitable(table: pl.DataFrame, options: ExtractFileOptions) -> pl.DataFrame:
-    nested = [name for name, kind in table.schema.items() if kind.is_nested()]
-    if nested:
-        raise ExpressionInvalid(
-            activity="Extract file",
-            expression=nested[0],
-            reason="its values are nested, which a delimited file cannot hold; choose one of their fields",
-            present=quoted(table.columns),
-        )
-    if options.formulas == "as_is":
-        return table
-    return table.with_columns(_harmless(pl.col(pl.String))).rename(_harmless_labels)
-
-
-def _harmless(text: pl.Expr) -> pl.Expr:
-    return pl.when(text.str.contains(FORMULA_STARTS)).then(pl.lit("'") + text).otherwise(text).name.keep()
-
-
-def _harmless_labels(label: str) -> str:
-    return str(pl.select(pl.lit(label).alias("label")).select(_harmless(pl.col("label"))).item())
-
-
 def write_extract(table: pl.DataFrame, options: ExtractFileOptions, storage: Path) -> Path:
-    """Write the rows of `extracted`, whole or not at all. Errors: `OutsideStorage`, `StoreUnwritable`."""
+    """Write the rows of `extracted`, whole or not at all.
+
+    Errors: `ExpressionInvalid` (nested values in a delimited file), `OutsideStorage`, `StoreUnwritable`.
+    """
     path = within(storage, options.file)
     with written_whole(path) as draft:
         match options.format:
@@ -126,8 +103,11 @@ def _compression(options: ExtractFileOptions) -> Literal["gzip", "uncompressed"]
 
 
 def _write_delimited(table: pl.DataFrame, options: ExtractFileOptions, draft: Path) -> None:
-    table.write_csv(
+    write_delimited(
+        table,
         draft,
+        activity="Extract file",
+        formulas=options.formulas,
         compression=_compression(options),
         check_extension=False,
         include_bom=options.byte_order_mark,

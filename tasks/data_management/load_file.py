@@ -13,6 +13,7 @@ from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.errors import ColumnsUnexpected, SourceUnreadable
+from tasks.files.delimited import write_delimited
 from tasks.files.storage import stored, within, written_whole
 from tasks.http.bounded import Damaged, OverBound, read_whole, readable_bytes
 from tasks.runs.results import ARROW, PER_RUN
@@ -246,7 +247,7 @@ def write_rejects(rejects: pl.DataFrame, options: LoadFileOptions, storage: Path
     """Keep the rejected lines in a file, if one is asked for. Errors: `OutsideStorage`, `StoreUnwritable`."""
     if options.rejects_file:
         with written_whole(within(storage, options.rejects_file)) as draft:
-            rejects.write_csv(draft)
+            write_delimited(rejects, draft, activity="Load file")
 
 
 @task(name="Load file", task_run_name="Load file {options.file}", cache_policy=PER_RUN, result_serializer=ARROW)

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import polars as pl
 from prefect import get_run_logger
-from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
 from tasks.delivery.dispatch import Carrier, Dispatch, DispatchOptions, Tally, run_showing
@@ -23,6 +22,7 @@ from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.progress import shown_progress
 from tasks.errors import CampaignError
 from tasks.messages.send_folder import REJECT_COLUMNS, folder_of, write_rejects, written
+from tasks.runs.artifacts import show_table
 from tasks.runs.partitions import Outcome
 from tasks.send import Send
 from tasks.settings import Settings
@@ -244,8 +244,8 @@ def _reported(
     name = f"{send.campaign}-{channel.name}"
     with shown_progress(tally, f"{name}-progress", send.label) as show:
         delivery, failure = deliver(messages, channel, options, send, journal=journal, tally=tally, show=show)
-    create_table_artifact(
-        table=outcome_counts(delivery, time.monotonic() - begun),
+    show_table(
+        pl.DataFrame(outcome_counts(delivery, time.monotonic() - begun)),
         key=name,
         description=f"Outcome of {channel.name}, {send.business_date}",
     )

@@ -4,14 +4,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
-from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import update_progress_artifact
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tasks.delivery.dispatch import Tally
+from tasks.runs.artifacts import begin_progress
 
 ARTIFACT_SECONDS = 2.0
 """How often the artifact is brought up to date: each time is a request to the server."""
@@ -30,7 +29,7 @@ def shown_progress(tally: Tally, key: str, title: str) -> Iterator[Callable[[], 
         console=console,
         disable=not sys.stderr.isatty(),
     )
-    artifact = cast("UUID", create_progress_artifact(0.0, key=key, description=f"{title}: messages sent"))
+    artifact = begin_progress(f"{title}: messages sent", key=key)
     begun = last = time.monotonic()
 
     def show() -> None:

@@ -1,15 +1,14 @@
 """Report: shows in the Prefect UI how many rows each transition had, why rows were rejected, and a few messages."""
 
 from collections.abc import Mapping
-from html import escape
 
 import polars as pl
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.privacy import masked_email
+from tasks.runs.artifacts import messages_shown, show_markdown, show_table
 from tasks.runs.partitions import transition_counts
 from tasks.send import Send
 from tasks.tables.transitions import Transitions
@@ -38,12 +37,8 @@ def reject_reasons(rejects: pl.DataFrame) -> pl.DataFrame:
 
 def message_preview(messages: pl.DataFrame) -> str:
     """Markdown of the first messages, addresses masked; the text of a message cannot become markup."""
-    shown = messages.head(PREVIEWED).with_columns(masked_email("email"))
-    parts = [
-        f"### {escape(row['subject'])}\n\nTo {escape(row['email'] or 'nobody')}\n\n<pre>{escape(row['text'])}</pre>"
-        for row in shown.iter_rows(named=True)
-    ]
-    return "\n\n".join(parts) or "No messages."
+    shown = messages.head(PREVIEWED).with_columns(masked_email("email").fill_null("nobody"))
+    return messages_shown(shown.select("subject", "email", "text").iter_rows())
 
 
 @task(name="Report", task_run_name="Report", cache_policy=NO_CACHE)
@@ -61,16 +56,14 @@ def report(
     """
     counts = transition_counts(outbound)
     day = send.business_date
-    create_table_artifact(
-        table=counts.to_dicts(), key=f"{send.campaign}-counts", description=f"Rows of every transition, {day}"
-    )
-    create_table_artifact(
-        table=reject_reasons(rejects).to_dicts(),
+    show_table(counts, key=f"{send.campaign}-counts", description=f"Rows of every transition, {day}")
+    show_table(
+        reject_reasons(rejects),
         key=f"{send.campaign}-rejects",
         description=f"Rejects by reason, {day}",
     )
-    create_markdown_artifact(
-        markdown=message_preview(messages),
+    show_markdown(
+        message_preview(messages),
         key=f"{send.campaign}-preview",
         description=f"The first messages, {day}",
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from tasks.errors import OutboxUnwritable
+from tasks.files.delimited import delimited
 from tasks.files.storage import private_draft
 from tasks.send import Send
 
@@ -20,7 +21,7 @@ def folder_of(folder: Path, send: Send) -> Path:
 
 def write_rejects(rejects: pl.DataFrame, folder: Path) -> Path:
     """`rejects.csv`: profile_id, email, reason of everyone who gets no message. Errors: `OutboxUnwritable`."""
-    return written(folder / "rejects.csv", rejects.select(REJECT_COLUMNS).write_csv().encode())
+    return written(folder / "rejects.csv", delimited(rejects.select(REJECT_COLUMNS), activity="The rejects file"))
 
 
 def written(path: Path, content: bytes) -> Path:

@@ -1,0 +1,69 @@
+"""Artifacts are data, not markup: the one writer of what the Prefect UI draws as Markdown.
+
+The UI draws descriptions, texts of links and the texts of a table's cells as Markdown. Values of profiles, partners
+and authors go there as references to characters, which are never markup: no link, no picture, no HTML.
+"""
+
+import re
+from collections.abc import Iterable
+from uuid import UUID
+
+import polars as pl
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+)
+
+SPECIAL = re.compile(r"""[!#$&()*:<>\[\\\]_`{|}~]|(?<=[\w.+-])@|^[-+]|^\d+\.|(?<=www)\.""", re.IGNORECASE)
+"""What can begin, or be, markup in some place of Markdown, with the links that are found in plain text."""
+
+
+def as_text(value: object) -> str:
+    """One line of Markdown that is read as the value's text."""
+    return SPECIAL.sub(_references, " ".join(str(value).split()))
+
+
+def as_block(text: str) -> str:
+    """Markdown that is read as the text, its lines and spaces kept."""
+    lines = (SPECIAL.sub(_references, line) for line in text.splitlines())
+    return f"<pre>{'&#10;'.join(lines)}</pre>"
+
+
+def _references(found: re.Match[str]) -> str:
+    return "".join(char if char.isalnum() else f"&#{ord(char)};" for char in found.group())
+
+
+def show_table(table: pl.DataFrame, *, key: str, description: str) -> None:
+    """Show a table as the artifact `key`."""
+    rows = [
+        {name: as_text(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in table.iter_rows(named=True)
+    ]
+    create_table_artifact(table=rows, key=key, description=as_text(description))
+
+
+def show_markdown(markdown: str, *, key: str, description: str) -> None:
+    """Show Markdown in which every value went through `as_text` or `as_block`, as the artifact `key`."""
+    create_markdown_artifact(markdown=markdown, key=key, description=as_text(description))
+
+
+def messages_shown(messages: Iterable[tuple[str, ...]]) -> str:
+    """Markdown of messages, each with subject, address and text."""
+    parts = [
+        f"### {as_text(subject)}\n\nTo {as_text(address)}\n\n{as_block(text)}"
+        for subject, address, text in messages
+    ]
+    return "\n\n".join(parts) or "No messages."
+
+
+def show_link(link: str, text: str, *, key: str, description: str) -> None:
+    """Show a link of our own, with its text, as the artifact `key`."""
+    create_link_artifact(link=link, link_text=as_text(text), key=key, description=as_text(description))
+
+
+def begin_progress(description: str, *, key: str) -> UUID:
+    """Show that something has begun, as the artifact `key`; gives the artifact, for its updates."""
+    made: UUID = create_progress_artifact(0.0, key=key, description=as_text(description))  # type: ignore[assignment]
+    return made
