@@ -36,6 +36,7 @@ CampaignError
 ├── MessageFileUnreadable     CMP-153      a file that should go into every message cannot be read
 ├── SendNotConfirmed          CMP-154      nobody confirmed a send that asks for it
 ├── ProviderRefuses           CMP-155      a provider of SMS, push or in-app messages refuses the sender
+├── MailboxUnreadable         CMP-190      the mailbox of bounces and complaints cannot be read
 ├── ProviderUnavailable       CMP-156      such a provider takes nothing for longer than is waited
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
@@ -390,6 +391,16 @@ class ProviderRefuses(CampaignError):
     remedy = (
         "Check its account and address, and run again: {sent} messages of this run were sent, and none is sent"
         " twice."
+    )
+
+
+class MailboxUnreadable(CampaignError):
+    """The mailbox of bounces and complaints cannot be read."""
+
+    code = "CMP-190"
+    sentence = "The mailbox {mailbox} cannot be read: {reason}."
+    remedy = (
+        "Check CAMPAIGN_FEEDBACK__MAILBOX__* and run again: what was read is kept, and reading goes on after it."
     )
 
 

@@ -121,6 +121,31 @@ def check_host(host: str, port: int, allowed_hosts: Iterable[str] = ()) -> None:
             raise HostNotAllowed(reason=f"'{name}' resolves to {address}")
 
 
+def guarded_socket(
+    host: str, port: int, allowed_hosts: Iterable[str] = (), timeout: float | None = None
+) -> socket.socket:
+    """Connect a socket for a library that takes one: to an address that was checked, whatever the name says later.
+
+    Errors: `HostNotAllowed`; `OSError` where no address of the host answers.
+    """
+    name = canonical_host(host)
+    allowed = is_allowed(name, port, allowed_hosts)
+    if is_address_literal(name) and not allowed:
+        raise HostNotAllowed(reason=f"'{name}' is an IP address literal")
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for address in addresses:
+        if not allowed and not is_public(ipaddress.ip_address(address.partition("%")[0])):
+            raise HostNotAllowed(reason=f"'{name}' resolves to {address}")
+    refused: OSError | None = None
+    for address in addresses:
+        try:
+            return socket.create_connection((address, port), timeout=timeout)
+        except OSError as error:
+            refused = error
+    raise refused or OSError(f"'{name}' has no address")
+
+
 class GuardedBackend(httpcore.AsyncNetworkBackend):
     """httpcore network backend that connects only to addresses it has checked."""
 
