@@ -7,7 +7,7 @@ from datetime import date
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-DIGITS = 40
+DIGITS = 32
 """Length of a message key without its variant."""
 VARIANT = "variant"
 """Column of messages: the variant that Personalization chose."""
@@ -29,7 +29,7 @@ class Send(BaseModel):
     def message_key(self, channel: str, profile_id: str, variant: str | None = None) -> str:
         """Name of the one message that this send may deliver to a profile over a channel.
 
-        Equal in every run and on every machine, and safe as a file name: 40 hexadecimal digits, and a dot and the
+        Equal in every run and on every machine, and safe as a file name: 32 hexadecimal digits, and a dot and the
         variant's code where the message has one. The digits are the same for every variant: who gets one of them
         gets no other.
         """

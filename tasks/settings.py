@@ -49,11 +49,20 @@ class JournalSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     url: SecretStr = Field(
-        default=SecretStr("sqlite:///journal.db"),
+        default=SecretStr(""),
         title="Journal",
         description=(
-            "Database of the journal: sqlite:///file, for senders on one machine, or"
+            "Database of the journal: sqlite:////whole/path/file, for senders on one machine, or"
             " postgresql://user:password@host/database, for senders on many (extra: postgresql)."
+            " Empty: campaigns/journal.db below Prefect's home."
+        ),
+    )
+    key: SecretStr = Field(
+        default=SecretStr(""),
+        title="Key",
+        description=(
+            "Secret of 32 characters or more, by which the journal hashes addresses and names messages; it cannot"
+            " be changed later. Empty: made with the journal, and kept in it."
         ),
     )
     lease_seconds: float = Field(

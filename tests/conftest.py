@@ -62,6 +62,12 @@ def result_folder(tmp_path: Path, prefect_backend: str) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def _own_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal of this test alone: the one below Prefect's home would be shared by all."""
+    monkeypatch.setenv("CAMPAIGN_JOURNAL__URL", f"sqlite:///{tmp_path}/own-journal.db")
+
+
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""

@@ -20,7 +20,8 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from tasks.files.storage import make_private
-from tasks.messages.letter import Letter, MessageOptions, Unsendable, are_no_addresses, prepared_skeleton
+from tasks.messages.address import Unsendable, are_no_addresses
+from tasks.messages.letter import Letter, MessageOptions, prepared_skeleton
 from tasks.messages.parts import placed_keys
 from tasks.messages.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects, written
 from tasks.privacy import masked_email

@@ -1,7 +1,8 @@
 """Preparation: who of an audience gets a message over a channel, and who does not, each with the reason.
 
 The reasons, the first that holds: not a test profile (in a proof), no consent, no address, invalid address,
-quarantined address, control group, duplicate address, already sent.
+quarantine, opt-out, complaint, control group, duplicate address, already sent,
+already refused, perhaps already sent.
 """
 
 from contextlib import closing
@@ -13,8 +14,9 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.delivery.journal.states import State
-from tasks.delivery.journal.storage import address_hash, open_journal
-from tasks.messages.letter import are_no_addresses
+from tasks.delivery.journal.storage import open_journal
+from tasks.delivery.journal.suppressions import Person
+from tasks.messages.address import AROUND, are_no_addresses, normalized_addresses
 from tasks.messages.send_folder import REJECT_COLUMNS
 from tasks.runs.results import ARROW
 from tasks.send import Send
@@ -22,8 +24,12 @@ from tasks.settings import Settings
 from tasks.tables.lots import lot
 from tasks.tables.transitions import Transitions, require_columns
 
-SETTLED = (State.SENT, State.REFUSED, State.UNKNOWN)
-"""States of a message that is not to be made again."""
+SETTLED = {
+    str(State.SENT): "already sent",
+    str(State.REFUSED): "already refused",
+    str(State.UNKNOWN): "perhaps already sent",
+}
+"""States of a message that must not be created again, each with the reason."""
 
 
 class PreparationOptions(BaseModel):
@@ -74,9 +80,9 @@ class Prepared(Transitions):
 
 @dataclass(frozen=True)
 class KnownBefore:
-    """What the journal says: addresses in quarantine (hash to reason), and profiles whose message is settled."""
+    """What the journal says: who is not to be written to (by profile, with the reason), and what is settled."""
 
-    quarantined: dict[str, str] = field(default_factory=dict)
+    suppressed: dict[str, str] = field(default_factory=dict)
     settled: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema={"profile_id": pl.String(), "state": pl.String()})
     )
@@ -90,7 +96,7 @@ def prepare(audience: pl.DataFrame, options: PreparationOptions, send: Send, kno
     columns = [options.key, options.address, *filter(None, (options.consent, options.test_profiles))]
     require_columns(audience, columns, activity="Preparation", where="the inbound transition")
     key = audience[options.key].cast(pl.String())
-    address = audience[options.address].cast(pl.String()).str.strip_chars()
+    address = audience[options.address].cast(pl.String()).str.strip_chars(AROUND)
     nobody = pl.Series([False]).new_from_index(0, audience.height)
 
     def unset(column: str) -> pl.Series:
@@ -101,16 +107,17 @@ def prepare(audience: pl.DataFrame, options: PreparationOptions, send: Send, kno
         "no consent for the channel": unset(options.consent),
         "no address": address.fill_null("") == "",
         "invalid address": are_no_addresses(address) if options.addresses_are_mail else nobody,
-        "quarantined address": _quarantined(address, known.quarantined),
-        "control group": _control(key, options, send),
     }
     flags = pl.DataFrame(reasons)
     first = pl.coalesce(*(pl.when(pl.col(reason)).then(pl.lit(reason)) for reason in reasons))
-    rows = pl.DataFrame({"profile_id": key, "email": address}).with_columns(flags.select(reason=first))
+    rows = pl.DataFrame({"profile_id": key, "email": address, "same": normalized_addresses(address)})
+    rows = rows.with_columns(flags.select(reason=first))
+    rows = rows.with_columns(reason=pl.coalesce("reason", _suppressed(key, known.suppressed)))
+    rows = rows.with_columns(_and_then("control group", pl.lit(_control(key, options, send))))
     rows = rows.with_columns(_and_then("duplicate address", _is_duplicate(options)))
     settled = known.settled.select("profile_id", "state").unique("profile_id")
     rows = rows.join(settled, on="profile_id", how="left", maintain_order="left")
-    rows = rows.with_columns(_and_then("already sent", pl.col("state").is_in(SETTLED)))
+    rows = rows.with_columns(reason=pl.coalesce("reason", pl.col("state").replace_strict(SETTLED, default=None)))
     return Prepared(
         standard=audience.filter(rows["reason"].is_null()),
         rejects=rows.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS),
@@ -125,13 +132,26 @@ def _and_then(reason: str, condition: pl.Expr) -> pl.Expr:
 def _is_duplicate(options: PreparationOptions) -> pl.Expr:
     if options.duplicates:
         return pl.lit(value=False)
-    return pl.col("email").str.to_lowercase().cum_count().over(pl.col("email").str.to_lowercase(), "reason") > 1
+    return pl.col("same").cum_count().over("same", "reason") > 1
 
 
-def _quarantined(addresses: pl.Series, quarantined: dict[str, str]) -> pl.Series:
-    if not quarantined:
-        return pl.Series([False]).new_from_index(0, len(addresses))
-    return pl.Series([address is not None and address_hash(address) in quarantined for address in addresses])
+def _suppressed(keys: pl.Series, suppressed: dict[str, str]) -> pl.Series:
+    """The reason for each profile that is not to be written to; null for the others."""
+    if not suppressed:
+        return pl.Series([None], dtype=pl.String()).new_from_index(0, len(keys))
+    return pl.Series([suppressed.get(key) for key in keys], dtype=pl.String())
+
+
+def known_before(audience: pl.DataFrame, options: PreparationOptions, send: Send) -> KnownBefore:
+    """What the journal says of an audience. Errors: `ColumnsMissing`, `JournalUnavailable`."""
+    require_columns(
+        audience, [options.key, options.address], activity="Preparation", where="the inbound transition"
+    )
+    named = audience.select(pl.col(options.key, options.address).cast(pl.String()).fill_null(""))
+    people = {key: Person(key, address) for key, address in named.iter_rows()}
+    with closing(open_journal(Settings.load().journal)) as journal:
+        medium = options.channel.partition("-proof-")[0]
+        return KnownBefore(journal.suppressions.of(people, medium), journal.entries(send, options.channel))
 
 
 def _control(keys: pl.Series, options: PreparationOptions, send: Send) -> pl.Series:
@@ -155,8 +175,6 @@ def preparation(audience: pl.DataFrame, options: PreparationOptions, send: Send)
     `rejects` (profile_id, email, reason). What is quarantined or already sent is the journal's to say.
     Errors: `ColumnsMissing`, `JournalUnavailable`.
     """
-    with closing(open_journal(Settings.load().journal)) as journal:
-        known = KnownBefore(journal.quarantined(options.channel), journal.entries(send, options.channel))
-    prepared = prepare(audience, options, send, known)
+    prepared = prepare(audience, options, send, known_before(audience, options, send))
     get_run_logger().info("%d profiles to send to, %d left out.", prepared.standard.height, prepared.rejects.height)
     return prepared

@@ -22,7 +22,7 @@ from tasks.delivery.provider import (
     usual_meaning,
 )
 from tasks.http.bounded import json_object
-from tasks.messages.letter import Unsendable
+from tasks.messages.address import Unsendable
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
 from tasks.settings import Settings

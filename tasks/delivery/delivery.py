@@ -146,7 +146,7 @@ def _sendable(messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 def _delivery(fates: pl.DataFrame, rejects: pl.DataFrame, message_id: pl.Expr) -> Delivery:
     person = ("profile_id", "email")
     state = pl.col("state")
-    why = {str(State.REFUSED): "refused: ", str(State.DEFERRED): "not taken yet: "}
+    why = {str(State.REFUSED): "refused: ", str(State.DEFERRED): "not taken yet: ", str(State.SUPPRESSED): ""}
     untaken = fates.filter(state.is_in(list(why))).select(
         *person, reason=state.replace_strict(why) + pl.col("answer")
     )

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.delivery.journal.states import Event, State, state_after, states_before
 from tasks.delivery.journal.storage import Journal, Known, Outcome
+from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.errors import CampaignError
 from tasks.send import Send
 
@@ -147,6 +148,11 @@ class Dispatch:
     tally: Tally
     smallest_window: int = 8
 
+    @property
+    def medium(self) -> str:
+        """The channel without the proof's name: who is suppressed there is suppressed in every proof."""
+        return self.channel.partition("-proof-")[0]
+
     async def run(self, messages: pl.DataFrame) -> pl.DataFrame:
         """Send each message that nobody sent before.
 
@@ -208,7 +214,9 @@ class Dispatch:
         waiting = [messages.clear()]
         claimable = states_before(Event.CLAIM, resend_unknown=self.options.resend_unknown)
         for some in messages.iter_slices(LOOKED_UP_AT_ONCE):
-            known = await asyncio.to_thread(self.journal.known, some["message_key"].to_list())
+            known = await asyncio.to_thread(
+                self.journal.known, self.send, self.channel, some["message_key"].to_list()
+            )
             fixed = {key: one for key, one in known.items() if one.state not in claimable}
             is_fixed = pl.col("message_key").is_in(list(fixed))
             settled.append(self._counted(some.filter(is_fixed), _told([], fixed)))
@@ -247,19 +255,21 @@ class Dispatch:
         return self._counted(messages, dict.fromkeys(messages["message_key"], fate))
 
     async def _window(self, messages: pl.DataFrame, sizes: "WindowSize") -> pl.DataFrame:
-        profiles = dict(messages.select("message_key", "profile_id").iter_rows())
+        people = {key: Person(*who) for key, *who in messages.select("message_key", *Person._fields).iter_rows()}
+        barred = await asyncio.to_thread(self.journal.suppressions.of, people, self.medium)
+        profiles = {key: one.profile_id for key, one in people.items() if key not in barred}
         mine = await asyncio.to_thread(
             self.journal.claim, self.send, self.channel, profiles, resend_unknown=self.options.resend_unknown
         )
         others = profiles.keys() - mine
-        known = await asyncio.to_thread(self.journal.known, others) if others else {}
+        known = await asyncio.to_thread(self.journal.known, self.send, self.channel, others) if others else {}
         rows = [row for row in self._rows(messages) if row.key in mine]
         begun = asyncio.get_running_loop().time()
         outcomes = await self.carrier.carry(rows)
         if rows:
             sizes.adapt(len(rows), asyncio.get_running_loop().time() - begun)
         await asyncio.to_thread(self._write_down, outcomes, messages)
-        return self._counted(messages, _told(outcomes, known))
+        return self._counted(messages, _told(outcomes, known) | _kept_back(barred))
 
     def _counted(self, messages: pl.DataFrame, told: Told) -> pl.DataFrame:
         for state, count in Counter(fate[0] for fate in told.values()).items():
@@ -272,11 +282,14 @@ class Dispatch:
 
     def _write_down(self, outcomes: list[Outcome], messages: pl.DataFrame) -> None:
         if outcomes:
-            self.journal.record(outcomes)
+            self.journal.record(self.send, self.channel, outcomes)
         bad = {outcome.key: outcome.answer for outcome in outcomes if outcome.address_refused}
         if bad:
             found = messages.filter(pl.col("message_key").is_in(list(bad))).select("message_key", "email")
-            self.journal.quarantine({email: bad[key] for key, email in found.iter_rows()}, self.channel)
+            self.journal.suppressions.add(
+                Sighting(Kind.QUARANTINE, self.medium, bad[key], "delivery", address=email)
+                for key, email in found.iter_rows()
+            )
 
     async def _watched(self, fates: pl.DataFrame) -> pl.DataFrame:
         """Wait until no message is in another sender's hands: it says what it did, or its lease ends."""
@@ -285,7 +298,7 @@ class Dispatch:
             return fates
         while True:
             await asyncio.to_thread(self.journal.expire, self.send, self.channel)
-            known = await asyncio.to_thread(self.journal.known, elsewhere)
+            known = await asyncio.to_thread(self.journal.known, self.send, self.channel, elsewhere)
             if all(one.state is not State.CLAIMED for one in known.values()):
                 break
             await asyncio.sleep(WATCH_SECONDS)
@@ -324,6 +337,10 @@ class WindowSize:
 def _told(outcomes: list[Outcome], known: dict[str, Known]) -> Told:
     told: Told = {one.key: (state_after(one.event), True, one.answer, one.again) for one in outcomes}
     return told | {key: (one.state, False, one.answer, False) for key, one in known.items()}
+
+
+def _kept_back(barred: dict[str, str]) -> Told:
+    return {key: (State.SUPPRESSED, True, reason, False) for key, reason in barred.items()}
 
 
 def _fates(messages: pl.DataFrame, told: Told) -> pl.DataFrame:

@@ -27,7 +27,7 @@ from tasks.http.bounded import BoundedReader, Damaged, TooLarge
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
 from tasks.http.network import GuardedTransport, check_url, public_url
 from tasks.http.retry import retry_after_seconds
-from tasks.messages.letter import Unsendable
+from tasks.messages.address import Unsendable
 
 LONGEST_ANSWER = 64 * 1024
 

@@ -15,30 +15,20 @@ from datetime import datetime
 from email.headerregistry import Address
 from email.message import EmailMessage, MIMEPart
 from email.policy import SMTP
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Self, cast
 
-import idna
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from tasks.errors import ConfigurationError, MessageFileUnreadable
+from tasks.messages.address import Recipient, Unsendable, checked_recipient
 from tasks.messages.unsubscribe import Unsubscriber, unsubscribe_link
 from tasks.send import Send
 
-LONGEST_ADDRESS = 254
-LONGEST_LOCAL_PART = 64
 LONGEST_LINE = 998
 ENCODED_WORD_BYTES = 45
 """Bytes that one encoded word of 75 characters holds in base64."""
 
-ASCII_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
-LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\u00a1-\U0010ffff-]+")
-LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-DOMAIN = re.compile(rf"{LABEL}(?:\.{LABEL})*")
-PLAIN_ADDRESS = rf"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@{LABEL}(?:\.{LABEL})*$"
-"""What most addresses are. For any tool with regular expressions: which others are addresses, only code can say."""
 PLAIN_SUBJECT = re.compile(r"[!-~](?:[ -~]{0,64}[!-~])?")
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 FOLD = re.compile(r"([ -~]{30,66}) (?=[!-~])")
@@ -56,18 +46,6 @@ SIGNED_HEADERS = (
     b"list-unsubscribe-post",
 )
 """Headers that a DKIM signature covers; RFC 8058 asks for the last two."""
-
-
-class Unsendable(ValueError):
-    """A message that cannot be; says why, as the reason of a reject."""
-
-
-class Recipient(NamedTuple):
-    """An address as a mail server takes it."""
-
-    address: str
-    needs_utf8: bool
-    """Whether only a server that knows SMTPUTF8 can take it: its local part is not ASCII."""
 
 
 class Letter(NamedTuple):
@@ -152,60 +130,6 @@ class MessageOptions(BaseModel):
     def sender(self) -> str:
         """The sender's address as a mail server takes it."""
         return checked_recipient(self.sender_address).address
-
-
-def checked_recipient(address: str) -> Recipient:
-    """The address as a server takes it: an international domain in its ASCII form. Errors: `Unsendable`."""
-    local, _, domain = address.rpartition("@")
-    ascii_domain = _ascii_domain(domain)
-    if not _is_local_part(local) or not ascii_domain or len(address) > LONGEST_ADDRESS:
-        raise Unsendable("the address is not valid")
-    return Recipient(f"{local}@{ascii_domain}", needs_utf8=not local.isascii())
-
-
-def _is_local_part(local: str) -> bool:
-    if ".." in f".{local}.":  # a dot at an end, or two together
-        return False
-    if local.isascii():
-        return ASCII_LOCAL_PART.fullmatch(local) is not None and len(local) <= LONGEST_LOCAL_PART
-    return (
-        LOCAL_PART.fullmatch(local) is not None
-        and local.isprintable()
-        and len(local.encode()) <= LONGEST_LOCAL_PART
-    )
-
-
-def are_no_addresses(texts: pl.Series) -> pl.Series:
-    """Whether each text is no address; only those that are not plainly one are looked at one by one."""
-    plain = texts.str.contains(PLAIN_ADDRESS).fill_null(value=True) & (texts.str.len_bytes() < 64)
-    return (
-        pl.DataFrame({"address": texts, "plain": plain.fill_null(value=True)})
-        .select(
-            pl.when("plain")
-            .then(pl.lit(value=False))
-            .otherwise(pl.col("address").map_elements(_is_no_address, return_dtype=pl.Boolean()))
-        )
-        .to_series()
-    )
-
-
-def _is_no_address(text: str) -> bool:
-    try:
-        checked_recipient(text)
-    except Unsendable:
-        return True
-    return False
-
-
-@lru_cache(maxsize=10_000)
-def _ascii_domain(domain: str) -> str:
-    """The domain as DNS knows it; empty where it is none."""
-    if not domain.isascii():
-        try:
-            domain = idna.encode(domain, uts46=True).decode()
-        except idna.IDNAError:
-            return ""
-    return domain if DOMAIN.fullmatch(domain) and len(domain) < LONGEST_ADDRESS else ""
 
 
 def subject_header(subject: str) -> str:

@@ -30,6 +30,8 @@ class State(StrEnum):
     """The server did not take it, and may take it later."""
     UNKNOWN = "unknown"
     """It may have been taken: nobody was there to read the answer."""
+    SUPPRESSED = "suppressed"
+    """Its receiver is not to be written to. Only of a run: such a message is never claimed."""
 
 
 class Event(StrEnum):

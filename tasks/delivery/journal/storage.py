@@ -1,53 +1,47 @@
-"""The journal in a database: claims, answers, leases and the quarantine, by SQLAlchemy Core.
+"""The journal as senders use it: sends, claims, answers and leases, by SQLAlchemy Core.
 
 Whatever is said about many messages is one statement, to which they travel as one JSON document: it is compiled
 once, and a batch is atomic on SQLite as on PostgreSQL.
 """
 
-import hashlib
-import json
 import os
 import secrets
 import socket
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import timedelta
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import polars as pl
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
+from tasks.delivery.journal.database import (
+    Clock,
+    Database,
+    document,
+    given_rows,
+    open_database,
+    shown,
+    storable,
+    utc_now,
+)
 from tasks.delivery.journal.departures import IN_DOUBT, Departures, departed
+from tasks.delivery.journal.keys import MessageNames
+from tasks.delivery.journal.outcomes import Outcomes
+from tasks.delivery.journal.sends import Sends
 from tasks.delivery.journal.states import Event, State, state_after, states_before
-from tasks.delivery.journal.tables import MESSAGES, QUARANTINE, SENDERS
-from tasks.errors import ConfigurationError, JournalUnavailable
+from tasks.delivery.journal.suppressions import Suppressions
+from tasks.delivery.journal.tables import MESSAGES, SENDERS
+from tasks.errors import JournalUnavailable
 from tasks.send import Send, parts_of
 from tasks.settings import JournalSettings
 
-T = TypeVar("T")
-
-MIGRATIONS = Path(__file__).parent / "migrations"
-MIGRATION_LOCK = 0x63616D706169676E  # "campaign"; any number that nobody else uses
 ANSWERS = (Event.TAKEN, Event.REFUSED, Event.POSTPONED, Event.LOST)
-LONGEST_ANSWER = 500
 ENTRIES_AT_ONCE = 50_000
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """The time, as every part of a delivery that is not told another clock reads it."""
-    return datetime.now(UTC)
 
 
 class Outcome(NamedTuple):
@@ -86,12 +80,40 @@ def _departures_folder(url: sa.URL) -> Path:
 class Journal:
     """The journal as one sender uses it. `sender` is this one's name: no two at any time have the same."""
 
-    engine: sa.Engine
-    settings: JournalSettings
+    database: Database
     sender: str
-    now: Clock = utc_now
     departures: Departures | None = None
     """Where it is kept which claims have begun to leave: beside a journal that is a file of this machine."""
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The database's engine."""
+        return self.database.engine
+
+    @property
+    def settings(self) -> JournalSettings:
+        """How patient it is, and how long a lease holds."""
+        return self.database.settings
+
+    @cached_property
+    def names(self) -> MessageNames:
+        """By which names the world knows messages."""
+        return MessageNames(self.database.identity.key)
+
+    @cached_property
+    def sends(self) -> Sends:
+        """Which sends there are."""
+        return Sends(self.database)
+
+    @cached_property
+    def suppressions(self) -> Suppressions:
+        """Who is not to be written to."""
+        return Suppressions(self.database)
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """What became of messages after they were taken."""
+        return Outcomes(self.database)
 
     def depart(self, key: str) -> None:
         """Note that a claimed message is about to leave. Errors: `JournalUnavailable`; it must then stay."""
@@ -115,41 +137,48 @@ class Journal:
         """
         # In one order for all, so that two senders that want the same messages never wait for each other.
         wanted = {
-            **_document({**_named(key), "profile_id": profiles[key]} for key in sorted(profiles)),
-            "given_campaign": send.campaign,
-            "given_business_date": send.business_date,
-            "given_channel": channel,
+            **document({**_named(key), "profile_id": profiles[key]} for key in sorted(profiles)),
+            "given_send": self.sends.begin(send, channel),
             "given_sender": self.sender,
-            "given_changed_at": self.now(),
+            "given_changed_at": self.database.now(),
         }
-        statement = _claim_statement(self._is_sqlite, resend_unknown)
-        if self._write(lambda database: database.execute(statement, wanted).rowcount) == len(profiles):
+        statement = _claim_statement(self.database.is_sqlite, resend_unknown)
+        if self.database.write(lambda database: database.execute(statement, wanted).rowcount) == len(profiles):
             return set(profiles)
-        held = _held_statement(self._is_sqlite)
-        mine = set(self._read(lambda database: database.execute(held, wanted).scalars().all()))
+        held = _held_statement(self.database.is_sqlite)
+        mine = set(self.database.read(lambda database: database.execute(held, wanted).scalars().all()))
         return {key for key in profiles if parts_of(key)[0] in mine}
 
-    def record(self, outcomes: Sequence[Outcome]) -> None:
+    def record(self, send: Send, channel: str, outcomes: Sequence[Outcome]) -> None:
         """Write down what became of messages that this sender claimed. Errors: `JournalUnavailable`."""
-        statement = _record_statement(self._is_sqlite)
-        document = _document(
-            {**_named(outcome.key), "state": state_after(outcome.event), "answer": _storable(outcome.answer)}
+        statement = _record_statement(self.database.is_sqlite)
+        rows = document(
+            {**_named(outcome.key), "state": state_after(outcome.event), "answer": storable(outcome.answer)}
             for outcome in sorted(outcomes)
         )
-        given = {**document, "given_sender": self.sender, "given_changed_at": self.now()}
-        self._write(lambda database: database.execute(statement, given))
+        given = {
+            **rows,
+            "given_send": self.sends.begin(send, channel),
+            "given_sender": self.sender,
+            "given_changed_at": self.database.now(),
+        }
+        self.database.write(lambda database: database.execute(statement, given))
 
     def has_any(self, send: Send, channel: str) -> bool:
         """Whether any message of a send was ever claimed."""
-        statement = sa.select(MESSAGES.c.key).where(*_of(send, channel)).limit(1)
-        return self._read(lambda database: database.execute(statement).first()) is not None
+        if (number := self.sends.find(send, channel)) is None:
+            return False
+        statement = sa.select(MESSAGES.c.key).where(MESSAGES.c.send == number).limit(1)
+        return self.database.read(lambda database: database.execute(statement).first()) is not None
 
-    def known(self, keys: Iterable[str]) -> dict[str, Known]:
+    def known(self, send: Send, channel: str, keys: Iterable[str]) -> dict[str, Known]:
         """What is known of messages, by key; keys that nobody ever claimed, in any variant, are left out."""
+        if (number := self.sends.find(send, channel)) is None:
+            return {}
         asked = {parts_of(key)[0]: key for key in keys}
-        statement = _known_statement(self._is_sqlite)
-        document = _document({"key": digits} for digits in asked)
-        found = self._read(lambda database: database.execute(statement, document).all())
+        statement = _known_statement(self.database.is_sqlite)
+        given = {**document({"key": digits} for digits in asked), "given_send": number}
+        found = self.database.read(lambda database: database.execute(statement, given).all())
         return {asked[digits]: Known(State(state), answer) for digits, state, answer in found}
 
     def enter(self) -> None:
@@ -161,20 +190,20 @@ class Journal:
 
     def renew(self) -> None:
         """Say that this sender is alive: its claims hold for another lease."""
-        insert = _insert(self._is_sqlite, SENDERS).values(
-            sender=self.sender, expires_at=self.now() + timedelta(seconds=self.settings.lease_seconds)
+        insert = self.database.insert(SENDERS).values(
+            sender=self.sender, expires_at=self.database.now() + timedelta(seconds=self.settings.lease_seconds)
         )
         statement = insert.on_conflict_do_update(
             index_elements=[SENDERS.c.sender], set_={"expires_at": insert.excluded.expires_at}
         )
-        self._write(lambda database: database.execute(statement))
+        self.database.write(lambda database: database.execute(statement))
 
     def leave(self, *, done: bool = True) -> None:
         """Say that this sender ends: nobody needs to wait for it. `done`: all that it claimed is settled."""
         if self.departures is not None:
             self.departures.close(done=done)
-        statement = sa.update(SENDERS).values(expires_at=self.now()).where(SENDERS.c.sender == self.sender)
-        self._write(lambda database: database.execute(statement))
+        statement = sa.update(SENDERS).values(expires_at=self.database.now()).where(SENDERS.c.sender == self.sender)
+        self.database.write(lambda database: database.execute(statement))
 
     def expire(self, send: Send, channel: str) -> int:
         """Settle the claims of senders that are gone; gives how many became unknown.
@@ -183,26 +212,28 @@ class Journal:
         again, and what was answered is settled. What else a sender holds that was not heard of for a lease is
         unknown.
         """
+        if (number := self.sends.find(send, channel)) is None:
+            return 0
         if self.departures is not None:
             self._settle_what_is_certain(send, channel)
-        alive = sa.select(SENDERS.c.sender).where(SENDERS.c.expires_at > self.now())
+        alive = sa.select(SENDERS.c.sender).where(SENDERS.c.expires_at > self.database.now())
         statement = (
             sa.update(MESSAGES)
             .values(
                 state=state_after(Event.EXPIRED),
                 answer=IN_DOUBT,
-                changed_at=self.now(),
+                changed_at=self.database.now(),
             )
             .where(
-                *_of(send, channel),
+                MESSAGES.c.send == number,
                 MESSAGES.c.state.in_(states_before(Event.EXPIRED)),
                 MESSAGES.c.sender.not_in(alive),
             )
         )
-        return self._write(lambda database: int(database.execute(statement).rowcount))
+        return self.database.write(lambda database: int(database.execute(statement).rowcount))
 
     def _settle_what_is_certain(self, send: Send, channel: str) -> None:
-        claimed = (*_of(send, channel), MESSAGES.c.state == State.CLAIMED)
+        claimed = (MESSAGES.c.send == self.sends.find(send, channel), MESSAGES.c.state == State.CLAIMED)
         holders = sa.select(MESSAGES.c.sender).where(*claimed, MESSAGES.c.sender != self.sender).distinct()
         for holder in self._keys(holders):
             with departed(_departures_folder(self.engine.url), holder) as left:
@@ -211,17 +242,19 @@ class Journal:
                 held = sa.select(WHOLE_KEY).where(*claimed, MESSAGES.c.sender == holder)
                 keys = self._keys(held)
                 stayed = (Event.POSTPONED, "its sender was gone before it left")
-                replace(self, sender=holder).record([Outcome(key, *left.get(key, stayed)) for key in keys])
+                replace(self, sender=holder).record(
+                    send, channel, [Outcome(key, *left.get(key, stayed)) for key in keys]
+                )
 
     def _keys(self, statement: sa.Select[tuple[str]]) -> list[str]:
-        return self._read(lambda database: list(database.execute(statement).scalars()))
+        return self.database.read(lambda database: list(database.execute(statement).scalars()))
 
     def entries(self, send: Send, channel: str) -> pl.DataFrame:
         """Every message of a send: message_key, profile_id, state, attempts, changed_at (UTC), answer."""
         columns = ("profile_id", "state", "attempts", "changed_at", "answer")
         statement = (
             sa.select(WHOLE_KEY, *(MESSAGES.c[name] for name in columns))
-            .where(*_of(send, channel))
+            .where(MESSAGES.c.send == self.sends.find(send, channel))
             .order_by(MESSAGES.c.number)
         )
         schema = {
@@ -240,65 +273,11 @@ class Journal:
                 for part in found.partitions()
             ]
 
-        return pl.concat([pl.DataFrame(schema=schema), *self._read(parts)])
-
-    def quarantine(self, addresses: Mapping[str, str], channel: str) -> None:
-        """Keep addresses out of later sends over a channel, each with the reason. They are stored as hashes."""
-        rows = _rows(self._is_sqlite, {"address": sa.String, "reason": sa.Text})
-        constant = (sa.literal(channel), sa.literal(self.now(), QUARANTINE.c.since.type))
-        statement = (
-            _insert(self._is_sqlite, QUARANTINE)
-            .from_select(
-                ["address", "reason", "channel", "since"],
-                sa.select(rows.c.address, rows.c.reason, *constant).where(sa.true()),
-            )
-            .on_conflict_do_nothing()
-        )
-        document = _document(
-            {"address": hashed, "reason": _storable(reason)}
-            for hashed, reason in sorted({address_hash(key): text for key, text in addresses.items()}.items())
-        )
-        self._write(lambda database: database.execute(statement, document))
-
-    def quarantined(self, channel: str) -> dict[str, str]:
-        """Hashes of the addresses in quarantine for a channel, each with the reason."""
-        statement = sa.select(QUARANTINE.c.address, QUARANTINE.c.reason).where(QUARANTINE.c.channel == channel)
-        found = self._read(lambda database: database.execute(statement).all())
-        return {row.address: row.reason for row in found}
+        return pl.concat([pl.DataFrame(schema=schema), *self.database.read(parts)])
 
     def close(self) -> None:
         """Give the database's connections back."""
         self.engine.dispose()
-
-    @property
-    def _is_sqlite(self) -> bool:
-        return self.engine.dialect.name == "sqlite"
-
-    def _write(self, work: Callable[[sa.Connection], T]) -> T:
-        return self._patiently(lambda: _in_transaction(self.engine, work))
-
-    def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        return self._patiently(lambda: _connected(self.engine, work))
-
-    def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Try until the journal answers: every statement here may be repeated without harm."""
-        return patiently(attempt, self.settings, self.engine.url)
-
-
-def _insert(is_sqlite: bool, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
-    return sqlite.insert(table) if is_sqlite else postgresql.insert(table)
-
-
-def _rows(is_sqlite: bool, columns: Mapping[str, type[sa.types.TypeEngine[Any]]]) -> sa.FromClause:
-    """The rows of the JSON document that a statement is given as the parameter `rows`."""
-    document = sa.bindparam("rows", type_=sa.Text)
-    if is_sqlite:
-        each = sa.func.json_each(document).table_valued("value")
-        fields = [sa.func.json_extract(each.c.value, f"$.{name}").label(name) for name in columns]
-        return sa.select(*fields).select_from(each).subquery("given")
-    typed = [sa.column(name, kind) for name, kind in columns.items()]
-    as_json = sa.func.json_to_recordset(sa.cast(document, postgresql.JSON))
-    return as_json.table_valued(*typed, name="given").render_derived(with_types=True)
 
 
 def _given(name: str) -> sa.BindParameter[Any]:
@@ -311,20 +290,28 @@ WHOLE_KEY = sa.case((MESSAGES.c.variant == "", MESSAGES.c.key), else_=MESSAGES.c
 MINE = sa.and_(MESSAGES.c.state == State.CLAIMED, MESSAGES.c.sender == _given("sender"))
 
 
+def _is_of(rows: sa.FromClause) -> sa.ColumnElement[bool]:
+    return sa.and_(MESSAGES.c.send == _given("send"), MESSAGES.c.key == rows.c.key)
+
+
 @cache
 def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.TextClause:
-    rows = _rows(is_sqlite, {"key": sa.String, "variant": sa.Text, "profile_id": sa.Text})
+    rows = given_rows(is_sqlite, {"key": sa.String, "variant": sa.Text, "profile_id": sa.Text})
     claimable = states_before(Event.CLAIM, resend_unknown=resend_unknown)
     values: dict[str, sa.ColumnElement[Any]] = {
-        **{name: _given(name) for name in ("campaign", "business_date", "channel", "sender", "changed_at")},
+        **{name: _given(name) for name in ("send", "sender", "changed_at")},
         "state": sa.literal(state_after(Event.CLAIM), sa.String),
         "attempts": sa.literal(1),
         "answer": sa.literal(""),
     }
     chosen = sa.select(rows.c.key, rows.c.variant, rows.c.profile_id, *values.values()).where(sa.true())
-    insert = _insert(is_sqlite, MESSAGES).from_select(["key", "variant", "profile_id", *values], chosen)
+    insert = (
+        (sqlite if is_sqlite else postgresql)
+        .insert(MESSAGES)
+        .from_select(["key", "variant", "profile_id", *values], chosen)
+    )
     upsert = insert.on_conflict_do_update(
-        index_elements=[MESSAGES.c.key],
+        index_elements=[MESSAGES.c.send, MESSAGES.c.key],
         set_={
             **{name: insert.excluded[name] for name in ("variant", "state", "sender", "changed_at")},
             "attempts": MESSAGES.c.attempts + 1,
@@ -346,13 +333,13 @@ def _compiled_once(statement: sa.Insert, dialect: sa.Dialect) -> sa.TextClause:
 
 @cache
 def _held_statement(is_sqlite: bool) -> sa.Select[Any]:
-    rows = _rows(is_sqlite, {"key": sa.String})
-    return sa.select(MESSAGES.c.key).join(rows, MESSAGES.c.key == rows.c.key).where(MINE)
+    rows = given_rows(is_sqlite, {"key": sa.String})
+    return sa.select(MESSAGES.c.key).join_from(rows, MESSAGES, _is_of(rows)).where(MINE)
 
 
 @cache
 def _record_statement(is_sqlite: bool) -> sa.Update:
-    rows = _rows(is_sqlite, {"key": sa.String, "state": sa.String, "answer": sa.Text})
+    rows = given_rows(is_sqlite, {"key": sa.String, "state": sa.String, "answer": sa.Text})
     may_happen = sa.or_(
         *(
             sa.and_(rows.c.state == state_after(event), MESSAGES.c.state.in_(states_before(event)))
@@ -362,79 +349,19 @@ def _record_statement(is_sqlite: bool) -> sa.Update:
     return (
         sa.update(MESSAGES)
         .values(state=rows.c.state, answer=rows.c.answer, changed_at=_given("changed_at"))
-        .where(MESSAGES.c.key == rows.c.key, MESSAGES.c.sender == _given("sender"), may_happen)
+        .where(_is_of(rows), MESSAGES.c.sender == _given("sender"), may_happen)
     )
 
 
 @cache
 def _known_statement(is_sqlite: bool) -> sa.Select[Any]:
-    rows = _rows(is_sqlite, {"key": sa.String})
+    rows = given_rows(is_sqlite, {"key": sa.String})
     columns = (MESSAGES.c.key, MESSAGES.c.state, MESSAGES.c.answer)
-    return sa.select(*columns).join(rows, MESSAGES.c.key == rows.c.key)
-
-
-def patiently(attempt: Callable[[], T], settings: JournalSettings, url: sa.URL) -> T:
-    """Try until the database answers, for as long as the settings are patient. Errors: `JournalUnavailable`."""
-    last_moment = time.monotonic() + settings.patience_seconds
-    pause = 0.05
-    while True:
-        try:
-            return attempt()
-        except DBAPIError as error:
-            if time.monotonic() + pause > last_moment or not _may_pass(error):
-                raise JournalUnavailable(url=shown(url), reason=_first_line(error)) from None
-        time.sleep(pause)
-        pause = min(2 * pause, 2.0)
-
-
-def _may_pass(error: DBAPIError) -> bool:
-    return error.connection_invalidated or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
-
-
-def _first_line(error: DBAPIError) -> str:
-    return (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
-
-
-def shown(url: sa.URL) -> str:
-    """The journal's address as errors and logs may show it: without user, password and options."""
-    return sa.URL.create(
-        url.get_backend_name(), host=url.host, port=url.port, database=url.database
-    ).render_as_string()
-
-
-def _in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
-    with engine.begin() as database:
-        return work(database)
-
-
-def _connected(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
-    with engine.connect() as database:
-        return work(database)
-
-
-def _of(send: Send, channel: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return (
-        MESSAGES.c.campaign == send.campaign,
-        MESSAGES.c.business_date == send.business_date,
-        MESSAGES.c.channel == channel,
-    )
-
-
-def _document(rows: Iterable[dict[str, str]]) -> dict[str, str]:
-    return {"rows": json.dumps(list(rows))}
+    return sa.select(*columns).join_from(rows, MESSAGES, _is_of(rows))
 
 
 def _named(key: str) -> dict[str, str]:
     return dict(zip(("key", "variant"), parts_of(key), strict=True))
-
-
-def _storable(answer: str) -> str:
-    return answer.replace("\x00", "")[:LONGEST_ANSWER]
-
-
-def address_hash(address: str) -> str:
-    """SHA-256 of an address in lower case: equal for equal addresses, and no address."""
-    return hashlib.sha256(address.strip().lower().encode()).hexdigest()
 
 
 def sender_name() -> str:
@@ -445,86 +372,9 @@ def sender_name() -> str:
 def open_journal(settings: JournalSettings, now: Clock = utc_now, sender: str | None = None) -> Journal:
     """Open the journal, making or migrating its tables where needed.
 
-    Errors: `ConfigurationError` (the address), `JournalUnavailable`.
+    Errors: `ConfigurationError` (the address, the key), `JournalUnavailable`.
     """
-    engine = _engine(settings)
-    patiently(lambda: migrate(engine), settings, engine.url)
+    database = open_database(settings, now)
     name = sender or sender_name()
-    is_file = engine.dialect.name == "sqlite"
-    departures = Departures(_departures_folder(engine.url), name) if is_file else None
-    return Journal(engine, settings, name, now, departures)
-
-
-def _engine(settings: JournalSettings) -> sa.Engine:
-    def unusable(reason: str) -> ConfigurationError:
-        return ConfigurationError(setting="CAMPAIGN_JOURNAL__URL", reason=reason)
-
-    try:
-        url = sa.make_url(settings.url.get_secret_value())
-    except sa.exc.ArgumentError:
-        raise unusable("it is not a database address") from None
-    match url.drivername:
-        case "sqlite" if url.database and url.database != ":memory:":
-            return _sqlite_engine(url, settings)
-        case "sqlite":
-            raise unusable("a journal in memory would forget; write sqlite:///file")
-        case "postgresql" | "postgresql+psycopg":
-            try:
-                return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-            except (NoSuchModuleError, ModuleNotFoundError):
-                raise unusable("the extra is missing: pip install 'campaign-flows[postgresql]'") from None
-        case other:
-            raise unusable(f"'{other}' is no journal; write sqlite:///file or postgresql://host/database")
-
-
-def _sqlite_engine(url: sa.URL, settings: JournalSettings) -> sa.Engine:
-    file = Path(str(url.database)).absolute()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file.touch(mode=0o600)
-    except OSError as error:
-        raise JournalUnavailable(url=shown(url), reason=error.strerror or str(error)) from None
-    engine = sa.create_engine(
-        url.set(database=str(file)), connect_args={"timeout": min(settings.patience_seconds, 5.0)}
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def _durable(connection: Any, _: object) -> None:  # noqa: ANN401
-        # A claim must be on the disk before its message leaves: power may go, not only the process.
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -65536")  # kibibytes: keys are random, their pages are found again
-        connection.execute("PRAGMA wal_autocheckpoint = 2000")
-
-    return engine
-
-
-def migrate(engine: sa.Engine) -> None:
-    """Bring the journal's tables up to date; of senders that start together, one does it and the others wait."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    newest = ScriptDirectory.from_config(config).get_current_head()
-    if _connected(engine, _revision) == newest:
-        return
-    if engine.dialect.name == "sqlite":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as database:
-            database.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                _upgrade(config, database)
-                database.exec_driver_sql("COMMIT")
-            except BaseException:
-                database.exec_driver_sql("ROLLBACK")
-                raise
-    else:
-        with engine.begin() as database:
-            database.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-            _upgrade(config, database)
-
-
-def _revision(database: sa.Connection) -> str | None:
-    return MigrationContext.configure(database, opts={"version_table": "journal_version"}).get_current_revision()
-
-
-def _upgrade(config: Config, database: sa.Connection) -> None:
-    config.attributes["connection"] = database
-    command.upgrade(config, "head")
+    departures = Departures(_departures_folder(database.engine.url), name) if database.is_sqlite else None
+    return Journal(database, name, departures)

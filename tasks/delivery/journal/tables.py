@@ -24,26 +24,54 @@ class Moment(sa.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-MESSAGES = sa.Table(
-    "messages",
+def _number() -> sa.Column[int]:
+    return sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True)
+
+
+IDENTITY = sa.Table(
+    "identity",
     METADATA,
-    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("key", sa.String(40), nullable=False, unique=True),
-    sa.Column("variant", sa.Text, nullable=False, server_default=""),
+    sa.Column("identity", sa.String(32), primary_key=True),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+)
+"""One row: which journal this is; a fingerprint of the key of its hashes; and the key, unless a setting has it."""
+
+SENDS = sa.Table(
+    "sends",
+    METADATA,
+    _number(),
     sa.Column("campaign", sa.Text, nullable=False),
     sa.Column("business_date", sa.Date, nullable=False),
     sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("changed_at", Moment, nullable=False),
+    sa.UniqueConstraint("campaign", "business_date", "channel", name="one_send"),
+)
+"""One row a campaign, business date and channel; `owner` is the deployment that sent it first, if one did."""
+
+MESSAGES = sa.Table(
+    "messages",
+    METADATA,
+    _number(),
+    sa.Column("send", sa.BigInteger, nullable=False),
+    sa.Column("key", sa.String(32), nullable=False),
+    sa.Column("variant", sa.Text, nullable=False, server_default=""),
     sa.Column("profile_id", sa.Text, nullable=False),
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("sender", sa.String(80), nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("changed_at", Moment, nullable=False),
     sa.Column("answer", sa.Text, nullable=False),
-    sa.Index("messages_of_a_send", "campaign", "business_date", "channel"),
+    sa.UniqueConstraint("send", "key", name="one_message"),
 )
 """One row a message; `key` is its key's digits, `answer` the server's, or why there is none.
 
-Rows lie in the order of their claims. Keys are random: by key, each of a window's rows would lie elsewhere.
+Rows lie in the order of their claims. Keys are random: by key, each of a window's rows would lie elsewhere. The
+index has the keys of one send together, so that a large journal does not slow a send.
 """
 
 SENDERS = sa.Table(
@@ -54,12 +82,83 @@ SENDERS = sa.Table(
 )
 """Who is sending, and until when the claims of each hold if nothing more is heard of it."""
 
-QUARANTINE = sa.Table(
-    "quarantine",
+DEPARTURES = sa.Table(
+    "departures",
     METADATA,
-    sa.Column("address", sa.String(64), primary_key=True),
-    sa.Column("channel", sa.Text, primary_key=True),
-    sa.Column("since", Moment, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    _number(),
+    sa.Column("sender", sa.String(80), nullable=False, index=True),
+    sa.Column("key", sa.String(32), nullable=False),
+    sa.Column("event", sa.String(10), nullable=False),
+    sa.Column("answer", sa.Text, nullable=False),
+    prefixes=["UNLOGGED"],
 )
-"""Addresses that a server refused for good, as SHA-256 of the address in lower case: no address is kept."""
+"""On PostgreSQL: which claimed messages of each living sender have begun to leave, and what was answered.
+
+Not forced to the disk, and emptied by PostgreSQL after a crash: a sender's first row has an empty key, and without
+it the sender's other rows say nothing.
+"""
+
+SUPPRESSIONS = sa.Table(
+    "suppressions",
+    METADATA,
+    _number(),
+    sa.Column("kind", sa.String(12), nullable=False),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    sa.Column("profile_id", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("needed", sa.Integer, nullable=False),
+    sa.Column("first_at", Moment, nullable=False),
+    sa.Column("last_at", Moment, nullable=False),
+    sa.Column("expires_at", Moment),
+    sa.Column("released_at", Moment),
+    sa.Column("released_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("released_why", sa.Text, nullable=False, server_default=""),
+    sa.UniqueConstraint("address", "profile_id", "kind", "channel", name="one_suppression"),
+    sa.Index("suppressions_of_a_profile", "profile_id"),
+)
+"""Who is not to be written to. No address is kept: `address` is a keyed hash, empty where only the profile is
+known.
+
+`channel` is empty for all channels. It holds from the `needed`-th sighting on, until it expires or is released.
+"""
+
+OUTCOMES = sa.Table(
+    "outcomes",
+    METADATA,
+    _number(),
+    sa.Column("key", sa.String(32), nullable=False),
+    sa.Column("kind", sa.String(12), nullable=False),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.UniqueConstraint("key", "kind", "source", "reference", name="one_outcome"),
+)
+"""What became of messages after they were taken. `reference` names the event at its source: it is kept once."""
+
+UNMATCHED = sa.Table(
+    "unmatched",
+    METADATA,
+    _number(),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(12), nullable=False),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("matched_at", Moment),
+    sa.UniqueConstraint("source", "reference", name="one_unmatched"),
+)
+"""Feedback that no message could be found for, with the reason; `payload` is what is needed to try again."""
+
+POSITIONS = sa.Table(
+    "positions",
+    METADATA,
+    sa.Column("source", sa.String(200), primary_key=True),
+    sa.Column("position", sa.Text, nullable=False),
+    sa.Column("changed_at", Moment, nullable=False),
+)
+"""How far each source of feedback has been read."""

@@ -18,7 +18,8 @@ from tasks.delivery.journal.storage import Outcome
 from tasks.delivery.smtp.connection import Line, LineClosed, LineDropped, MailServer, SenderRefused, opened
 from tasks.delivery.smtp.replies import Reply, Step, Verdict, blames_address, verdict_of
 from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable
-from tasks.messages.letter import Letter, Message, Skeleton, Unsendable
+from tasks.messages.address import Unsendable
+from tasks.messages.letter import Letter, Message, Skeleton
 
 IDLE_SECONDS = 20
 """How long a connection with nothing to do is kept."""

@@ -23,7 +23,8 @@ from deployments.sandbox.mail_server import GOODBYE, At, Fault, MailBehaviour, M
 from tasks.channels.email import EmailOptions, email_channel
 from tasks.delivery.delivery import Delivery, deliver
 from tasks.delivery.dispatch import Tally
-from tasks.delivery.journal.storage import Journal, address_hash, open_journal
+from tasks.delivery.journal.storage import Journal, open_journal
+from tasks.delivery.journal.suppressions import Person
 from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable
 from tasks.settings import JournalSettings
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
@@ -140,7 +141,8 @@ def test_one_bad_recipient_in_a_thousand_is_refused_alone_and_quarantined(
     mailed, _ = sent(messages, options_for(sandbox.port, tmp_path), journal)
     assert counts(mailed) == {"standard": 999, "rejects": 1}
     assert mailed.rejects.rows() == [("517", "bad@example.com", "refused: 550 5.1.1 No such user")]
-    assert journal.quarantined("email") == {address_hash("bad@example.com"): "550 5.1.1 No such user"}
+    bad = {"1": Person("1", "bad@example.com")}
+    assert journal.suppressions.of(bad, "email") == {"1": "quarantine: 550 5.1.1 No such user"}
     assert tally(journal, sandbox) == {"sent": 999, "refused": 1}
 
 

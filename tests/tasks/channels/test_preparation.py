@@ -13,9 +13,10 @@ from pydantic import SecretStr
 
 from tasks.channels.preparation import KnownBefore, PreparationOptions, Prepared, preparation, prepare
 from tasks.delivery.journal.states import Event
-from tasks.delivery.journal.storage import Outcome, address_hash, open_journal
+from tasks.delivery.journal.storage import Outcome, open_journal
+from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.errors import ColumnsMissing
-from tasks.messages.letter import PLAIN_ADDRESS, checked_recipient
+from tasks.messages.address import PLAIN_ADDRESS, checked_recipient
 from tasks.send import Send
 from tasks.settings import JournalSettings
 
@@ -48,12 +49,20 @@ def test_each_profile_that_is_left_out_has_its_first_reason() -> None:
         ("twin", "FINE@example.com"),
         ("done", "done@example.com"),
         ("late", "late@example.com"),
+        ("never", "never@example.com"),
+        ("lost", "lost@example.com"),
         ("abroad", "josé@bücher.example"),
-        may=[True, False, None, True, True, True, True, True, True, True, True],
+        ("spelled", "\ufeffjosé@BÜCHER.example\xa0"),
+        may=[True, False, None, *[True] * 11],
     )
     known = KnownBefore(
-        {address_hash("gone@example.com"): "550 5.1.1"},
-        pl.DataFrame({"profile_id": ["done", "late"], "state": ["sent", "deferred"]}),
+        {"gone": "quarantine: 550 5.1.1"},
+        pl.DataFrame(
+            {
+                "profile_id": ["done", "late", "never", "lost"],
+                "state": ["sent", "deferred", "refused", "unknown"],
+            }
+        ),
     )
     prepared = prepare(table, PreparationOptions(consent="may"), SEND, known)
     assert reasons(prepared) == {
@@ -62,9 +71,12 @@ def test_each_profile_that_is_left_out_has_its_first_reason() -> None:
         "none": "no address",
         "blank": "no address",
         "bad": "invalid address",
-        "gone": "quarantined address",
+        "gone": "quarantine: 550 5.1.1",
         "twin": "duplicate address",
         "done": "already sent",
+        "never": "already refused",
+        "lost": "perhaps already sent",
+        "spelled": "duplicate address",
     }
     assert prepared.standard["profile_id"].to_list() == ["fine", "late", "abroad"]
     assert prepared.standard.columns == table.columns
@@ -155,13 +167,13 @@ def test_in_a_flow_the_journal_says_what_was_sent_and_what_is_quarantined(
     key = SEND.message_key("email", "1")
     journal.renew()
     journal.claim(SEND, "email", {key: "1"})
-    journal.record([Outcome(key, Event.TAKEN, "250 Ok")])
-    journal.quarantine({"p2@example.com": "550 5.1.1"}, "email")
+    journal.record(SEND, "email", [Outcome(key, Event.TAKEN, "250 Ok")])
+    journal.suppressions.add([Sighting(Kind.QUARANTINE, "email", "550 5.1.1", "smtp", "p2@example.com")])
 
     @flow
     def campaign() -> Prepared:
         return preparation(people(4), PreparationOptions(), SEND)
 
     prepared = campaign()
-    assert reasons(prepared) == {"1": "already sent", "2": "quarantined address"}
+    assert reasons(prepared) == {"1": "already sent", "2": "quarantine: 550 5.1.1"}
     assert prepared.standard["profile_id"].to_list() == ["0", "3"]

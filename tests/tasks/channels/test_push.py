@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from tasks.channels.push import FcmMessages, PushOptions, push
 from tasks.delivery.delivery import Delivery
 from tasks.delivery.provider import Meaning, ProviderMessage
-from tasks.messages.letter import Unsendable
+from tasks.messages.address import Unsendable
 from tasks.send import Send
 from tests.tasks.provider_server import Answer, Asked, running_provider
 

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from tasks.channels.in_app import InAppOptions, Webhook
 from tasks.delivery.delivery import Delivery, deliver
 from tasks.delivery.dispatch import Tally
-from tasks.delivery.journal.storage import address_hash, open_journal
+from tasks.delivery.journal.storage import open_journal
+from tasks.delivery.journal.suppressions import Person
 from tasks.delivery.provider import provider_channel
 from tasks.errors import HostNotAllowed, ProviderRefuses, ProviderUnavailable, UrlNotSecure
 from tasks.send import Send
@@ -138,7 +139,8 @@ def test_a_user_who_is_gone_is_quarantined(serve: Callable, tmp_path: Path) -> N
     gone = serve(lambda asked: (410, {}, {}) if b"user-3" in asked.body else TAKEN)
     delivery, _ = sent(gone, tmp_path, 5)
     assert counts(delivery) == {"standard": 4, "rejects": 1}
-    assert list(journal_in(tmp_path).quarantined("in-app")) == [address_hash("user-3")]
+    people = {user: Person("", user) for user in ("user-2", "user-3")}
+    assert list(journal_in(tmp_path).suppressions.of(people, "in-app")) == ["user-3"]
 
 
 def test_a_provider_that_refuses_the_account_ends_the_run_at_once(serve: Callable, tmp_path: Path) -> None:

@@ -202,7 +202,6 @@ def test_an_address_is_given_to_the_server_in_the_form_it_takes(
         "Ada <ada@example.com>",
         "ada@example.com\r\nBcc: eve@example.com",
         "ada\n@example.com",
-        "ada@example.com\n",
         "ada>@example.com",
         "ada@[127.0.0.1]",
         "ada\x85@example.com",

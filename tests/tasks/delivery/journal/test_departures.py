@@ -43,7 +43,7 @@ def killed(journal: Journal) -> None:
 
 
 def states(journal: Journal) -> list[State]:
-    known = journal.known(KEYS)
+    known = journal.known(SEND, "email", KEYS)
     return [known[key].state for key in KEYS]
 
 
@@ -52,7 +52,7 @@ def test_of_a_killed_sender_only_what_was_on_its_way_is_in_doubt(tmp_path: Path)
     heir = sender(tmp_path, "heir")
     assert heir.expire(SEND, "email") == 0
     assert states(heir) == [State.SENT, State.UNKNOWN, State.DEFERRED]
-    assert heir.known([ANSWERED])[ANSWERED].answer == "250 2.0.0 Ok: queued as ü"
+    assert heir.known(SEND, "email", [ANSWERED])[ANSWERED].answer == "250 2.0.0 Ok: queued as ü"
     assert heir.claim(SEND, "email", KEYS) == {STAYING}
     assert len(list((tmp_path / "journal.db.departures").iterdir())) == 1, "the heir's own"
 

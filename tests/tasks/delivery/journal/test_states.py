@@ -4,7 +4,7 @@ import pytest
 
 from tasks.delivery.journal.states import Event, State, next_state, state_after, states_before
 
-CLAIMED, SENT, REFUSED, DEFERRED, UNKNOWN = State
+CLAIMED, SENT, REFUSED, DEFERRED, UNKNOWN, SUPPRESSED = State
 EXPECTED = {
     #                CLAIM    TAKEN  REFUSED  POSTPONED LOST     EXPIRED
     None: (CLAIMED, None, None, None, None, None),
