@@ -163,11 +163,10 @@ def _bring_messages(database: sa.Connection) -> None:
 def _bring_quarantine(database: sa.Connection, key: bytes) -> None:
     """A keyed hash of what was a plain one; see `keys.address_hash`."""
     rows: list[Any] = list(database.execute(sa.text("SELECT address, channel, since, reason FROM quarantine")))
-    moment = sa.bindparam("at", type_=None)
     statement = sa.text(
         "INSERT INTO suppressions (kind, channel, address, profile_id, reason, source, count, needed, first_at,"
         " last_at) VALUES ('quarantine', :channel, :address, '', :reason, 'an older journal', 1, 1, :at, :at)"
-    ).bindparams(moment)
+    )
     for address, channel, since, reason in rows:
         hashed = hmac.digest(key, address.encode(), "sha256").hex()
         database.execute(statement, {"channel": channel, "address": hashed, "reason": reason, "at": since})
