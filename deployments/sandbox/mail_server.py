@@ -103,6 +103,8 @@ class MailSandbox:
     connections: int = 0
     seen: Counter[str] = field(default_factory=Counter)
     struck: Counter[Fault] = field(default_factory=Counter)
+    greylisted: set[str] = field(default_factory=set)
+    """Recipients that were asked to come again, over whichever connection."""
 
     @property
     def message_ids(self) -> Counter[str]:
@@ -123,7 +125,6 @@ class MailSandbox:
 class _Handler:
     def __init__(self, sandbox: MailSandbox) -> None:
         self._sandbox = sandbox
-        self._greylisted: set[str] = set()
 
     async def handle_EHLO(
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
@@ -151,8 +152,8 @@ class _Handler:
         behaviour = self._sandbox.behaviour
         if behaviour is MailBehaviour.PICKY and "bad" in address:
             return "550 5.1.1 No such user"
-        if behaviour is MailBehaviour.GREYLIST and address not in self._greylisted:
-            self._greylisted.add(address)
+        if behaviour is MailBehaviour.GREYLIST and address not in self._sandbox.greylisted:
+            self._sandbox.greylisted.add(address)
             return "451 4.7.1 Greylisted, come again"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 Ok"

@@ -119,7 +119,7 @@ def test_the_fault_table(
     journal = journal_at(tmp_path)
     mailed, failure = sent(made_up_messages(300), options, journal)
     assert failure is None
-    assert counts(mailed) == expected
+    assert counts(mailed) == expected, mailed.rejects["reason"].value_counts().rows()
     assert sandbox.behaviour is not MailBehaviour.NORMAL or sandbox.struck.total() > 0, "the fault never struck"
     states = tally(journal, sandbox)
     assert states["sent"] == expected["standard"]
