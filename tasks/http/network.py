@@ -16,10 +16,7 @@ import httpcore
 import httpx
 
 from tasks.errors import HostNotAllowed, UrlNotSecure, UrlUnparsable
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+from tasks.http.addresses import is_public
 
 
 def check_url(url: str, allowed_hosts: Iterable[str] = ()) -> httpx.URL:
@@ -88,24 +85,11 @@ def is_address_literal(host: str) -> bool:
     return True
 
 
-def is_public(address: Address) -> bool:
-    """Whether an address belongs to the public internet, looking inside IPv6 forms that carry an IPv4 address."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if address.teredo is not None:
-            return False
-        if inner is not None:
-            return is_public(inner)
-    return address.is_global and not address.is_multicast
-
-
 def check_host(host: str, port: int, allowed_hosts: Iterable[str] = ()) -> None:
-    """Check the host of a connection that a library opens by itself, by name and by every address it has now.
+    """Check the host of a connection by name and by every address it has now, before a library is told of it.
 
-    Weaker than `GuardedTransport`: the library resolves the name again. Errors: `HostNotAllowed`; a name that does
-    not resolve is left to the library, which says so.
+    A connection is checked again when it is made. Errors: `HostNotAllowed`; a name that does not resolve is left to
+    whoever connects, who says so.
     """
     name = canonical_host(host)
     if is_allowed(name, port, allowed_hosts):
@@ -113,12 +97,38 @@ def check_host(host: str, port: int, allowed_hosts: Iterable[str] = ()) -> None:
     if is_address_literal(name):
         raise HostNotAllowed(reason=f"'{name}' is an IP address literal")
     try:
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        checked_addresses(name, port, allowed_hosts)
     except OSError:
         return
-    for address in dict.fromkeys(str(entry[4][0]) for entry in found):
-        if not is_public(ipaddress.ip_address(address.partition("%")[0])):
-            raise HostNotAllowed(reason=f"'{name}' resolves to {address}")
+
+
+def checked_addresses(host: str, port: int, allowed_hosts: Iterable[str]) -> list[str]:
+    """The addresses of a host, each of which may be connected to: all of them, or none.
+
+    Errors: `HostNotAllowed`, `socket.gaierror`.
+    """
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    name = canonical_host(host)
+    if not is_allowed(name, port, allowed_hosts):
+        for address in addresses:
+            if not is_public(ipaddress.ip_address(address.partition("%")[0])):
+                raise HostNotAllowed(reason=f"'{name}' resolves to {address}")
+    return addresses
+
+
+def guarded_socket(host: str, port: int, timeout: float, allowed_hosts: Iterable[str]) -> socket.socket:
+    """A connection to an address of the host that was checked, for a library that speaks over it.
+
+    Errors: `HostNotAllowed`, `OSError`.
+    """
+    refused: OSError | None = None
+    for address in checked_addresses(host, port, allowed_hosts):
+        try:
+            return socket.create_connection((address, port), timeout)
+        except OSError as error:
+            refused = error
+    raise refused or OSError(f"'{host}' has no address")
 
 
 def guarded_socket(
@@ -166,15 +176,9 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         Errors: `HostNotAllowed`; `socket.gaierror`; httpcore's connection errors.
         """
         # A thread that can be left behind: the loop's own resolver would be waited for past any deadline.
-        found = await anyio.to_thread.run_sync(
-            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), abandon_on_cancel=True
+        addresses = await anyio.to_thread.run_sync(
+            checked_addresses, host, port, self._allowed_hosts, abandon_on_cancel=True
         )
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        name = canonical_host(host)
-        if not is_allowed(name, port, self._allowed_hosts):
-            for address in addresses:
-                if not is_public(ipaddress.ip_address(address.partition("%")[0])):
-                    raise HostNotAllowed(reason=f"'{name}' resolves to {address}")
         refused: Exception | None = None
         for address in addresses:
             try:
@@ -187,7 +191,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 refused = error
-        raise refused or httpcore.ConnectError(f"'{name}' has no address")
+        raise refused or httpcore.ConnectError(f"'{host}' has no address")
 
     async def sleep(self, seconds: float) -> None:
         """Wait, for httpcore's own retries."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import CampaignError, OutsideStorage, TransferFailed, UrlNotSecure
 from tasks.extras import extra_module
-from tasks.http.bounded import Clock, Damaged, OverBound, TooLarge
+from tasks.http.bounded import Clock, Damaged, OutOfTime, OverBound, TooLarge
 from tasks.http.network import canonical_host, check_host, check_url, is_allowed, public_url
 
 WILDCARDS = frozenset("*?[")
@@ -147,9 +147,16 @@ class FilesystemSession(Session):
                 raise TransferFailed(
                     where=self._shown, reason=f"'{name}' has {size} bytes, {max_bytes} are allowed"
                 )
-            self._files.get_file(
-                self._path(plain_name(name)), str(target), callback=_Counted(max_bytes, Clock(self._seconds))
-            )
+            try:
+                self._fetch(self._path(plain_name(name)), target, max_bytes, Clock(self._seconds))
+            except TimeoutError:
+                raise OutOfTime(f"was not done within {self._seconds:g} seconds") from None
+
+    def _fetch(self, path: str, target: Path, max_bytes: int, clock: Clock) -> None:
+        """Copy the file, never more of it than the limits. Errors: `OverBound`, and the client's own."""
+        # A client with a loop of its own is not waited for any longer than this, also where it is told nothing.
+        waited = {} if self._seconds is None else {"timeout": self._seconds}
+        self._files.get_file(path, str(target), callback=_Counted(max_bytes, clock), **waited)
 
     def upload(self, source: Path, name: str) -> None:
         """Write the file under its name once it is whole. An object store shows nothing before."""
@@ -219,13 +226,31 @@ def transfer_errors(shown: str) -> Iterator[None]:
         yield
     except CampaignError:
         raise
-    except (OverBound, Damaged) as reason:
-        passing = not isinstance(reason, TooLarge)
-        raise TransferFailed(where=shown, reason=f"the file {reason}", retryable=passing) from None
-    except (PermissionError, FileNotFoundError) as error:
-        raise TransferFailed(where=shown, reason=_line(error)) from None
     except Exception as error:  # noqa: BLE001  # each client library has errors of its own
-        raise TransferFailed(where=shown, reason=_line(error), retryable=_may_pass(error)) from None
+        if isinstance(refused := _refusal_within(error), CampaignError):
+            raise refused from None
+        raise _transfer_failed(shown, refused) from None
+
+
+def _refusal_within(error: Exception) -> Exception:
+    """What the guard or a bound said, where a client library has wrapped it; else the error itself."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, CampaignError | OverBound | Damaged):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return error
+
+
+def _transfer_failed(shown: str, error: Exception) -> TransferFailed:
+    match error:
+        case TooLarge() | OutOfTime() | Damaged():
+            reason, passing = f"the file {error}", not isinstance(error, TooLarge)
+        case PermissionError() | FileNotFoundError():
+            reason, passing = _line(error), False
+        case _:
+            reason, passing = _line(error), _may_pass(error)
+    return TransferFailed(where=shown, reason=reason, retryable=passing)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr
 
 from tasks.extras import extra_module
 from tasks.files.remote.place import FilesystemSession, Place, Session, Surroundings, transfer_errors
-from tasks.http.network import check_host
+from tasks.http.network import check_host, guarded_socket
 
 
 class SftpServer(Place):
@@ -39,7 +39,10 @@ class SftpServer(Place):
         """Log in. Errors: `TransferFailed`, `HostNotAllowed`, `ExtraMissing`."""
         check_host(self.host, self.port, surroundings.allowed_hosts)
         sshfs = extra_module("sshfs", extra="sftp", purpose="SFTP")
+        with transfer_errors(self.shown):
+            connected = guarded_socket(self.host, self.port, self.timeout_seconds, surroundings.allowed_hosts)
         options: dict[str, Any] = {
+            "sock": connected,
             "port": self.port,
             "username": self.username,
             # No agent and none of the user's own keys or configuration: what is written here is what is used.
@@ -56,5 +59,9 @@ class SftpServer(Place):
             options["passphrase"] = self.passphrase.get_secret_value()
         with transfer_errors(self.shown):
             return FilesystemSession(
-                sshfs.SSHFileSystem(self.host, **options), self.folder.rstrip("/"), self.shown, has_folders=True
+                sshfs.SSHFileSystem(self.host, **options),
+                self.folder.rstrip("/"),
+                self.shown,
+                has_folders=True,
+                seconds=self.timeout_seconds,
             )

@@ -193,6 +193,56 @@ def test_a_key_logs_in_and_a_stranger_does_not(sftp_server: tuple[SftpServer, Pa
     assert not refused.value.retryable
 
 
+REBINDING = [
+    SftpServer(host="rebound.example", username="u", password="p"),
+    S3Bucket(bucket="campaign", access_key="k", secret_key="s", endpoint_url="https://rebound.example"),
+    AzureContainer(
+        account="a", container="c", account_key="aw==", endpoint_url="https://rebound.example/a", timeout_seconds=30
+    ),
+    HttpsServer(url="https://rebound.example/"),
+]
+
+
+@pytest.mark.parametrize("place", REBINDING, ids=[*KINDS[1:], "https"])
+def test_a_name_that_points_elsewhere_after_the_check_is_not_connected_to(
+    place: Place, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def resolve(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        first = "93.184.216.34" if len(asked) == 1 and not isinstance(place, HttpsServer) else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (first, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    options = TransferFileOptions(place=place, action="exists", file="a.csv")
+    with pytest.raises(HostNotAllowed, match=r"resolves to 127\.0\.0\.1"):
+        transfer(options, Surroundings(storage), NOW)
+
+
+@pytest.mark.parametrize("account", ["localhost:18997/", "a.b", "127.0.0.1", "A", "a-b", "a/b", ""])
+def test_an_azure_account_is_a_name_and_never_a_host(account: str) -> None:
+    with pytest.raises(ValidationError, match="account"):
+        AzureContainer(account=account, container="c")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        S3Bucket(bucket="campaign", endpoint_url="https://storage.example"),
+        AzureContainer(account="a", container="c", endpoint_url="https://storage.example"),
+    ],
+    ids=["s3", "azure"],
+)
+def test_the_workers_own_role_is_lent_to_no_other_service(
+    place: Place, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 443))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: address)
+    with pytest.raises(TransferFailed, match=r"for (Amazon|Azure)'s service only"):
+        transfer(TransferFileOptions(place=place, file="a.csv"), Surroundings(storage), NOW)
+
+
 def test_a_server_whose_host_key_is_not_known_is_refused(
     sftp_server: tuple[SftpServer, Path], run: Run, tmp_path: Path
 ) -> None:

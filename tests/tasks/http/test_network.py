@@ -1,3 +1,4 @@
+import asyncio
 import ipaddress
 import socket
 from pathlib import Path
@@ -6,6 +7,7 @@ import anyio
 import pytest
 
 from tasks.errors import ApiError, HostNotAllowed, UrlNotSecure, UrlUnparsable
+from tasks.http.loop import guarded_loop
 from tasks.http.network import GuardedBackend, check_url, is_public, public_url
 
 
@@ -83,6 +85,27 @@ def test_shown_urls_hold_no_credentials_and_no_query() -> None:
         ("2002:7f00:1::", False),
         ("64:ff9b::7f00:1", False),
         ("64:ff9b::5db8:d822", True),
+        ("::ffff:169.254.169.254", False),
+        ("168.63.129.16", False),
+        ("100.100.100.200", False),
+        ("192.0.0.192", False),
+        ("192.0.0.9", False),
+        ("fd00:ec2::254", False),
+        ("64:ff9b:1::5db8:d822", False),
+        ("64:ff9b::a83f:8110", False),
+        ("::93.184.216.34", False),
+        ("::ffff:0:93.184.216.34", False),
+        ("fec0::1", False),
+        ("100::1", False),
+        ("2001::1", False),
+        ("2001:db8::1", False),
+        ("3fff::1", False),
+        ("5f00::1", False),
+        ("4000::1", False),
+        ("2002:a83f:8110::", False),
+        ("198.18.0.1", False),
+        ("240.0.0.1", False),
+        ("192.88.99.1", False),
     ],
 )
 def test_only_addresses_of_the_public_internet_are_public(address: str, public: bool) -> None:
@@ -127,3 +150,33 @@ def test_activities_reach_the_network_through_the_guard_only() -> None:
         if any(word in path.read_text() for word in ("httpx.Client(", "httpx.get(", "requests.", "urllib.request"))
     ]
     assert opened == []
+
+
+def test_a_library_that_opens_sockets_by_its_own_loop_is_checked_where_it_connects() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def connect(host: str, *allowed: str) -> None:
+            async def to_host() -> None:
+                _, writer = await asyncio.open_connection(host, port)
+                writer.close()
+
+            asyncio.run_coroutine_threadsafe(to_host(), guarded_loop(frozenset(allowed))).result(20)
+
+        connect("localhost", "localhost")
+        connect("127.0.0.1", f"127.0.0.1:{port}")
+        for host, *allowed in (("localhost",), ("127.0.0.1", f"127.0.0.1:{port + 1}"), ("localhost", "127.0.0.2")):
+            with pytest.raises(HostNotAllowed, match=r"resolves to (127\.0\.0\.1|::1)"):
+                connect(host, *allowed)
+
+
+def test_no_loop_that_is_guarded_opens_a_socket_of_the_machine(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "agent"))
+        listener.listen()
+
+        async def to_agent() -> None:
+            await asyncio.open_unix_connection(str(tmp_path / "agent"))
+
+        with pytest.raises(HostNotAllowed, match="no address of the internet"):
+            asyncio.run_coroutine_threadsafe(to_agent(), guarded_loop(frozenset())).result(20)
