@@ -91,13 +91,8 @@ def check_host(host: str, port: int, allowed_hosts: Iterable[str] = ()) -> None:
     A connection is checked again when it is made. Errors: `HostNotAllowed`; a name that does not resolve is left to
     whoever connects, who says so.
     """
-    name = canonical_host(host)
-    if is_allowed(name, port, allowed_hosts):
-        return
-    if is_address_literal(name):
-        raise HostNotAllowed(reason=f"'{name}' is an IP address literal")
     try:
-        checked_addresses(name, port, allowed_hosts)
+        checked_addresses(host, port, allowed_hosts)
     except OSError:
         return
 
@@ -107,28 +102,17 @@ def checked_addresses(host: str, port: int, allowed_hosts: Iterable[str]) -> lis
 
     Errors: `HostNotAllowed`, `socket.gaierror`.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     name = canonical_host(host)
-    if not is_allowed(name, port, allowed_hosts):
+    allowed = is_allowed(name, port, allowed_hosts)
+    if is_address_literal(name) and not allowed:
+        raise HostNotAllowed(reason=f"'{name}' is an IP address literal")
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    if not allowed:
         for address in addresses:
             if not is_public(ipaddress.ip_address(address.partition("%")[0])):
                 raise HostNotAllowed(reason=f"'{name}' resolves to {address}")
     return addresses
-
-
-def guarded_socket(host: str, port: int, timeout: float, allowed_hosts: Iterable[str]) -> socket.socket:
-    """A connection to an address of the host that was checked, for a library that speaks over it.
-
-    Errors: `HostNotAllowed`, `OSError`.
-    """
-    refused: OSError | None = None
-    for address in checked_addresses(host, port, allowed_hosts):
-        try:
-            return socket.create_connection((address, port), timeout)
-        except OSError as error:
-            refused = error
-    raise refused or OSError(f"'{host}' has no address")
 
 
 def guarded_socket(
@@ -138,22 +122,13 @@ def guarded_socket(
 
     Errors: `HostNotAllowed`; `OSError` where no address of the host answers.
     """
-    name = canonical_host(host)
-    allowed = is_allowed(name, port, allowed_hosts)
-    if is_address_literal(name) and not allowed:
-        raise HostNotAllowed(reason=f"'{name}' is an IP address literal")
-    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    for address in addresses:
-        if not allowed and not is_public(ipaddress.ip_address(address.partition("%")[0])):
-            raise HostNotAllowed(reason=f"'{name}' resolves to {address}")
     refused: OSError | None = None
-    for address in addresses:
+    for address in checked_addresses(host, port, allowed_hosts):
         try:
-            return socket.create_connection((address, port), timeout=timeout)
+            return socket.create_connection((address, port), timeout)
         except OSError as error:
             refused = error
-    raise refused or OSError(f"'{name}' has no address")
+    raise refused or OSError(f"'{host}' has no address")
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr
 
 from tasks.extras import extra_module
 from tasks.files.remote.place import FilesystemSession, Place, Session, Surroundings, transfer_errors
-from tasks.http.network import check_host, guarded_socket
+from tasks.http.network import guarded_socket
 
 
 class SftpServer(Place):
@@ -37,10 +37,9 @@ class SftpServer(Place):
 
     def session(self, surroundings: Surroundings) -> Session:
         """Log in. Errors: `TransferFailed`, `HostNotAllowed`, `ExtraMissing`."""
-        check_host(self.host, self.port, surroundings.allowed_hosts)
         sshfs = extra_module("sshfs", extra="sftp", purpose="SFTP")
         with transfer_errors(self.shown):
-            connected = guarded_socket(self.host, self.port, self.timeout_seconds, surroundings.allowed_hosts)
+            connected = guarded_socket(self.host, self.port, surroundings.allowed_hosts, self.timeout_seconds)
         options: dict[str, Any] = {
             "sock": connected,
             "port": self.port,
