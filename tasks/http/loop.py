@@ -24,7 +24,7 @@ class GuardedLoop(asyncio.SelectorEventLoop):
         self._allowed_hosts = allowed_hosts
         self._allowed_addresses: set[tuple[str, int]] = set()
 
-    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # noqa: ANN401
         """Resolve a name; the addresses of a host that the operator allows may be connected to."""
         found = await super().getaddrinfo(host, port, **options)
         if is_allowed(canonical_host(str(host)), int(port), self._allowed_hosts):
