@@ -1,4 +1,4 @@
-"""`make serve`: a Prefect server, a worker and every campaign on this machine, until Ctrl-C.
+"""`make serve`: a Prefect server, a worker, every campaign and the unsubscribe page here, until Ctrl-C.
 
 What the settings leave open, the sandbox is: its partner runs here, and its profiles are made. The server's
 database and log are in PREFECT_HOME.
@@ -6,6 +6,7 @@ database and log are in PREFECT_HOME.
 
 import argparse
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from deployments.sandbox.partner import PATHS
 from deployments.sandbox.substitute import port_is_free, substitute
 from flows.settings import CampaignSettings
 from tasks.errors import CampaignError
+from tasks.files.storage import written_whole
+from tasks.settings import UnsubscribeSettings
 
 HOST = "127.0.0.1"
 SERVER = {
@@ -30,6 +33,8 @@ SERVER = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
 """Task runs are recorded together, once a second: one by one is half of a server's work for a large audience."""
+PAGE_AFTER = 80
+"""The unsubscribe page's port is so much higher than the server's."""
 START_SECONDS = 180
 STOP_SECONDS = 30
 
@@ -73,21 +78,51 @@ def serve(port: int, notify: str = "") -> NoReturn:
     """Serve until a signal stops it. Errors: `CannotServe`, `CampaignError`."""
     if not port_is_free(port):
         raise CannotServe(f"Port {port} is taken: stop what is on it, or choose another one (make serve PORT=...).")
+    page_port = port + PAGE_AFTER
+    if not port_is_free(page_port):
+        raise CannotServe(
+            f"Port {page_port}, the unsubscribe page's, is taken: stop what is on it, or take another PORT."
+        )
     home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
     home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
     address = f"http://{HOST}:{port}"
     with substitute(CampaignSettings.load(), PATHS) as variables:
-        environment = {**SERVER, **os.environ, **variables, "PREFECT_API_URL": f"{address}/api", "PWD": str(ROOT)}
+        environment = {
+            **SERVER,
+            **os.environ,
+            **variables,
+            **unsubscribe_page(CampaignSettings.load().unsubscribe, home, page_port),
+            "PREFECT_API_URL": f"{address}/api",
+            "PWD": str(ROOT),
+        }
         if variables:
             print("The sandbox answers for what has no address in the settings.", flush=True)
         print(f"Starting the Prefect server (its log: {log}) ...", flush=True)
         with _server(port, environment, log) as server:
             _wait_until_healthy(address, server, log)
             _register(notify, environment)
-            with child(["-m", "prefect", "worker", "start", "--pool", POOL], environment) as worker:
+            with (
+                child(["-m", "prefect", "worker", "start", "--pool", POOL], environment) as worker,
+                child(["-m", "deployments.unsubscribe", "--port", str(page_port)], environment) as page,
+            ):
                 print(f"Open {address}/deployments and run a campaign. Ctrl-C stops everything.", flush=True)
-                _watch({"server": server, "worker": worker})
+                _watch({"server": server, "worker": worker, "unsubscribe page": page})
+
+
+def unsubscribe_page(settings: UnsubscribeSettings, home: Path, port: int) -> dict[str, str]:
+    """The settings of the unsubscribe page on this machine, for what is left open in them.
+
+    A secret is made once and kept in `home`: links of earlier runs go on working.
+    """
+    variables = {} if settings.url else {"CAMPAIGN_UNSUBSCRIBE__URL": f"http://{HOST}:{port}/unsubscribe"}
+    if not settings.secret.get_secret_value():
+        kept = home / "unsubscribe.secret"
+        if not kept.exists():
+            with written_whole(kept) as draft:
+                draft.write_text(secrets.token_urlsafe(32), encoding="ascii")
+        variables["CAMPAIGN_UNSUBSCRIBE__SECRET"] = kept.read_text(encoding="ascii")
+    return variables
 
 
 @contextmanager

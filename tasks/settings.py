@@ -4,6 +4,7 @@
 with defaults in `.env.example`.
 """
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -14,6 +15,9 @@ from tasks.errors import ConfigurationError
 
 PREFIX = "CAMPAIGN_"
 DELIMITER = "__"
+SHORTEST_SECRET = 16
+UNSUBSCRIBE_PAGE = re.compile(r"(?:https://|http://(?:127\.0\.0\.1|localhost)[:/])[!-;=?-~]+")
+"""Without TLS on this machine only."""
 
 
 class NetworkSettings(BaseModel):
@@ -79,6 +83,33 @@ class JournalSettings(BaseModel):
     )
 
 
+class UnsubscribeSettings(BaseModel):
+    """The page that unsubscribes, and the secret that signs the links to it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(
+        default="",
+        title="Unsubscribe page",
+        description=(
+            "https address of deployments/unsubscribe, as people reach it; each message has a signed link to it, in"
+            " its header and as campaign.unsubscribe_url. Empty: no link."
+        ),
+    )
+    secret: SecretStr = Field(
+        default=SecretStr(""), title="Unsubscribe secret", description="Signs the links; 16 characters or more."
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.url:
+            if not UNSUBSCRIBE_PAGE.fullmatch(self.url):
+                raise ValueError("url is not an https address")
+            if len(self.secret.get_secret_value()) < SHORTEST_SECRET:
+                raise ValueError(f"secret has fewer than {SHORTEST_SECRET} characters")
+        return self
+
+
 class EngineSettings(BaseModel):
     """What works on the partitions of an audience."""
 
@@ -140,6 +171,7 @@ class Settings(BaseSettings):
     network: NetworkSettings = NetworkSettings()
     storage: StorageSettings = StorageSettings()
     journal: JournalSettings = JournalSettings()
+    unsubscribe: UnsubscribeSettings = UnsubscribeSettings()
     engine: EngineSettings = EngineSettings()
     partitions: PartitionOptions = PartitionOptions()
 

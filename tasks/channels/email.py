@@ -18,6 +18,7 @@ from tasks.messages.letter import Letter, MessageOptions, prepared_skeleton
 from tasks.runs.partitions import Outcome
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
+from tasks.settings import Settings
 
 
 class EmailOptions(MessageOptions, DeliveryOptions):
@@ -31,7 +32,7 @@ def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Chann
 
     Errors: `ConfigurationError`, `MessageFileUnreadable`.
     """
-    skeleton = prepared_skeleton(options, send, sent_at)
+    skeleton = prepared_skeleton(options, send, sent_at, Settings.load().unsubscribe)
     return Channel(
         title="Email",
         name=options.channel("email"),

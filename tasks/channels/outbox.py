@@ -28,6 +28,7 @@ from tasks.privacy import masked_email
 from tasks.runs.partitions import Outcome, Part
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import VARIANT, Send, parts_of
+from tasks.settings import Settings
 from tasks.tables.transitions import Transitions, require_columns
 
 CHANNEL = "email"
@@ -119,7 +120,7 @@ def _deliver_parquet(messages: pl.DataFrame, options: OutboxOptions, send: Send,
 
 def _deliver_mail(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at: datetime) -> Delivered:
     """Each message is written whole under `tmp` and then linked into `new`."""
-    skeleton = prepared_skeleton(options, send, sent_at)
+    skeleton = prepared_skeleton(options, send, sent_at, Settings.load().unsubscribe)
     maildir = options.messages_folder(send)
     outcomes: dict[str, list[dict[str, str | None]]] = {"standard": [], "complement": [], "rejects": []}
     with writable(maildir):

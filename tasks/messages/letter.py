@@ -18,14 +18,17 @@ from email.policy import SMTP
 from pathlib import Path
 from typing import NamedTuple, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.errors import ConfigurationError, MessageFileUnreadable
 from tasks.messages.address import Recipient, Unsendable, checked_recipient
-from tasks.messages.unsubscribe import Unsubscriber, unsubscribe_link
+from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import Send
+from tasks.settings import UnsubscribeSettings
 
 LONGEST_LINE = 998
+NO_PAGE = UnsubscribeSettings()
+"""No message has a link that unsubscribes."""
 ENCODED_WORD_BYTES = 45
 """Bytes that one encoded word of 75 characters holds in base64."""
 
@@ -86,14 +89,6 @@ class MessageOptions(BaseModel):
         title="Inline images",
         description='Image files by content id: {"logo": "logo.png"} is shown by <img src="cid:logo">.',
     )
-    unsubscribe_url: str = Field(
-        default="",
-        title="Unsubscribe page",
-        description="https address that unsubscribes; each message has a signed link to it. Empty: no such header.",
-    )
-    unsubscribe_secret: SecretStr = Field(
-        default=SecretStr(""), title="Unsubscribe secret", description="Signs the links; 16 characters or more."
-    )
     dkim_selector: str = Field(
         default="", title="DKIM selector", description="Name of the key in the sender's DNS. Empty: no signature."
     )
@@ -117,11 +112,6 @@ class MessageOptions(BaseModel):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        if self.unsubscribe_url:
-            if not re.fullmatch(r"https://[!-;=?-~]+", self.unsubscribe_url):
-                raise ValueError("unsubscribe_url is not an https address")
-            if len(self.unsubscribe_secret.get_secret_value()) < 16:
-                raise ValueError("unsubscribe_secret has fewer than 16 characters")
         if bool(self.dkim_selector) != bool(self.dkim_key_file):
             raise ValueError("dkim_selector and dkim_key_file go together")
         return self
@@ -197,6 +187,7 @@ class Skeleton:
     """From the text part's end to the HTML part's encoding."""
     tail: bytes
     domain: str
+    unsubscribe: UnsubscribeSettings
     sign: Callable[[bytes], bytes] | None
     """Makes the signature header that goes before a message."""
 
@@ -209,20 +200,17 @@ class Skeleton:
             f"To: {recipient.address}\r\nSubject: {subject_header(letter.subject)}\r\n"
             f"Message-ID: <{letter.key}@{self.domain}>\r\n"
         )
-        if self.options.unsubscribe_url:
-            own += self._unsubscribe_headers(letter.profile_id)
+        if link := unsubscribe_link(self.unsubscribe, self.send, letter.profile_id):
+            own += f"List-Unsubscribe: <{link}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
         content = b"".join(
             (own.encode(), self.head, text_part(letter.text), self.middle, text_part(letter.html), self.tail)
         )
         return Message(recipient, content if self.sign is None else self.sign(content) + content)
 
-    def _unsubscribe_headers(self, profile_id: str) -> str:
-        secret = self.options.unsubscribe_secret.get_secret_value().encode()
-        link = unsubscribe_link(self.options.unsubscribe_url, secret, Unsubscriber(self.send.campaign, profile_id))
-        return f"List-Unsubscribe: <{link}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
 
-
-def prepared_skeleton(options: MessageOptions, send: Send, sent_at: datetime) -> Skeleton:
+def prepared_skeleton(
+    options: MessageOptions, send: Send, sent_at: datetime, unsubscribe: UnsubscribeSettings = NO_PAGE
+) -> Skeleton:
     """Make the skeleton of a send, reading the files that go into every message.
 
     Errors: `MessageFileUnreadable`, `ConfigurationError` (DKIM without its library).
@@ -240,6 +228,7 @@ def prepared_skeleton(options: MessageOptions, send: Send, sent_at: datetime) ->
         middle=middle,
         tail=tail,
         domain=options.sender.rpartition("@")[2],
+        unsubscribe=unsubscribe,
         sign=_signer(options),
     )
 

@@ -1,8 +1,8 @@
 """Signed links by which a receiver unsubscribes: nobody else can make one, and no account is needed to use one.
 
-A link is the page's address with the campaign `c`, the profile `p` and the signature `s`: HMAC-SHA256 of the
-two under the sender's secret. The page that receives it (a POST for one click, RFC 8058) reads it by
-`who_unsubscribes`.
+A link is the page's address with the campaign `c`, the business date `d`, the profile `p` and the signature `s`:
+HMAC-SHA256 of the three under the sender's secret. The page that receives it (a POST for one click, RFC 8058)
+reads it by `who_unsubscribes`.
 """
 
 import hashlib
@@ -10,31 +10,44 @@ import hmac
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote, urlsplit
 
+from tasks.send import Send
+from tasks.settings import UnsubscribeSettings
+
 PURPOSE = "unsubscribe"
+FIELDS = "cdps"
+LONGEST_LINK = 4_000
 
 
 class Unsubscriber(NamedTuple):
     """Who wants no more, and what was sent when they said so."""
 
     campaign: str
+    business_date: str
     profile_id: str
 
 
-def unsubscribe_link(page: str, secret: bytes, who: Unsubscriber) -> str:
-    """The address that unsubscribes one profile."""
-    joint = "&" if "?" in page else "?"
-    query = f"c={quote(who.campaign, safe='')}&p={quote(who.profile_id, safe='')}"
-    return f"{page}{joint}{query}&s={_signature(secret, who)}"
+def unsubscribe_link(settings: UnsubscribeSettings, send: Send, profile_id: str) -> str:
+    """The address that unsubscribes one profile; empty where there is no page."""
+    if not settings.url:
+        return ""
+    who = Unsubscriber(send.campaign, send.business_date.isoformat(), profile_id)
+    signature = _signature(settings.secret.get_secret_value().encode(), who)
+    values = zip(FIELDS, (*who, signature), strict=True)
+    joint = "&" if "?" in settings.url else "?"
+    return settings.url + joint + "&".join(f"{name}={quote(value, safe='')}" for name, value in values)
 
 
 def who_unsubscribes(link: str, secret: bytes) -> Unsubscriber | None:
     """Whom a link unsubscribes; None for a link that the holder of the secret did not make."""
-    fields = parse_qs(urlsplit(link).query, keep_blank_values=True)
-    if any(len(fields.get(name, ())) != 1 for name in "cps"):
+    try:
+        fields = parse_qs(urlsplit(link[:LONGEST_LINK]).query, keep_blank_values=True, max_num_fields=20)
+    except ValueError:
         return None
-    who = Unsubscriber(fields["c"][0], fields["p"][0])
-    given = fields["s"][0].encode()
-    return who if hmac.compare_digest(given, _signature(secret, who).encode()) else None
+    if any(len(fields.get(name, ())) != 1 for name in FIELDS):
+        return None
+    *named, given = (fields[name][0] for name in FIELDS)
+    who = Unsubscriber(*named)
+    return who if hmac.compare_digest(given.encode(), _signature(secret, who).encode()) else None
 
 
 def _signature(secret: bytes, who: Unsubscriber) -> str:

@@ -40,7 +40,8 @@ KUBERNETES = "1.33"
 
 
 def manifests() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((FOLDER / "kubernetes" / "worker.yaml").read_text()))
+    files = sorted((FOLDER / "kubernetes").glob("*.yaml"))
+    return [manifest for file in files for manifest in yaml.safe_load_all(file.read_text())]
 
 
 def test_the_compose_file_is_of_the_compose_specification() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ import pytest
 import yaml
 
 from deployments.sandbox.profiles import sample_profiles
-from deployments.serve import SERVER
+from deployments.serve import PAGE_AFTER, SERVER
+from tasks.messages.unsubscribe import unsubscribe_link
+from tasks.send import Send
+from tasks.settings import UnsubscribeSettings
 from tests.deployments.composed import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +132,17 @@ def test_task_runs_are_recorded_together_here_and_by_the_servers_of_the_compose_
     assert (recorder["batch_size"], recorder["flush_interval"]) == (100, 1)
     compose = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
     assert SERVER.items() <= compose["x-server"].items()
+
+
+def test_the_unsubscribe_page_is_there_and_works(served: Served) -> None:
+    port = int(served.address.rpartition(":")[2]) + PAGE_AFTER
+    assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=60).text == "works"
+    secret = served.folder / "prefect" / "unsubscribe.secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    settings = UnsubscribeSettings(url=f"http://127.0.0.1:{port}/unsubscribe", secret=secret.read_text())
+    send = Send(campaign="newsletter", label="Newsletter", business_date=date.fromisoformat(DAY))
+    link = unsubscribe_link(settings, send, "nobody")
+    assert httpx.post(link, data={"List-Unsubscribe": "One-Click"}, timeout=60).status_code == 200
 
 
 def test_the_kinds_of_external_account_can_be_chosen_in_the_ui(served: Served) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -107,6 +107,14 @@ class Outcomes:
         )
         row = self.database.read(lambda database: database.execute(statement).first())
         return None if row is None else MessageOfJournal(*row)
+
+    def messages_to(self, campaign: str, day: date, profile_id: str) -> list[MessageOfJournal]:
+        """The messages of a campaign's business date to a profile, over all channels."""
+        statement = sa.select(SENDS.c.channel).where(SENDS.c.campaign == campaign, SENDS.c.business_date == day)
+        channels = self.database.read(lambda database: database.execute(statement).scalars().all())
+        send = Send(campaign=campaign, label=campaign, business_date=day)
+        found = [self.message_of(send.message_key(channel, profile_id)) for channel in channels]
+        return [message for message in found if message is not None]
 
     def add(self, events: Iterable[Feedback]) -> None:
         """Write events down, each once however often it is told. Errors: `JournalUnavailable`."""

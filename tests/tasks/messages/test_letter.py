@@ -28,6 +28,7 @@ from tasks.messages.letter import (
 )
 from tasks.messages.unsubscribe import Unsubscriber, who_unsubscribes
 from tasks.send import Send
+from tasks.settings import UnsubscribeSettings
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -219,13 +220,14 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 
 def test_each_message_has_its_own_signed_link_for_one_click() -> None:
-    options = MessageOptions(unsubscribe_url="https://example.com/stop?lang=de", unsubscribe_secret=SECRET)
-    message = made(letter(profile_id="a&b=ü/7"), options)
+    page = UnsubscribeSettings(url="https://example.com/stop?lang=de", secret=SECRET)
+    content = prepared_skeleton(MessageOptions(), SEND, NOON, page).message(letter(profile_id="a&b=ü/7")).content
+    message = message_from_bytes(content, policy=default)
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     link = message["List-Unsubscribe"].strip("<>")
-    assert link.startswith("https://example.com/stop?lang=de&c=birthday&p=")
+    assert link.startswith("https://example.com/stop?lang=de&c=birthday&d=2026-11-24&p=")
     secret = SECRET.get_secret_value().encode()
-    assert who_unsubscribes(link, secret) == Unsubscriber("birthday", "a&b=ü/7")
+    assert who_unsubscribes(link, secret) == Unsubscriber("birthday", "2026-11-24", "a&b=ü/7")
     forged = link.replace("p=a", "p=b"), link[:-1] + "x", link + "&p=8", "https://example.com/stop", link[:-41]
     assert [who_unsubscribes(one, secret) for one in forged] == [None] * 5
     assert who_unsubscribes(link, b"another secret...") is None
@@ -238,15 +240,27 @@ def test_each_message_has_its_own_signed_link_for_one_click() -> None:
         ({"sender_address": "nobody"}, "not valid"),
         ({"sender_address": "josé@example.com"}, "not ASCII"),
         ({"reply_to": "a@b\r\nBcc: x@y"}, "not valid"),
-        ({"unsubscribe_url": "http://example.com"}, "not an https address"),
-        ({"unsubscribe_url": "https://example.com/\r\nBcc: x@y"}, "not an https address"),
-        ({"unsubscribe_url": "https://example.com", "unsubscribe_secret": "short"}, "fewer than 16"),
         ({"dkim_selector": "s1"}, "go together"),
     ],
 )
 def test_options_that_would_make_bad_headers_are_refused(options: dict[str, str], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         MessageOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"url": "http://example.com", "secret": SECRET}, "not an https address"),
+        ({"url": "http://localhost.example.com/", "secret": SECRET}, "not an https address"),
+        ({"url": "https://example.com/\r\nBcc: x@y", "secret": SECRET}, "not an https address"),
+        ({"url": "https://example.com", "secret": "short"}, "fewer than 16"),
+        ({"url": "https://example.com"}, "fewer than 16"),
+    ],
+)
+def test_a_page_that_would_make_bad_links_is_refused(settings: dict[str, str], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        UnsubscribeSettings(**settings)
 
 
 def test_a_file_that_is_not_there_is_named_before_anything_is_sent(tmp_path: Path) -> None:
@@ -270,13 +284,9 @@ def test_a_dkim_signature_verifies_and_covers_the_unsubscribe_headers(tmp_path: 
         check=True,
         capture_output=True,
     )
-    options = MessageOptions(
-        unsubscribe_url="https://example.com/stop",
-        unsubscribe_secret=SECRET,
-        dkim_selector="s1",
-        dkim_key_file=private,
-    )
-    content = prepared_skeleton(options, SEND, NOON).message(letter(subject="Größe", text="é")).content
+    options = MessageOptions(dkim_selector="s1", dkim_key_file=private)
+    page = UnsubscribeSettings(url="https://example.com/stop", secret=SECRET)
+    content = prepared_skeleton(options, SEND, NOON, page).message(letter(subject="Größe", text="é")).content
     record = b"v=DKIM1; k=rsa; p=" + base64.b64encode(public.read_bytes())
     asked: list[bytes] = []
 

@@ -1,0 +1,1 @@
+"""The page behind every unsubscribe link: `python -m deployments.unsubscribe`."""
