@@ -2,20 +2,26 @@
 
 A Prefect result record is JSON, so a table can only be stored as it is when the record's metadata lies apart.
 Here it lies beside the result, in the same storage, whatever storage Prefect is configured with: the two cannot
-come to stand under different roots.
+come to stand under different roots. A stored file never chooses how it is read: it is one of our two formats, read
+by our own code, or it is no result.
 """
 
 import io
+import json
+import sys
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, Literal
 
 import polars as pl
 from prefect.cache_policies import INPUTS, RUN_ID, TASK_SOURCE, CachePolicy
 from prefect.context import TaskRunContext
 from prefect.filesystems import WritableFileSystem
+from prefect.logging.loggers import task_run_logger
 from prefect.results import ResultStore, get_result_store
 from prefect.serializers import JSONSerializer, Serializer
 from prefect.utilities.hashing import stable_hash
+from pydantic import BaseModel
 
 from tasks.tables.transitions import Transitions
 
@@ -41,18 +47,42 @@ class ArrowSerializer(Serializer):  # Prefect registers the bare class only
         if isinstance(obj, Transitions):
             lists = {name: [table.to_struct()] for name, table in obj.tables().items()}
             return _arrow_file(pl.DataFrame({KIND: [type(obj).__name__], **lists}))
-        return JSONSerializer().dumps(obj)
+        return _JSON.dumps(obj)
 
     def loads(self, blob: bytes) -> Any:  # noqa: ANN401
         """The result that `dumps` wrote. Errors: `KeyError` if the transitions' class is not imported."""
         if not blob.startswith(ARROW_MAGIC):
-            return JSONSerializer().loads(blob)
+            return _JSON.loads(blob)
         table = pl.read_ipc(io.BytesIO(blob))
         if KIND not in table.columns:
             return table
         transitions = Transitions.known[table.item(0, KIND)]
         lists = {name: table.item(0, name) for name in table.columns if name != KIND}
         return transitions(**{name: rows.struct.unnest() for name, rows in lists.items()})
+
+
+def known_object(found: dict[str, Any]) -> Any:  # noqa: ANN401
+    """The error or model that an object of a stored JSON stands for; no module is imported to find its class.
+
+    Errors: `ForeignResult` for any other class.
+    """
+    name = found.get("__class__") or found.get("__exc_type__")
+    if name is None:
+        return found
+    module, _, kind = str(name).rpartition(".")
+    known = getattr(sys.modules.get(module), kind, None)
+    if isinstance(known, type) and issubclass(known, Exception):
+        return known(str(found["message"]))
+    if isinstance(known, type) and issubclass(known, BaseModel):
+        return known.model_validate(found["data"])
+    raise ForeignResult(f"it holds a '{name}'")
+
+
+_JSON = JSONSerializer(object_decoder=f"{__name__}.known_object")
+
+
+class ForeignResult(ValueError):
+    """A stored file that is none of our results."""
 
 
 def _arrow_file(table: pl.DataFrame) -> bytes:
@@ -75,8 +105,13 @@ class BesideResults(WritableFileSystem):
     _block_type_name = "Beside Results"
 
     def read_path(self, path: str, **options: Any) -> bytes:  # type: ignore[override]  # noqa: ANN401
-        """Metadata of the result `path`."""
+        """Metadata of the result `path`. Errors: `ForeignResult`, where it asks for another reader or file."""
         content: bytes = result_storage().read_path(f"{path}.meta.json", **options)  # type: ignore[assignment]
+        metadata = json.loads(content)
+        if metadata["serializer"] != {"type": "arrow"}:
+            raise ForeignResult("its metadata asks for another reader")
+        if PurePath(metadata["storage_key"]).name != PurePath(path).name:
+            raise ForeignResult("its metadata names another file")
         return content
 
     def write_path(self, path: str, content: bytes, **options: Any) -> None:  # type: ignore[override]  # noqa: ANN401
@@ -106,19 +141,26 @@ class ReadableResults(CachePolicy):
     ) -> str | None:
         """Key of the newest readable result, or the first free one; None where `policy` gives none."""
         key = self.policy.compute_key(task_ctx=task_ctx, inputs=inputs, flow_parameters=flow_parameters, **kwargs)
-        while key is not None and _unreadable(task_ctx.result_store, key):
+        while key is not None and (reason := _unreadable(task_ctx.result_store, key)):
+            task_run_logger(task_ctx.task_run).warning("A stored result is passed over: %s.", reason)
             key = stable_hash(key)
         return key
 
 
-def _unreadable(store: ResultStore, key: str) -> bool:
-    if not store.exists(key):
-        return False
+def _unreadable(store: ResultStore, key: str) -> str:
+    """Why what is stored under a key is no result; empty where it is one, or where there is nothing."""
+    if not _was_written(store, key):
+        return ""
     try:
-        store.read(key)
-    except Exception:  # noqa: BLE001  # gone, cut short, foreign: whatever it is, it is no result
-        return True
-    return False
+        assert store.metadata_storage is not None  # noqa: S101  # nothing was written without
+        store.metadata_storage.read_path(key)  # `exists` would hide what it says
+        if store.exists(key):
+            store.read(key)
+    except ForeignResult as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001  # gone or cut short: whatever it is, it is no result
+        return f"it cannot be read ({type(error).__name__})"
+    return ""
 
 
 def last_result(store: ResultStore, key: str) -> Any:  # noqa: ANN401
@@ -137,6 +179,8 @@ def _was_written(store: ResultStore, key: str) -> bool:
         return False
     try:
         store.metadata_storage.read_path(key)
+    except ForeignResult:
+        return True
     except Exception:  # noqa: BLE001
         return False
     return True
