@@ -50,6 +50,7 @@ CampaignError
     ├── HeaderNameReserved    WKF-560248
     ├── HeaderValueInvalid    WKF-560247
     ├── ResponseShapeInvalid  WKF-560240
+    │   └── PagesInvalid      WKF-560240      its pages do not follow each other as the pagination says
     ├── ResponseMalformed     WKF-560241
     ├── ProfileLevelCall      CMP-180      the mapping would send one row per profile
     ├── LimitNotFree          CMP-181      a concurrency or rate limit of Prefect gave no place in time
@@ -62,7 +63,7 @@ CampaignError
     ├── AuthorizationServerUnreachable  CRL-290199
     └── RequestFailed         WKF-560246
         ├── StatusRefused             the partner answered with a status other than 2xx
-        ├── ContentTypeRefused        the answer is not application/json
+        ├── ContentTypeRefused        the answer is not of the type that was asked for
         ├── CertificateInvalid        the partner's certificate does not verify
         ├── PartnerUnreachable        no connection, or it broke
         └── DeadlineExceeded          the exchange took longer than its limit in all
@@ -520,7 +521,19 @@ class ResponseShapeInvalid(ApiError):
 
     code = "WKF-560240"
     sentence = "JSON payload has bad property: {reason}."
-    remedy = "Ask the partner what changed, or correct the endpoint's outbound mapping."
+    remedy = "{cure}"
+
+    def __init__(self, message: str | None = None, /, **facts: Any) -> None:  # noqa: ANN401
+        cure = "Ask the partner what changed, or correct the endpoint's outbound mapping."
+        super().__init__(message, **{"cure": cure, **facts})
+
+
+class PagesInvalid(ResponseShapeInvalid):
+    """The pages of an answer do not follow each other as the endpoint's pagination says."""
+
+    def __init__(self, message: str | None = None, /, **facts: Any) -> None:  # noqa: ANN401
+        cure = "Correct the endpoint's pagination, or ask the partner."
+        super().__init__(message, **{"cure": cure, **facts})
 
 
 class ResponseMalformed(ApiError):
@@ -618,19 +631,24 @@ class RequestFailed(ApiError):
 class StatusRefused(RequestFailed):
     """The partner answered with a status other than 2xx."""
 
-    sentence = "The API '{url}' failed (reason: 'HTTP - {status}')."
+    sentence = "The API '{url}' failed (reason: 'HTTP - {status}'{said})."
     remedy = "{cure}"
+
+    def __init__(self, message: str | None = None, /, **facts: Any) -> None:  # noqa: ANN401
+        super().__init__(message, **{"said": "", **facts})
 
     @property
     def retryable(self) -> bool:
-        """5xx, 408, 425 and 429 may pass, and a 401 for a token that was just fetched; other statuses will not."""
-        return is_retryable_status(int(self.facts["status"])) or bool(self.facts.get("after_refresh", False))
+        """5xx, 408, 425, 429, a 4xx with a Retry-After, and a 401 for a token that was just fetched may pass."""
+        status = int(self.facts["status"])
+        asked_to_wait = 400 <= status < 500 and self.retry_after is not None
+        return is_retryable_status(status) or asked_to_wait or bool(self.facts.get("after_refresh", False))
 
 
 class ContentTypeRefused(RequestFailed):
-    """The answer is not application/json."""
+    """The answer is not of the content type that was asked for."""
 
-    sentence = "The API '{url}' failed (reason: Content-Type is {content_type!r}, not application/json)."
+    sentence = "The API '{url}' failed (reason: Content-Type is {content_type!r}, not {wanted})."
     remedy = "Check the address: a login or error page is usually HTML."
 
 

@@ -1,11 +1,18 @@
-"""External API: calls a partner's REST endpoint once for the whole campaign and makes a table of its answer."""
+"""External API: calls a partner's REST endpoint for the whole campaign and makes a table of its answer.
 
-from contextlib import ExitStack
-from dataclasses import dataclass, fields
+The activity is declared at the end of this file: a cached and retried Prefect task.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, ParamSpec, cast
-from uuid import NAMESPACE_URL, uuid5
+from functools import cached_property, partial
+from typing import Any, ParamSpec, Protocol, cast
+from uuid import NAMESPACE_URL, UUID, uuid5
 
+import anyio.to_thread
 import polars as pl
 from prefect import State, Task, get_run_logger
 from prefect.cache_policies import CachePolicy
@@ -13,11 +20,15 @@ from prefect.client.schemas import TaskRun
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency, rate_limit
 from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture
+from prefect.logging import get_logger
 from prefect.results import ResultStore, get_result_store
 from prefect.transactions import IsolationLevel
 
 from tasks.endpoint.answer.reader import Answer, read_answer
-from tasks.endpoint.endpoint import Endpoint, fetch, request_key
+from tasks.endpoint.call import EndpointCall
+from tasks.endpoint.endpoint import Endpoint
+from tasks.endpoint.fetch import Progress, fetch
 from tasks.errors import (
     ApiError,
     AuthorizationServerUnreachable,
@@ -27,8 +38,10 @@ from tasks.errors import (
     LimitNotFree,
     TokenNotFetched,
 )
-from tasks.http.accounts import credentials_of
+from tasks.http.accounts import account_fingerprint, credentials_of
 from tasks.http.network import public_url
+from tasks.http.retry import is_retryable
+from tasks.runs.digest import keyed_digest
 from tasks.runs.locks import SystemLocks
 from tasks.runs.log import Logger
 from tasks.runs.results import ARROW, ReadableResults, last_result
@@ -49,6 +62,19 @@ FAILURE = pl.Schema(
         "failed_at": pl.Datetime("us", "UTC"),
     }
 )
+SHORT_WAIT = 2.0
+"""Seconds that are waited without a word."""
+
+
+class Collected(Protocol):
+    """Rows that are not a table yet: an audience, a lazy table."""
+
+    def collect(self) -> pl.DataFrame:
+        """The rows as a table."""
+
+
+Inbound = pl.DataFrame | Collected | None
+"""The inbound transition; None sends parameters only."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +89,7 @@ class Content(Transitions):
     replaced: pl.DataFrame
     """Bad values that were ignored, cut or replaced; columns as in `rejects`."""
     findings: pl.DataFrame
-    """What differs from the sample that the mapping was made from: kind, column, action, detail."""
+    """What came and whether it was all, and what differs from the sample: kind, column, action, detail."""
     failure: pl.DataFrame
     """One row where the call failed and the run goes on: endpoint, url, code, error, reason, attempts, failed_at
     (UTC)."""
@@ -100,9 +126,18 @@ def without_content(endpoint: Endpoint, fetched_at: datetime | None) -> Content:
     return content_of(nothing, fetched_at)
 
 
+class AccountedCall(EndpointCall):
+    """A call with the key of its cached answer: all that is sent, the account's credentials included."""
+
+    @cached_property
+    def cache_key(self) -> str:
+        """The key. Errors: those of a request that cannot be built, and of an account that cannot be used."""
+        return self.key(keyed_digest, account_fingerprint(self.endpoint.account))
+
+
 @dataclass
 class SameRequest(CachePolicy):
-    """Cache policy: the same request to the same endpoint, read by the same mapping, in any run."""
+    """Cache policy: the same request with the same credentials, read by the same mapping, in any run."""
 
     def compute_key(
         self,
@@ -113,76 +148,117 @@ class SameRequest(CachePolicy):
     ) -> str | None:
         """Key of the call, or None when the request cannot be built: the task itself then says why."""
         try:
-            return request_key(inputs["inbound"], inputs["endpoint"])
+            return cast("AccountedCall", inputs["call"]).cache_key
         except CampaignError:
             return None
 
 
-def one_call_at_a_time() -> CachePolicy:
-    """The cache of calls, in which runs that need the same answer at one moment wait for the one that calls."""
-    policy: CachePolicy = ReadableResults(policy=SameRequest())
-    policy.lock_manager = SystemLocks()
-    policy.isolation_level = IsolationLevel.SERIALIZABLE
-    return policy
+class LocksThatSaySo(SystemLocks):
+    """Locks of calls: who waits for another run's answer says so before it waits for long."""
+
+    def acquire_lock(
+        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
+    ) -> bool:
+        """Take the lock, waiting for it; False after `acquire_timeout` seconds."""
+        if acquire_timeout is not None:
+            return super().acquire_lock(key, holder, acquire_timeout, hold_timeout)
+        if super().acquire_lock(key, holder, SHORT_WAIT, hold_timeout):
+            return True
+        get_logger("task_runs").info("Another run makes the same call; its answer is waited for.")
+        return super().acquire_lock(key, holder, None, hold_timeout)
+
+    def __reduce__(self) -> tuple[type["LocksThatSaySo"], tuple[()]]:
+        return (LocksThatSaySo, ())
 
 
-def a_retry_can_mend(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Prefect's retry condition: only failures that pass, and never sooner than the partner's Retry-After."""
-    error = state.data
-    if not isinstance(error, ApiError) or not error.retryable:
+def one_call_at_a_time(policy: CachePolicy) -> CachePolicy:
+    """A policy by which runs that need the same answer at one moment wait for the one that calls."""
+    kept: CachePolicy = ReadableResults(policy=policy)
+    kept.lock_manager = LocksThatSaySo()
+    kept.isolation_level = IsolationLevel.SERIALIZABLE
+    return kept
+
+
+def is_worth_a_retry(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Prefect's retry condition: only failures that may pass. Says how long is waited before it begins."""
+    error, attempt = state.data, task_run.run_count
+    if not isinstance(error, ApiError) or not is_retryable(error):
         return False
     delays = task.retry_delay_seconds
-    attempt = task_run.run_count
-    if attempt > task.retries or not isinstance(delays, list) or not delays:
-        return True
-    following = min(attempt, len(delays)) - 1
-    # The task is a copy made for this one call (ExternalApiTask), so its delays are the call's own.
-    delays[following] = max(delays[following], error.retry_after or 0.0)
-    _log_retry(get_run_logger(), error, round(delays[following] * 1000), attempt)
+    if attempt <= task.retries and isinstance(delays, list) and delays:
+        # `_attempt` waits for the rest where the partner asks for more than the task's own delay.
+        seconds = max(delays[min(attempt, len(delays)) - 1], error.retry_after or 0.0)
+        log_retry(get_run_logger(), error, seconds, attempt + 1)
     return True
 
 
-def _log_retry(logger: Logger, error: ApiError, milliseconds: int, attempt: int) -> None:
+def log_retry(logger: Logger, error: BaseException, seconds: float, attempt: int) -> None:
+    """Say what failed, how long is waited, and the number of the attempt that follows."""
+    facts = error.facts if isinstance(error, CampaignError) else {}
     if isinstance(error, TokenNotFetched | AuthorizationServerUnreachable):
         logger.warning(
             "Failed to fetch the OAuth access token using the specified external account on attempt %d,"
             " retrying in %d ms.",
-            attempt,
-            milliseconds,
+            attempt - 1,
+            round(seconds * 1000),
         )
     else:
         logger.warning(
             "Retrying API URL '%s' due to %s in %d ms, attempt %d.",
-            error.facts.get("url"),
+            facts.get("url"),
             error,
-            milliseconds,
-            attempt + 1,
+            round(seconds * 1000),
+            attempt,
         )
 
 
-class ExternalApiTask(Task[P, Content]):
+@dataclass
+class Attempts:
+    """What attempts at one call leave to the next: the pages that came, and how long the partner asked to wait."""
+
+    progress: Progress = field(default_factory=Progress)
+    not_before: float = 0.0
+
+
+_LEFT: dict[UUID, Attempts] = {}
+"""By task run; a retry happens in the process of the attempt before it."""
+
+
+@contextmanager
+def _attempt(context: TaskRunContext) -> Iterator[Attempts]:
+    """One attempt of a task run: goes on with what the attempts before it left."""
+    run = context.task_run
+    attempts = _LEFT.pop(run.id, None) or Attempts()
+    time.sleep(max(0.0, attempts.not_before - time.monotonic()))
+    try:
+        yield attempts
+    except ApiError as error:
+        error.facts["attempts"] = run.run_count
+        if is_retryable(error) and run.run_count <= context.task.retries:
+            attempts.not_before = time.monotonic() + (error.retry_after or 0.0)
+            _LEFT[run.id] = attempts
+        raise
+
+
+class EndpointTask(Task[[EndpointCall], Content]):
     """A Prefect task that takes its retries, their delays and its cache expiry from the endpoint of each call.
 
     A call that failed for good gives the last good answer or the transition `failure`, as its endpoint says: the
     task run is a failed one then, and the flow goes on. `submit` gives a future, and `settled` what it came to.
-    Options set by `with_options` come first: what it returns is a plain task.
     """
 
-    def _for_endpoint(self, endpoint: Endpoint) -> Task[P, Content]:
-        return self.with_options(**endpoint.execution_options())
-
-    def __call__(self, inbound: pl.DataFrame | None, endpoint: Endpoint, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def __call__(self, inbound: Inbound, endpoint: Endpoint) -> Content:  # type: ignore[override]
         """Run the task with the endpoint's execution options."""
-        if options.get("return_state"):
-            return self._for_endpoint(endpoint)(inbound, endpoint, **options)
-        state = self._for_endpoint(endpoint)(inbound, endpoint, **{**options, "return_state": True})
-        return self.settled(state, inbound, endpoint)
+        call = _call_of(inbound, endpoint)
+        state = self.with_options(**endpoint.execution_options())(call, return_state=True)
+        return self.settled(state, call)
 
-    def submit(self, inbound: Any, endpoint: Endpoint, **options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+    def submit(self, inbound: Inbound, endpoint: Endpoint) -> PrefectFuture[Content]:  # type: ignore[override]
         """Submit the task to the flow's task runner with the endpoint's execution options."""
-        return self._for_endpoint(endpoint).submit(inbound, endpoint, **options)
+        task: Task[[EndpointCall], Content] = self.with_options(**endpoint.execution_options())
+        return Task.submit(task, _call_of(inbound, endpoint))
 
-    def settled(self, state: State[Content], inbound: pl.DataFrame | None, endpoint: Endpoint) -> Content:
+    def settled(self, state: State[Content], call: AccountedCall) -> Content:
         """What a call came to: its tables, else its last good answer, else its failure as a transition.
 
         Errors: what the call failed with, where the endpoint allows neither.
@@ -190,8 +266,8 @@ class ExternalApiTask(Task[P, Content]):
         error = None if state.is_completed() else state.result(raise_on_failure=False)
         if not isinstance(error, ApiError):
             return state.result()
-        now = datetime.now(UTC)
-        stale = self._last_good(inbound, endpoint, now) if error.of_partner else None
+        now, endpoint = datetime.now(UTC), call.endpoint
+        stale = self._last_good(call, now) if error.of_partner else None
         failure = failure_of(error, endpoint, now)
         if stale is not None:
             return _loudly(stale, failure, error, now)
@@ -201,17 +277,23 @@ class ExternalApiTask(Task[P, Content]):
             return Content(**{**nothing.tables(), "failure": failure})
         raise error
 
-    def _last_good(self, inbound: pl.DataFrame | None, endpoint: Endpoint, now: datetime) -> Content | None:
-        if not endpoint.stale_if_error:
+    def _last_good(self, call: AccountedCall, now: datetime) -> Content | None:
+        longest = call.endpoint.stale_if_error
+        if not longest:
             return None
         store = cast("ResultStore", get_result_store().update_for_task(self, _sync=True))  # type: ignore[call-arg]
-        kept = last_result(store, request_key(inbound, endpoint))
+        kept = last_result(store, call.cache_key)
         if not isinstance(kept, Content) or FETCHED_AT not in kept.standard.columns:
             return None
         oldest = kept.standard[FETCHED_AT].min()
-        if not isinstance(oldest, datetime) or now - oldest > endpoint.stale_if_error:
+        if not isinstance(oldest, datetime) or now - oldest > longest:
             return None
         return kept
+
+
+def _call_of(inbound: Inbound, endpoint: Endpoint) -> AccountedCall:
+    rows = inbound if inbound is None or isinstance(inbound, pl.DataFrame) else inbound.collect()
+    return AccountedCall(rows, endpoint)
 
 
 def _loudly(stale: Content, failure: pl.DataFrame, error: ApiError, now: datetime) -> Content:
@@ -225,83 +307,99 @@ def _loudly(stale: Content, failure: pl.DataFrame, error: ApiError, now: datetim
     return Content(**{**stale.tables(), "findings": pl.concat([stale.findings, finding]), "failure": failure})
 
 
-def _external_api(inbound: pl.DataFrame | None, endpoint: Endpoint) -> Content:
-    """Send the inbound rows to a partner's REST endpoint and read the table it answers with.
-
-    In: the inbound transition, or None to send parameters only; the endpoint with its limits and mappings.
-    Rows of an empty inbound transition need no content: the partner is then not called.
-    Out: `standard`, one row per element of the answer's array; `rejects`, `replaced`, `findings`, `failure`.
-    Cached across runs by endpoint, mappings and inbound rows, until the endpoint's `cache_expiry`.
-    Errors: `ApiError` and its kinds; those that can pass (no connection, timeouts, 408, 425, 429, 5xx, a 401 for a
-    fresh token) are retried first. Source: Adobe Campaign Standard, External API activity.
-    """
-    logger = get_run_logger()
-    if not endpoint.url:
-        raise ConfigurationError(
-            setting=f"CAMPAIGN_{endpoint.name.upper()}__URL",
-            reason="the endpoint has no address; give the partner's, or run `make demo` for the sandbox's",
-        )
-    fetched_at = datetime.now(UTC) if endpoint.stale_if_error else None
-    if inbound is not None and inbound.is_empty():
-        logger.info("No inbound rows: '%s' is not called.", endpoint.name)
-        return without_content(endpoint, fetched_at)
-    try:
-        return content_of(_called(inbound, endpoint, logger), fetched_at)
-    except ApiError as error:
-        error.facts["attempts"] = _this_run().run_count
-        raise
-
-
-def _called(inbound: pl.DataFrame | None, endpoint: Endpoint, logger: Logger) -> Answer:
-    url = public_url(endpoint.url)
+def _called(call: AccountedCall, attempts: Attempts, logger: Logger) -> Answer:
+    endpoint, url = call.endpoint, call.url
     for name, (own, documented) in endpoint.raised_limits().items():
         logger.warning("Endpoint '%s' raises its own limit: %s %s, not %s.", endpoint.name, name, own, documented)
     allowed_hosts = Settings.load().network.allowed_hosts
     with ExitStack() as held:
-        _take_places(endpoint, held)
+        _take_place(endpoint, held, logger)
         credentials = credentials_of(endpoint.account, allowed_hosts, logger)
         logger.info("Invoking API URL '%s'.", url)
-        fetched = fetch(inbound, endpoint, allowed_hosts, credentials, _call_id(inbound, endpoint))
+        before_request = partial(anyio.to_thread.run_sync, _take_rate, endpoint, logger)
+        fetched = fetch(call, allowed_hosts, credentials, _call_id(call), attempts.progress, before_request)
     answer = fetched.answer
     logger.info("Transferring content from '%s' (%s / %s).", url, fetched.bytes, endpoint.max_response_bytes)
-    logger.info(
-        "%d rows sent, %d rows of '%s' received, %d rejected.",
-        0 if inbound is None else inbound.height,
-        answer.standard.height,
-        endpoint.name,
-        answer.rejects.height,
-    )
-    for finding in answer.findings.iter_rows(named=True):
-        logger.warning("The answer of '%s' has changed: %s", endpoint.name, finding["detail"])
+    _log_answer(logger, call, answer, fetched.rows)
     return answer
 
 
-def _this_run() -> TaskRun:
+def _log_answer(logger: Logger, call: AccountedCall, answer: Answer, rows: int) -> None:
+    name, rejected = call.endpoint.name, answer.rejects["row"].n_unique()
+    logger.info(
+        "%d rows sent, %d rows of '%s' received, %d rejected.",
+        0 if call.inbound is None else call.inbound.height,
+        answer.standard.height,
+        name,
+        rejected,
+    )
+    if rejected:
+        first = answer.rejects.row(0, named=True)
+        logger.warning(
+            "%d of %d rows of '%s' were rejected; the first: row %d, column '%s' %s.",
+            rejected,
+            rows,
+            name,
+            first["row"],
+            first["column"],
+            first["reason"],
+        )
+    for finding in answer.findings.iter_rows(named=True):
+        if finding["kind"] == "received":
+            logger.info("The answer of '%s': %s.", name, finding["detail"])
+        elif finding["kind"] == "more":
+            logger.warning("The answer of '%s' is incomplete: %s", name, finding["detail"])
+        else:
+            logger.warning("The answer of '%s' has changed: %s", name, finding["detail"])
+
+
+def _context() -> TaskRunContext:
     context = TaskRunContext.get()
     if context is None:
         raise RuntimeError("There is no task run.")
-    return context.task_run
+    return context
 
 
-def _call_id(inbound: pl.DataFrame | None, endpoint: Endpoint) -> str:
+def _call_id(call: AccountedCall) -> str:
     """One identifier for all attempts at this call, those of a flow run that is retried included."""
-    run = _this_run()
-    return str(uuid5(NAMESPACE_URL, f"{run.flow_run_id or run.id}/{request_key(inbound, endpoint)}"))
+    run = _context().task_run
+    return str(uuid5(NAMESPACE_URL, f"{run.flow_run_id or run.id}/{call.cache_key}"))
 
 
-def _take_places(endpoint: Endpoint, held: ExitStack) -> None:
-    """Take a place of the endpoint's rate limit, and one of its concurrency limit until `held` ends.
+def _take_rate(endpoint: Endpoint, logger: Logger) -> None:
+    """Take a place of the endpoint's rate limit, for one request. Errors: `LimitNotFree`."""
+    if endpoint.rate_limit:
+        take = partial(rate_limit, endpoint.rate_limit, strict=True)
+        _waited(endpoint, endpoint.rate_limit, take, logger)
 
-    Errors: `LimitNotFree`.
-    """
+
+def _take_place(endpoint: Endpoint, held: ExitStack, logger: Logger) -> None:
+    """Take a place of the endpoint's concurrency limit until `held` ends. Errors: `LimitNotFree`."""
+    limit = endpoint.concurrency_limit
+
+    def take(timeout_seconds: float) -> None:
+        held.enter_context(concurrency(limit, timeout_seconds=timeout_seconds, strict=True))
+
+    if limit:
+        _waited(endpoint, limit, take, logger)
+
+
+def _waited(endpoint: Endpoint, limit: str, take: Callable[..., None], logger: Logger) -> None:
+    """Wait for a place of a limit; a wait longer than a moment is said before it begins."""
     url, wait = public_url(endpoint.url), endpoint.limit_wait_seconds
-    limit = endpoint.rate_limit
     try:
-        if limit:
-            rate_limit(limit, timeout_seconds=wait, strict=True)
-        limit = endpoint.concurrency_limit
-        if limit:
-            held.enter_context(concurrency(limit, timeout_seconds=wait, strict=True))
+        try:
+            take(timeout_seconds=min(SHORT_WAIT, wait))
+        except TimeoutError:
+            if wait <= SHORT_WAIT:
+                raise
+            logger.info(
+                "The Prefect limit '%s' has no place for a call of '%s': waiting for up to %g seconds.",
+                limit,
+                endpoint.name,
+                wait,
+            )
+            take(timeout_seconds=wait - SHORT_WAIT)
     except TimeoutError:
         reason = f"had no place for {wait:g} seconds"
         raise LimitNotFree(url=url, limit=limit, reason=reason, retryable=True) from None
@@ -309,11 +407,40 @@ def _take_places(endpoint: Endpoint, held: ExitStack) -> None:
         raise LimitNotFree(url=url, limit=limit, reason="does not exist, or is no such limit") from None
 
 
-external_api = ExternalApiTask(
-    _external_api,
+def endpoint_task(**options: Any) -> Callable[[Callable[[EndpointCall], Content]], EndpointTask]:  # noqa: ANN401
+    """Prefect's `@task`, for the task of this activity."""
+    return lambda work: EndpointTask(work, **options)
+
+
+@endpoint_task(
     name="External API",
-    task_run_name="External API {endpoint.name}",
-    cache_policy=one_call_at_a_time(),
+    task_run_name="External API {call.endpoint.name}",
+    cache_policy=one_call_at_a_time(SameRequest()),  # for as long as the endpoint's `cache_expiry` says
     result_serializer=ARROW,
-    retry_condition_fn=a_retry_can_mend,
+    retries=Endpoint.model_fields["retries"].default,  # as often as the endpoint's `retries` say
+    retry_condition_fn=is_worth_a_retry,  # with its backoff, and no sooner than the partner's Retry-After
 )
+def external_api(call: EndpointCall) -> Content:
+    """Send the inbound rows to a partner's REST endpoint and read the table it answers with.
+
+    In: `external_api(inbound, endpoint)`: the inbound transition, or None to send parameters only; the endpoint
+    with its limits and mappings. Rows of an empty inbound transition need no content: the partner is then not
+    called.
+    Out: `Content`: `standard`, one row per element of the answer's array; `rejects`, `replaced`, `findings`,
+    `failure`. Cached across runs by all that is sent and how it is read, until the endpoint's `cache_expiry`.
+    Errors: `ApiError` and its kinds; those that may pass (no connection, timeouts, 408, 425, 429, 5xx, a
+    Retry-After, a 401 for a fresh token) are retried first, at the page that failed.
+    Source: Adobe Campaign Standard, External API activity.
+    """
+    logger, endpoint = get_run_logger(), call.endpoint
+    if not endpoint.url:
+        raise ConfigurationError(
+            setting=f"CAMPAIGN_{endpoint.name.upper()}__URL",
+            reason="the endpoint has no address; give the partner's, or run `make demo` for the sandbox's",
+        )
+    fetched_at = datetime.now(UTC) if endpoint.stale_if_error else None
+    if call.inbound is not None and call.inbound.is_empty():
+        logger.info("No inbound rows: '%s' is not called.", endpoint.name)
+        return without_content(endpoint, fetched_at)
+    with _attempt(_context()) as attempts:
+        return content_of(_called(cast("AccountedCall", call), attempts, logger), fetched_at)

@@ -1,37 +1,47 @@
-"""An endpoint of a partner, and the call of it: what is sent, page after page, and the table that comes of it.
+"""An endpoint of a partner as data: how it is reached, what is sent, what is read, and what a run makes of it."""
 
-`fetch` is the whole call without Prefect; the External API activity is a task over it.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from hashlib import sha256
 from typing import Any, Literal
 
-import polars as pl
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.endpoint.answer.mapping import OutboundMapping
-from tasks.endpoint.answer.reader import Answer, read_answer, row_count, value_in
-from tasks.endpoint.inbound import InboundMapping, Method, check_campaign_wide, request_body, request_url
-from tasks.endpoint.pagination import Page, Pagination, Step
-from tasks.errors import StatusRefused, TooManyPages
-from tasks.http.credentials import NO_CREDENTIALS, Credentials
-from tasks.http.exchange import (
-    FIVE_MEGABYTES,
-    NO_CONTENT,
-    Connection,
-    PartnerAnswer,
-    PartnerRequest,
-    Session,
-)
-from tasks.http.network import public_url
+from tasks.endpoint.inbound import InboundMapping, Method
+from tasks.endpoint.pagination import Pagination
+from tasks.endpoint.placeholders import check_names, names_in
+from tasks.http.exchange import FIVE_MEGABYTES, Connection
 from tasks.http.retry import backoff_delays
 
-CACHE_FORMAT = "2"
-"""Part of every cache key; another number makes earlier results unknown."""
+
+class Calls(BaseModel):
+    """One call for each distinct key, or for each chunk of rows, instead of one call for all rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    per: Literal["key", "chunk"] = Field(
+        default="key",
+        title="Call per",
+        description=(
+            "key: a call for each distinct combination of the inbound columns, which the answer's rows then have as"
+            " columns. chunk: a call for each so many rows."
+        ),
+    )
+    size: int = Field(default=100, ge=1, title="Rows of a chunk", description="How many rows a chunk has.")
+    parallel: int = Field(
+        default=4, ge=1, le=64, title="Calls at a time", description="How many calls are made side by side."
+    )
+    max_calls: int = Field(
+        default=1000,
+        ge=1,
+        title="Call limit",
+        description="More calls than this would be a lookup for each profile, and are refused.",
+    )
+    max_bytes: int = Field(
+        default=50 * 1024 * 1024,
+        ge=1,
+        title="Limit of all answers",
+        description="Largest decoded size of all answers together, in bytes.",
+    )
 
 
 class Endpoint(Connection):
@@ -39,7 +49,9 @@ class Endpoint(Connection):
 
     name: str = Field(title="Name", description="Name of the content, as templates and logs use it.")
     method: Method = Field(
-        default="POST", title="Method", description="POST sends a body; GET sends a query alone, and no rows."
+        default="POST",
+        title="Method",
+        description="POST, PUT and PATCH send a body; GET sends a query alone, and rows only by placeholders.",
     )
     account: str = Field(
         default="",
@@ -53,7 +65,25 @@ class Endpoint(Connection):
     pagination: Pagination | None = Field(
         default=None,
         title="Pagination",
-        description="How further pages are asked for, as JSON: {kind: page, offset, cursor or link, ...}.",
+        description="How further pages are asked for, as JSON: {kind: page, offset, cursor, link or next, ...}.",
+    )
+    resume: bool = Field(
+        default=True,
+        title="Go on at the page that failed",
+        description=(
+            "A retry goes on at the page that failed. Off: it begins at the first page again, for answers whose"
+            " pages are only right together."
+        ),
+    )
+    calls: Calls | None = Field(
+        default=None,
+        title="Many calls",
+        description="One call for each key or chunk of rows, as JSON: {per: key}. Left out: one call for all rows.",
+    )
+    empty_statuses: frozenset[int] = Field(
+        default=frozenset(),
+        title="Statuses of nothing",
+        description="HTTP statuses, such as 404, by which the partner says that it found nothing: no rows.",
     )
     paged_in: Literal["query", "params"] | None = Field(
         default=None,
@@ -64,6 +94,14 @@ class Endpoint(Connection):
         default=timedelta(hours=1),
         title="Cache expiry",
         description="How long an answer is used again for the same request, as ISO 8601 (PT1H) or in seconds.",
+    )
+    cache_ignores: tuple[str, ...] = Field(
+        default=(),
+        title="Not in the cache key",
+        description=(
+            "Names of headers whose value does not change the answer, and `account` if another credential gets the"
+            " same answer. Everything else that is sent is part of the key."
+        ),
     )
     stale_if_error: timedelta = Field(
         default=timedelta(0),
@@ -101,17 +139,45 @@ class Endpoint(Connection):
     )
 
     @model_validator(mode="after")
-    def _get_sends_no_rows(self) -> "Endpoint":
-        if self.method == "GET" and self.inbound.columns:
-            raise ValueError("GET has no body: inbound columns cannot be sent; use POST, or params and query")
-        if self.method == "GET" and self.paged_in == "params":
-            raise ValueError("GET has no body: page parameters go into the query")
+    def _can_be_sent(self) -> "Endpoint":
+        sent = set(self.inbound.columns.values())
+        check_names(self.url, sent)
+        address, _, _ = self.url.partition("://")[2].partition("/")
+        if "${" in address.partition("?")[0]:
+            raise ValueError("a placeholder cannot stand in the host of the address")
+        if self.method == "GET":
+            placed = {name.partition(".")[0] for part in (self.url, self.inbound.query) for name in names_in(part)}
+            if sent and not placed & {"row", "rows"}:
+                raise ValueError(
+                    "GET has no body: inbound columns cannot be sent; use POST, or placeholders in the address"
+                    " or query"
+                )
+            if self.paged_in == "params":
+                raise ValueError("GET has no body: page parameters go into the query")
+            if self.inbound.body is not None or self.inbound.encoding == "form":
+                raise ValueError("GET has no body: use POST, PUT or PATCH")
+        elif self.pagination is not None and self.pages_in == "params" and self.inbound.body is not None:
+            heads = {name.partition(".")[0] for name in names_in(self.inbound.body)}
+            if self.pagination.first().parameters and not heads & {"page", "params"}:
+                raise ValueError(
+                    "the body has no place for the page's parameters: write ${page}, or set paged_in to query"
+                )
+        if self.calls is not None and not sent:
+            raise ValueError("many calls need inbound columns, whose values make the calls")
         return self
 
+    @property
+    def pages_in(self) -> Literal["query", "params"]:
+        """Where the page's parameters go."""
+        return self.paged_in or ("query" if self.method == "GET" else "params")
+
     def execution_options(self) -> dict[str, Any]:
-        """The endpoint's retries, their delays and its cache expiry as options of a Prefect task."""
+        """The endpoint's retries, their delays and its cache expiry as options of a Prefect task.
+
+        Of many calls each is retried by itself, without Prefect.
+        """
         return {
-            "retries": self.retries,
+            "retries": 0 if self.calls else self.retries,
             "retry_delay_seconds": backoff_delays(self.retries, self),
             "cache_expiration": self.cache_expiry,
         }
@@ -138,114 +204,3 @@ DOCUMENTED_LIMITS = {
     "max_duplicate_names": 150,
 }
 """Adobe Campaign's limits, which hold unless an endpoint raises its own."""
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """What a call brought: the answer as tables, and how many bytes and pages it was."""
-
-    answer: Answer
-    bytes: int
-    pages: int
-
-
-def request_of(
-    inbound: pl.DataFrame | None, endpoint: Endpoint, step: Step, headers: Mapping[str, SecretStr]
-) -> PartnerRequest:
-    """The request for one page. Errors: `ProfileLevelCall`, `ColumnsMissing`, `RequestBodyInvalid`."""
-    mapping, method = endpoint.inbound, endpoint.method
-    if inbound is not None:
-        check_campaign_wide(inbound, mapping, public_url(endpoint.url))
-    in_params = endpoint.paged_in == "params" or (endpoint.paged_in is None and method == "POST")
-    in_query = {} if in_params else step.parameters
-    body = request_body(inbound, mapping, step.parameters if in_params else {}) if method == "POST" else None
-    url = step.url or request_url(endpoint.url, inbound, mapping, method, in_query)
-    return PartnerRequest(method, url, body, headers={**endpoint.headers, **headers})
-
-
-def fetch(
-    inbound: pl.DataFrame | None,
-    endpoint: Endpoint,
-    allowed_hosts: frozenset[str],
-    credentials: Credentials = NO_CREDENTIALS,
-    call_id: str = "",
-) -> Fetched:
-    """Call the endpoint, page after page, under one clock and one limit of bytes, and read what it answers.
-
-    In: the rows to send, or None; the credentials; an identifier of this call, the same for every attempt at it,
-    sent as `Idempotency-Key` with a POST. Out: the tables of the outbound mapping.
-    Errors: `ApiError` and its kinds.
-    """
-    step: Step | None = endpoint.pagination.first() if endpoint.pagination else Step()
-    bodies: list[bytes] = []
-    with Session(endpoint, allowed_hosts) as session:
-        while step is not None:
-            if endpoint.pagination is not None and step.number > endpoint.pagination.max_pages:
-                raise TooManyPages(url=public_url(endpoint.url), limit=endpoint.pagination.max_pages)
-            idempotency = _idempotency_key(endpoint, call_id, step)
-            request = request_of(inbound, endpoint, step, idempotency)
-            answer = _let_in(session, request, credentials)
-            if answer.status != NO_CONTENT:
-                bodies.append(answer.body)
-            step = _following(endpoint, step, request, answer)
-    url = public_url(endpoint.url)
-    return Fetched(read_answer(bodies, endpoint.outbound, url=url), sum(map(len, bodies)), max(len(bodies), 1))
-
-
-def _idempotency_key(endpoint: Endpoint, call_id: str, step: Step) -> dict[str, SecretStr]:
-    given = {name.lower() for name in endpoint.headers}
-    if not call_id or endpoint.method != "POST" or not endpoint.idempotency_key or "idempotency-key" in given:
-        return {}
-    return {"Idempotency-Key": SecretStr(call_id if step.number == 1 else f"{call_id}-{step.number}")}
-
-
-def _let_in(session: Session, request: PartnerRequest, credentials: Credentials) -> PartnerAnswer:
-    """Send with credentials; after a 401, once more with fresh ones if there are any."""
-    try:
-        return session.send(_with_headers(request, credentials.headers()))
-    except StatusRefused as refused:
-        if refused.facts["status"] != 401 or not credentials.renew():
-            raise
-    try:
-        return session.send(_with_headers(request, credentials.headers()))
-    except StatusRefused as refused:
-        raise StatusRefused(**{**refused.facts, "after_refresh": True}) from None
-
-
-def _with_headers(request: PartnerRequest, headers: Mapping[str, SecretStr]) -> PartnerRequest:
-    return PartnerRequest(
-        request.method, request.url, request.body, request.content_type, {**request.headers, **headers}
-    )
-
-
-def _following(endpoint: Endpoint, step: Step, request: PartnerRequest, answer: PartnerAnswer) -> Step | None:
-    if endpoint.pagination is None or answer.status == NO_CONTENT:
-        return None
-    url = public_url(endpoint.url)
-    page = Page(
-        rows=row_count(answer.body, endpoint.outbound, url=url),
-        url=request.url,
-        headers=answer.headers,
-        value_at=partial(value_in, answer.body, limits=endpoint.outbound.limits, url=url),
-    )
-    return endpoint.pagination.following(step, page)
-
-
-def request_key(inbound: pl.DataFrame | None, endpoint: Endpoint) -> str:
-    """Cache key of a call: the endpoint, the mappings and the rows as they are sent; no secret is part of it.
-
-    Errors: those of `request_of`.
-    """
-    request = request_of(inbound, endpoint, Step(), {})
-    parts = (
-        CACHE_FORMAT,
-        endpoint.name,
-        endpoint.method,
-        request.url,
-        endpoint.account,
-        endpoint.outbound.model_dump_json(),
-        endpoint.model_dump_json(include={"pagination", "paged_in"}),
-    )
-    digest = sha256("\x1f".join(parts).encode())
-    digest.update(request.body or b"")
-    return f"external-api-{digest.hexdigest()}"

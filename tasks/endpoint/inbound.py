@@ -1,4 +1,4 @@
-"""The inbound mapping: what is sent to a partner, and the one JSON form that each value has.
+"""The inbound mapping: which rows and parameters are sent, where they stand, and the one JSON form of each value.
 
 | value | in the body | in the query |
 |---|---|---|
@@ -12,30 +12,29 @@
 """
 
 import json
-from collections.abc import Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Literal
 
-import httpx
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from tasks.endpoint.placeholders import check_names
 from tasks.errors import ProfileLevelCall, RequestBodyInvalid
-from tasks.tables.transitions import quoted, require_columns
+from tasks.tables.transitions import quoted
 
-Method = Literal["POST", "GET"]
+Method = Literal["POST", "GET", "PUT", "PATCH"]
 
 
 class InboundMapping(BaseModel):
-    """What is sent: a body `{"params": {...}, "data": [{...}, ...]}`, or with GET a query alone."""
+    """What is sent: a body `{"params": {...}, "data": [{...}, ...]}` or another one; with GET a query alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     columns: dict[str, str] = Field(
         default_factory=dict,
         title="Inbound columns",
-        description="Columns to send, each with the key it has in the body: {column: key}. Not with GET.",
+        description="Columns to send, each with the key it has in the body: {column: key}.",
     )
     add_count: bool = Field(
         default=False, title="Add count parameter", description="Add the number of rows to params as 'count'."
@@ -55,6 +54,19 @@ class InboundMapping(BaseModel):
         title="Query parameters",
         description="Parameters to add to the URL's query. They are no place for secrets: use a header for those.",
     )
+    body: JsonValue = Field(
+        default=None,
+        title="Body",
+        description=(
+            "JSON body of another form, with placeholders: {query: ..., variables: {zips: ${rows.zipCode}}}. Left"
+            " out: {params, data}."
+        ),
+    )
+    encoding: Literal["json", "form"] = Field(
+        default="json",
+        title="Encoding",
+        description="json, or form: the body's names and values (without a body: the params) form-encoded.",
+    )
     max_rows: int = Field(
         default=50_000,
         ge=1,
@@ -72,6 +84,14 @@ class InboundMapping(BaseModel):
         description="Send one row per profile all the same.",
     )
 
+    @model_validator(mode="after")
+    def _placeholders_stand_for_something(self) -> "InboundMapping":
+        for template in (self.body, self.query):
+            check_names(template, set(self.columns.values()))
+        if self.encoding == "form" and self.body is not None and not isinstance(self.body, dict):
+            raise ValueError("a form-encoded body is an object of names and values")
+        return self
+
 
 def check_campaign_wide(inbound: pl.DataFrame, mapping: InboundMapping, url: str) -> None:
     """Check that the rows are about the campaign, not one per profile. Errors: `ProfileLevelCall`."""
@@ -84,23 +104,15 @@ def check_campaign_wide(inbound: pl.DataFrame, mapping: InboundMapping, url: str
         raise ProfileLevelCall(url=url, reason=f"{inbound.height} rows are more than {mapping.max_rows}")
 
 
-def request_body(inbound: pl.DataFrame | None, mapping: InboundMapping, more: Mapping[str, JsonValue]) -> bytes:
-    """JSON body of a POST, in UTF-8: `{"params": {...}, "data": [{...}, ...]}`.
-
-    In: the rows to send (None sends no `data` and no count), the mapping, and parameters that come before the
-    mapping's (those of a page). Errors: `ColumnsMissing`, `RequestBodyInvalid`.
-    """
-    params: dict[str, Any] = {**mapping.params, **more}
+def rows_sent(inbound: pl.DataFrame | None, mapping: InboundMapping) -> list[dict[str, Any]]:
+    """The rows as objects with their sent keys; none where nothing is inbound."""
     if inbound is None:
-        return b'{"params":%b}' % _json(params, "params")
-    require_columns(inbound, mapping.columns, activity="The inbound mapping", where="the inbound transition")
-    if mapping.add_count:
-        params["count"] = inbound.height
-    rows = inbound.select(list(mapping.columns)).rename(mapping.columns).to_dicts()
-    return b'{"params":%b,"data":%b}' % (_json(params, "params"), _json(rows, "data"))
+        return []
+    return inbound.select(list(mapping.columns)).rename(mapping.columns).to_dicts()
 
 
-def _json(value: object, part: str) -> bytes:
+def as_json(value: object, part: str) -> bytes:
+    """A value in its JSON form, in UTF-8. Errors: `RequestBodyInvalid`, naming the part of the request."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_json_form, separators=(",", ":"))
         return text.encode()
@@ -116,31 +128,23 @@ def _json_form(value: object) -> str:
     raise TypeError(f"a value of type {type(value).__name__} has no JSON form")
 
 
-def request_url(
-    url: str, inbound: pl.DataFrame | None, mapping: InboundMapping, method: Method, more: Mapping[str, JsonValue]
-) -> str:
-    """The URL with its query: what it has, the mapping's query, with GET the params, and `more` over all of them.
-
-    Errors: `RequestBodyInvalid` for a value that a query cannot carry.
-    """
-    wanted: dict[str, JsonValue] = dict(mapping.query)
-    if method == "GET":
-        wanted |= mapping.params
-    if inbound is not None and (mapping.count_in_url or (method == "GET" and mapping.add_count)):
-        wanted["count"] = inbound.height
-    parsed = httpx.URL(url)
-    for name, value in {**wanted, **more}.items():
-        parsed = parsed.copy_remove_param(name)
-        for text in _query_texts(name, value):
-            parsed = parsed.copy_add_param(name, text)
-    return str(parsed)
+def as_text(value: object, name: str = "value") -> str:
+    """A value as a query, a form or a longer text has it. Errors: `RequestBodyInvalid`."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        raise RequestBodyInvalid(part="query", reason=f"'{name}' is an object, which a query cannot carry")
+    if isinstance(value, list):
+        raise RequestBodyInvalid(part="query", reason=f"'{name}' is an array, which no single text can carry")
+    return as_json(value, "query").decode().strip('"')
 
 
-def _query_texts(name: str, value: JsonValue) -> list[str]:
+def as_texts(name: str, value: object) -> list[str]:
+    """The texts of one parameter of a query or form: none for null, one for each element of an array."""
     if value is None:
         return []
     if isinstance(value, list):
-        return [text for element in value for text in _query_texts(name, element)]
-    if isinstance(value, dict):
-        raise RequestBodyInvalid(part="query", reason=f"'{name}' is an object, which a query cannot carry")
-    return [value if isinstance(value, str) else _json(value, "query").decode()]
+        return [text for element in value for text in as_texts(name, element)]
+    return [as_text(value, name)]

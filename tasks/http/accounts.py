@@ -29,6 +29,10 @@ class ExternalAccount(Block):
         """The account as the headers of a call."""
         raise NotImplementedError
 
+    def fingerprint(self) -> str:
+        """Text that tells these credentials apart from others; a secret itself."""
+        return repr(sorted((name, _plain(value)) for name, value in self if name not in {"enabled", "hosts"}))
+
 
 class BasicAccount(ExternalAccount):
     """User name and password, sent as basic authentication."""
@@ -144,13 +148,27 @@ class KeptTokens:
         kept.save(self.block, overwrite=True, _sync=True)  # type: ignore[call-arg]
 
 
+def _plain(value: object) -> object:
+    return value.get_secret_value() if isinstance(value, SecretStr | SecretDict) else value
+
+
+def account_fingerprint(account: str) -> str:
+    """Text that tells the credentials of an account apart from others; a secret itself, never to be shown.
+
+    Empty where there is no account. Errors: those of `credentials_of`.
+    """
+    return _account(account).fingerprint() if account else ""
+
+
 def credentials_of(account: str, allowed_hosts: frozenset[str], logger: Logger) -> Credentials:
     """The credentials of the account `<kind>/<name>`; none where it is empty.
 
     Errors: `AccountMissing`, `AccountDisabled`, `AccountOfWrongKind`, `OAuthSetupInvalid`.
     """
-    if not account:
-        return NO_CREDENTIALS
+    return _account(account).credentials(account, allowed_hosts, logger) if account else NO_CREDENTIALS
+
+
+def _account(account: str) -> ExternalAccount:
     try:
         block = Block.load(account, _sync=True)  # type: ignore[call-arg]
     except ValueError:
@@ -159,4 +177,4 @@ def credentials_of(account: str, allowed_hosts: frozenset[str], logger: Logger) 
         raise AccountOfWrongKind(account=account, kind=type(block).__name__)
     if not block.enabled:
         raise AccountDisabled(account=account)
-    return block.credentials(account, allowed_hosts, logger)
+    return block

@@ -1,22 +1,17 @@
-"""One HTTPS exchange with a partner: its limits, its headers, its failures, and when a retry can mend them.
+"""One HTTPS exchange with a partner: its limits, its headers and its failures, as rules without I/O.
 
-The rules are functions without I/O; a `Session` applies them to real connections. All requests of a session (the
-pages of an answer, a call made again with a fresh token) share one clock and one limit of bytes.
+`tasks.http.session` applies them to real connections.
 """
 
+import re
 import socket
 import ssl
 import string
 from collections.abc import Mapping, Set
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from time import monotonic
-from typing import Literal, Self
+from typing import Literal
 
-import anyio
-import anyio.from_thread
-import httpcore
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -24,22 +19,19 @@ from tasks.errors import (
     ApiError,
     CertificateInvalid,
     ContentTypeRefused,
-    DeadlineExceeded,
     HeaderNameInvalid,
     HeaderNameReserved,
     HeaderValueInvalid,
     PartnerUnreachable,
-    RequestTooLarge,
-    ResponseTooLarge,
     StatusRefused,
 )
-from tasks.http.bounded import BoundedReader, Damaged, TooLarge
-from tasks.http.certificates import AuthorityFile, trusted_certificates
-from tasks.http.network import GuardedTransport, check_url, public_url
+from tasks.http.certificates import AuthorityFile
 from tasks.http.retry import retry_after_seconds
 
 FIVE_MEGABYTES = 5 * 1024 * 1024
 JSON = "application/json"
+JSON_TYPES = frozenset({JSON, "+json"})
+FORM = "application/x-www-form-urlencoded"
 NO_CONTENT = 204
 
 RESERVED_HEADERS = frozenset(
@@ -65,12 +57,22 @@ RESERVED_HEADERS = frozenset(
 HEADER_NAME_CHARACTERS = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 HEADER_VALUE_CHARACTERS = frozenset(chr(code) for code in (9, *range(32, 127)))
 
+CREDENTIALS = "Check the endpoint's headers or its external account: key, user, scope."
 REMEDY_OF_STATUS = {
-    401: "Check the credentials in the endpoint's headers.",
-    403: "Check the credentials in the endpoint's headers.",
-    404: "Check the path of the endpoint's URL.",
-    429: "The partner limits its calls: try later or ask for more.",
+    400: "Correct what is sent: the endpoint's inbound mapping.",
+    401: CREDENTIALS,
+    403: f"{CREDENTIALS} The account may lack a right to this resource.",
+    404: "Check the path of the endpoint's URL; if it means that nothing was found, name it in empty_statuses.",
+    405: "Check the endpoint's method.",
+    406: "Check the endpoint's format.",
+    407: "Check the credentials in CAMPAIGN_NETWORK__PROXY.",
+    410: "The address is no longer served: ask the partner for the new one.",
+    413: "Send fewer rows, or a call for each chunk of rows (calls).",
+    415: "Check the endpoint's inbound encoding.",
+    422: "Correct what is sent: the endpoint's inbound mapping.",
+    429: "The partner limits its calls: try later, ask for more, or set the endpoint's rate_limit.",
 }
+EXPIRED = re.compile(r"invalid[_ -]?token|expired|token.{0,40}(invalid|not valid|revoked)", re.IGNORECASE)
 
 
 class Connection(BaseModel):
@@ -127,7 +129,7 @@ def request_headers(request: "PartnerRequest") -> dict[str, str]:
 
     Errors: `HeaderNameInvalid`, `HeaderNameReserved`, `HeaderValueInvalid`; none shows a value.
     """
-    checked = {"Accept": JSON, "Accept-Encoding": "gzip"}
+    checked = {"Accept": request.accept, "Accept-Encoding": "gzip"}
     if request.body is not None:
         checked["Content-Type"] = request.content_type
     for name, secret in request.headers.items():
@@ -143,11 +145,14 @@ def request_headers(request: "PartnerRequest") -> dict[str, str]:
 class PartnerRequest:
     """One request: its method, its address (https), and what goes with it."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT", "PATCH"]
     url: str
     body: bytes | None = None
-    content_type: str = "application/json"
+    content_type: str = JSON
     headers: Mapping[str, SecretStr] = field(default_factory=dict)
+    accept: str = JSON
+    takes: frozenset[str] = JSON_TYPES
+    """Content types that an answer may have; `+json` is any type that ends so."""
 
 
 @dataclass(frozen=True)
@@ -159,119 +164,43 @@ class PartnerAnswer:
     body: bytes
 
 
-class Session:
-    """Requests to a partner under one clock and one limit of bytes; a context manager.
-
-    The clock starts when the block is entered and bounds resolving, connecting, TLS, sending and every byte of all
-    answers. Redirects are not followed; proxies of the environment are not used; the address that was checked is
-    the one connected to.
-    """
-
-    def __init__(self, connection: Connection, allowed_hosts: frozenset[str]) -> None:
-        self._connection = connection
-        self._allowed_hosts = allowed_hosts
-        self._unread_bytes = connection.max_response_bytes
-        self._running = ExitStack()
-
-    def __enter__(self) -> Self:
-        context = trusted_certificates(self._connection.ca_file)
-        self._ends = monotonic() + self._connection.timeout_seconds
-        # A thread with a loop of its own: a task may be called where a loop is running, and where none is.
-        self._portal = self._running.enter_context(anyio.from_thread.start_blocking_portal())
-        self._client = httpx.AsyncClient(
-            transport=GuardedTransport(context, self._allowed_hosts),
-            follow_redirects=False,
-            trust_env=False,
-            timeout=None,  # noqa: S113  # httpx's timeouts are per read; `send` has the one clock
-        )
-        self._running.callback(self._portal.call, self._client.aclose)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._running.close()
-
-    def send(self, request: PartnerRequest) -> PartnerAnswer:
-        """Make one request and give its answer, which is 2xx and, if it has a body, application/json.
-
-        Errors: those of `check_url` and `request_headers`, `RequestTooLarge`, `StatusRefused`,
-        `ContentTypeRefused`, `ResponseTooLarge`, `CertificateInvalid`, `PartnerUnreachable`, `DeadlineExceeded`.
-        """
-        check_url(request.url, self._allowed_hosts)
-        url = public_url(request.url)
-        limit = self._connection.max_request_bytes
-        if request.body is not None and len(request.body) > limit:
-            raise RequestTooLarge(url=url, size=len(request.body), limit=limit)
-        headers = request_headers(request)
-        try:
-            return self._portal.call(self._exchange, request, headers)
-        except (TimeoutError, httpcore.TimeoutException):
-            raise DeadlineExceeded(url=url, seconds=self._connection.timeout_seconds, retryable=True) from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-            raise _connection_failure(error, url) from None
-
-    async def _exchange(self, request: PartnerRequest, headers: dict[str, str]) -> PartnerAnswer:
-        with anyio.fail_after(self._ends - monotonic()):
-            sent = self._client.build_request(request.method, request.url, content=request.body, headers=headers)
-            response = await self._client.send(sent, stream=True)
-            try:
-                check_answer(response, public_url(request.url), self._connection.retry_after_limit_seconds)
-                body = await self._decoded_body(response, public_url(request.url))
-            finally:
-                await response.aclose()
-        return PartnerAnswer(response.status_code, response.headers, body)
-
-    async def _decoded_body(self, response: httpx.Response, url: str) -> bytes:
-        try:
-            reader = BoundedReader(self._unread_bytes, encoding=response.headers.get("Content-Encoding", ""))
-        except ValueError:
-            encoding = response.headers["Content-Encoding"]
-            raise ContentTypeRefused(url=url, content_type=f"{encoding[:40]}-encoded") from None
-        body = bytearray()
-        try:
-            async for part in response.aiter_raw():
-                for piece in reader.decoded(part):
-                    body += piece
-            reader.finish()
-        except TooLarge:
-            raise ResponseTooLarge(url=url, limit=self._connection.max_response_bytes) from None
-        except Damaged as reason:
-            raise PartnerUnreachable(url=url, reason=f"the compressed answer {reason}", retryable=True) from None
-        self._unread_bytes -= len(body)
-        return bytes(body)
+def status_refused(response: httpx.Response, url: str, retry_after_limit: float, words: str) -> StatusRefused:
+    """The failure of an answer that is not 2xx: with the partner's words, and the wait that it asks for."""
+    said = f"; the partner says: {words}" if words else ""
+    return StatusRefused(
+        url=url,
+        status=response.status_code,
+        said=said,
+        cure=_remedy_of(response),
+        is_expired=response.status_code in {401, 403} and _is_expired(response, words),
+        retry_after=retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC), retry_after_limit),
+    )
 
 
-def check_answer(response: httpx.Response, url: str, retry_after_limit: float) -> None:
-    """Check the status and the header fields of an answer, before any of its body is read.
-
-    Errors: `StatusRefused` (not 2xx, with the wait that the partner asks for), `ContentTypeRefused`.
-    """
-    if not response.is_success:
-        raise StatusRefused(
-            url=url,
-            status=response.status_code,
-            cure=_remedy_of(response),
-            retry_after=retry_after_seconds(
-                response.headers.get("Retry-After"), datetime.now(UTC), retry_after_limit
-            ),
-        )
+def check_content_type(response: httpx.Response, request: PartnerRequest, url: str) -> None:
+    """Check that a 2xx answer is of a type that was asked for. Errors: `ContentTypeRefused`."""
     content_type = response.headers.get("Content-Type", "")
-    if response.status_code != NO_CONTENT and content_type.partition(";")[0].strip().lower() != JSON:
-        raise ContentTypeRefused(url=url, content_type=content_type)
-
-
-def post(body: bytes, connection: Connection, allowed_hosts: frozenset[str]) -> bytes:
-    """POST a JSON body to the connection's address and give the answer's body. Errors: those of `Session.send`."""
-    with Session(connection, allowed_hosts) as session:
-        return session.send(PartnerRequest("POST", connection.url, body, headers=connection.headers)).body
+    bare = content_type.partition(";")[0].strip().lower()
+    taken = bare in request.takes or any(bare.endswith(each) for each in request.takes if each.startswith("+"))
+    if response.status_code != NO_CONTENT and not taken:
+        raise ContentTypeRefused(url=url, content_type=content_type[:100], wanted=request.accept)
 
 
 def _remedy_of(response: httpx.Response) -> str:
     if response.is_redirect:
         return "Redirects are not followed: set the endpoint's URL to the final address."
+    if response.status_code >= 500:
+        return "The partner's service failed: try later, or ask the partner."
     return REMEDY_OF_STATUS.get(response.status_code, "Ask the partner, or try later.")
 
 
-def _connection_failure(error: BaseException, url: str) -> ApiError:
+def _is_expired(response: httpx.Response, words: str) -> bool:
+    """Whether credentials are refused because a token is no longer valid."""
+    return bool(EXPIRED.search(response.headers.get("WWW-Authenticate", "")) or EXPIRED.search(words))
+
+
+def connection_failure(error: BaseException, url: str) -> ApiError:
+    """What a broken connection is, by its cause."""
     cause: BaseException | None = error
     reason = ""
     while cause is not None:

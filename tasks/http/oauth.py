@@ -28,15 +28,15 @@ from tasks.errors import (
 )
 from tasks.http.bounded import json_object
 from tasks.http.credentials import basic
-from tasks.http.exchange import Connection, PartnerRequest, Session, check_header_name
+from tasks.http.exchange import FORM, Connection, PartnerRequest, check_header_name
 from tasks.http.network import public_url
+from tasks.http.session import send_one
 from tasks.runs.log import Logger
 
 EARLY = timedelta(seconds=30)
 """A token is no longer used so long before it expires: the call itself takes time."""
 LONGEST = timedelta(days=366)
 """A token is not kept for longer, whatever its server says."""
-FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,7 @@ class OAuthCredentials:
         provider, url = self.setup.provider, public_url(self.setup.token_url)
         request = token_request(allowed_headers(self.setup, self.logger))
         try:
-            with Session(self.connection, self.allowed_hosts) as session:
-                answer = session.send(request)
+            answer = send_one(request, self.connection, self.allowed_hosts)
         except StatusRefused as refused:
             status = int(refused.facts["status"])
             if status in {400, 401, 403}:

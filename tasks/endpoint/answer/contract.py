@@ -12,7 +12,7 @@ from tasks.endpoint.answer.shape import some_of
 from tasks.errors import ResponseShapeInvalid
 from tasks.tables.transitions import nearest
 
-Kind = Literal["missing", "new", "changed", "unreadable"]
+Kind = Literal["missing", "new", "changed", "unreadable", "more"]
 
 FINDINGS = {"kind": pl.String(), "column": pl.String(), "action": pl.String(), "detail": pl.String()}
 """Columns of a table of findings; `action` is the contract's, error left out: that one is raised."""

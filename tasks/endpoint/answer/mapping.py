@@ -42,6 +42,11 @@ class Contract(BaseModel):
         title="Unreadable column",
         description="Not one value of a column is of its type.",
     )
+    more: Action = Field(
+        default="warn",
+        title="More rows",
+        description="The partner says that there are more rows than those that came.",
+    )
 
 
 def _column_of_key(value: object) -> object:
@@ -101,6 +106,11 @@ class OutboundMapping(BaseModel):
             " given. It is read once, and not kept."
         ),
     )
+
+    @property
+    def accept(self) -> str:
+        """The `Accept` header of a request."""
+        return "application/json"
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
+from tasks.endpoint.answer.body import Body
 from tasks.endpoint.answer.column import JsonType, OutboundColumn, json_type_of
 from tasks.endpoint.answer.contract import (
     Finding,
@@ -18,13 +19,12 @@ from tasks.endpoint.answer.contract import (
     new_properties,
     unreadable_column,
 )
-from tasks.endpoint.answer.guards import Number, ReaderLimits, exact_document, quick_document
+from tasks.endpoint.answer.guards import Number
 from tasks.endpoint.answer.mapping import OutboundMapping
 from tasks.endpoint.answer.shape import (
     WHOLE_ANSWER,
     Level,
     Property,
-    expression,
     is_anywhere,
     key_steps,
     leaves_of,
@@ -32,7 +32,6 @@ from tasks.endpoint.answer.shape import (
     objects_at,
     path_of,
     rows_at,
-    searched,
     side_by_side,
     steps_of,
     values_at,
@@ -68,27 +67,26 @@ def read_answer(pages: Sequence[bytes], mapping: OutboundMapping, *, url: str) -
     is no page: no page at all gives no rows. Errors: `ResponseMalformed` and `ResponseShapeInvalid`, for the
     guards of `exact_document`, for a shape that is not the mapping's, and for what its contract calls an error.
     """
-    limits = mapping.limits
+    return read_bodies([Body(page, mapping, url) for page in pages], mapping)
+
+
+def read_bodies(bodies: Sequence[Body], mapping: OutboundMapping) -> Answer:
+    """As `read_answer`, of bodies that may be parsed already."""
     if _only_goes_down(mapping):
         try:
-            return _read_rows([quick_document(page, limits, url=url) for page in pages], mapping)
+            return _read_rows([body.quick for body in bodies], mapping)
         except DigitsNeeded:
             pass
-    return _read_rows([exact_document(page, limits, url=url) for page in pages], mapping)
+    return _read_rows([body.exact for body in bodies], mapping)
 
 
-def row_count(body: bytes, mapping: OutboundMapping, *, url: str) -> int:
-    """How many rows a page has, whatever they hold: a page may lack what the answer as a whole has.
+def elements_of(body: Body, mapping: OutboundMapping) -> list[Any]:
+    """The elements of a page that are its rows, whatever they hold: a page may lack what the whole answer has.
 
     Errors: those of `exact_document`, `ResponseShapeInvalid` (no array at the path).
     """
-    parse = exact_document if steps_of(mapping.path) is None else quick_document
-    return len(_rows([parse(body, mapping.limits, url=url)], mapping).levels[-1].elements)
-
-
-def value_in(body: bytes, path: str, limits: ReaderLimits, *, url: str) -> Any:  # noqa: ANN401
-    """What a JMESPath finds in an answer's body: a cursor, say. Errors: those of `exact_document`."""
-    return searched(expression(path), exact_document(body, limits, url=url), path)
+    document = body.exact if steps_of(mapping.path) is None else body.quick
+    return _rows([document], mapping).levels[-1].elements
 
 
 @dataclass(frozen=True)

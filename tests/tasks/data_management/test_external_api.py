@@ -363,7 +363,7 @@ def test_a_failed_call_may_be_served_by_the_last_good_answer_and_says_so_loudly(
     stale = content(None, endpoint)
     assert_frame_equal(stale.standard, fresh.standard)
     assert stale.failure.height == 1
-    assert stale.findings.select("kind", "action").rows() == [("stale", "warn")]
+    assert stale.findings.select("kind", "action").rows() == [("received", "info"), ("stale", "warn")]
     assert "STALE CONTENT: the call of 'codes' failed; the last good answer is used, 0:00:0" in caplog.text
     content(None, endpoint)
     assert len(server.calls) == 3, "a stale answer is no fresh one: the partner is asked again"
@@ -451,7 +451,8 @@ def test_rejected_lines_and_a_changed_answer_can_be_seen(
     assert outbound.rejects.select("row", "column", "value").rows() == [(1, "day", "soon")]
     assert "1 rejected" in caplog.text
     assert "The answer of 'codes' has changed: " in caplog.text
-    assert outbound.findings.height >= 1
+    assert outbound.findings["kind"].to_list() == ["new", "unreadable", "received"]
+    assert "1 of 2 rows of 'codes' were rejected; the first: row 1, column 'day' " in caplog.text
 
 
 TOKEN = Reply(b'{"access_token": "canary-token", "token_type": "Bearer", "expires_in": 3600}')
@@ -616,3 +617,88 @@ def test_no_secret_is_anywhere_but_in_the_request(
         assert "canary-" not in text
     for text in tables:
         assert "canary-header" not in text
+
+
+def by_language(call: Call) -> Reply:
+    return Reply(b'{"codes": [{"code": "%s"}]}' % call.headers.get("accept-language", "none").encode())
+
+
+def test_another_header_or_credential_is_never_served_the_first_one_s_answer(
+    start_server: StartServer, result_folder: Path, prefect_backend: str
+) -> None:
+    server = start_server(by_language)
+    for language in ("de", "fr", "de"):
+        endpoint = endpoint_at(server, headers={"Accept-Language": SecretStr(language)})
+        assert fetch(None, endpoint)["code"].to_list() == [language]
+    assert len(server.calls) == 2
+    for secret in ("tenant-a", "tenant-b"):
+        HeaderAccount(secret=SecretStr(secret)).save("tenant", overwrite=True)
+        fetch(None, endpoint_at(server, account="header-account/tenant"))
+        fetch(None, endpoint_at(server, account="header-account/tenant", name="shared", cache_ignores=["account"]))
+    assert len(server.calls) == 5
+    assert [call.headers["authorization"] for call in server.calls[2:]] == [
+        "Bearer tenant-a",
+        "Bearer tenant-a",
+        "Bearer tenant-b",
+    ]
+
+
+def test_rows_that_are_not_a_table_yet_are_collected(start_server: StartServer, result_folder: Path) -> None:
+    server = start_server(lambda call: ANSWER)
+    endpoint = endpoint_at(server, inbound={"columns": {"zip_code": "zip"}})
+    assert external_api(pl.LazyFrame({"zip_code": ["95124"]}), endpoint).standard.height == 1
+    assert json.loads(server.calls[0].body)["data"] == [{"zip": "95124"}]
+
+
+def test_a_retried_run_asks_only_for_the_page_that_failed_and_no_sooner_than_it_may(
+    start_server: StartServer, result_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = {"1": [ANSWER], "2": [failing(403, Retry_After="1"), Reply(b'{"codes": [{"code": "B"}]}')]}
+
+    def respond(call: Call) -> Reply:
+        left = turns.get(call.query["page"], [Reply(b'{"codes": []}')])
+        return left.pop(0)
+
+    server = start_server(respond)
+    endpoint = endpoint_at(server, method="GET", pagination={"kind": "page"}, name="paged")
+    begun = time.monotonic()
+    assert fetch(None, endpoint)["code"].to_list() == ["A1", "B"]
+    assert [call.query["page"] for call in server.calls] == ["1", "2", "2", "3"]
+    assert time.monotonic() - begun >= 1.0
+    assert "in 1000 ms, attempt 2." in caplog.text
+
+
+def test_the_partner_s_own_words_are_in_the_error_and_no_secret_is(
+    start_server: StartServer, result_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    problem = Reply(
+        b'{"title": "No", "detail": "unknown list for key canary-key-1"}',
+        422,
+        {"Content-Type": "application/problem+json"},
+    )
+    server = start_server(lambda call: problem)
+    with pytest.raises(StatusRefused, match=r"'HTTP - 422'; the partner says: unknown list for key …\).*mapping"):
+        fetch(None, endpoint_at(server, headers={"X-Key": SecretStr("canary-key-1")}))
+    assert "canary" not in caplog.text
+
+
+def test_an_expired_token_that_is_answered_by_403_is_renewed_once(
+    start_server: StartServer, result_folder: Path, prefect_backend: str
+) -> None:
+    tokens: list[str] = []
+    serve = protected(tokens)
+
+    def respond(call: Call) -> Reply:
+        reply = serve(call)
+        return (
+            Reply(b'{"error": "invalid_token", "error_description": "expired"}', 403)
+            if reply.status == 401
+            else reply
+        )
+
+    server = start_server(respond)
+    account = oauth_account(server, "expired")
+    fetch(None, endpoint_at(server, account=account, name="a"))
+    tokens.append("revoked")
+    fetch(None, endpoint_at(server, account=account, name="b"))
+    assert [call.path for call in server.calls].count("/token") == 2

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from hashlib import sha256
 
 import polars as pl
 import pytest
@@ -12,8 +13,11 @@ from pydantic import SecretStr, ValidationError
 
 from deployments.sandbox.server import Call, Reply, Server
 from tasks.endpoint.answer.mapping import OutboundMapping
-from tasks.endpoint.endpoint import Endpoint, fetch, request_key
+from tasks.endpoint.call import EndpointCall
+from tasks.endpoint.endpoint import Endpoint
+from tasks.endpoint.fetch import fetch
 from tasks.endpoint.inbound import InboundMapping
+from tasks.endpoint.pagination import PageNumber
 from tasks.errors import (
     ApiError,
     DeadlineExceeded,
@@ -91,7 +95,7 @@ def test_every_page_is_fetched_once_and_all_rows_are_one_table(
     calls: int,
 ) -> None:
     server = start_server(respond)
-    fetched = fetch(None, endpoint_at(server, method=method, pagination=pagination), ALLOWED)
+    fetched = fetch(EndpointCall(None, endpoint_at(server, method=method, pagination=pagination)), ALLOWED)
     assert fetched.answer.standard["n"].to_list() == list(range(25))
     assert (len(server.calls), fetched.pages) == (calls, calls)
     assert {call.method for call in server.calls} == {method}
@@ -99,13 +103,15 @@ def test_every_page_is_fetched_once_and_all_rows_are_one_table(
 
 def test_page_parameters_of_a_post_can_go_into_the_url(start_server: StartServer) -> None:
     server = start_server(by_number)
-    fetch(None, endpoint_at(server, pagination={"kind": "page", "size": 10}, paged_in="query"), ALLOWED)
+    fetch(
+        EndpointCall(None, endpoint_at(server, pagination={"kind": "page", "size": 10}, paged_in="query")), ALLOWED
+    )
     assert [call.query for call in server.calls] == [{"page": "1"}, {"page": "2"}, {"page": "3"}]
 
 
 def test_each_page_of_a_post_has_an_idempotency_key_of_its_own(start_server: StartServer) -> None:
     server = start_server(by_number)
-    fetch(None, endpoint_at(server, pagination={"kind": "page", "size": 10}), ALLOWED, call_id="c")
+    fetch(EndpointCall(None, endpoint_at(server, pagination={"kind": "page", "size": 10})), ALLOWED, call_id="c")
     assert [call.headers["idempotency-key"] for call in server.calls] == ["c", "c-2", "c-3"]
 
 
@@ -115,7 +121,7 @@ def test_each_page_of_a_post_has_an_idempotency_key_of_its_own(start_server: Sta
         (by_number, {"pagination": {"kind": "page", "max_pages": 2}}, TooManyPages, "more than 2 pages"),
         (by_number, {"pagination": {"kind": "page"}, "max_response_bytes": 250}, ResponseTooLarge, "250 bytes"),
         (
-            lambda call: Reply(numbers(0, 1), wait_seconds=0.3),
+            lambda call: Reply(numbers(int(parameters_of(call)["page"]), 1), wait_seconds=0.3),
             {"pagination": {"kind": "page"}, "timeout_seconds": 1},
             DeadlineExceeded,
             "within 1 seconds",
@@ -130,7 +136,7 @@ def test_each_page_of_a_post_has_an_idempotency_key_of_its_own(start_server: Sta
             lambda call: Reply(numbers(0, 1, meta={"next": "same"})),
             {"pagination": {"kind": "cursor", "path": "meta.next"}},
             ResponseShapeInvalid,
-            "no end would come",
+            "page 2 has the same rows as page 1",
         ),
         (
             lambda call: Reply(b"{}", 500) if int(parameters_of(call)["page"]) == 2 else Reply(numbers(0, 1)),
@@ -149,21 +155,21 @@ def test_pages_stay_within_the_limits_of_one_call(
 ) -> None:
     server = start_server(respond)
     with pytest.raises(error, match=says):
-        fetch(None, endpoint_at(server, **options), ALLOWED)
+        fetch(EndpointCall(None, endpoint_at(server, **options)), ALLOWED)
     assert len(server.calls) <= 5
 
 
 def test_a_get_sends_params_and_query_and_no_body(start_server: StartServer) -> None:
     server = start_server(lambda call: Reply(numbers(0, 1)))
     inbound = InboundMapping(params={"state": "CA"}, query={"lang": "de"}, add_count=True)
-    fetch(ROWS, endpoint_at(server, method="GET", inbound=inbound), ALLOWED)
+    fetch(EndpointCall(ROWS, endpoint_at(server, method="GET", inbound=inbound)), ALLOWED)
     (call,) = server.calls
     assert (call.method, call.query, call.body) == ("GET", {"state": "CA", "lang": "de", "count": "2"}, b"")
 
 
 def test_no_content_is_no_rows(start_server: StartServer) -> None:
     server = start_server(lambda call: Reply(b"", 204))
-    standard = fetch(None, endpoint_at(server), ALLOWED).answer.standard
+    standard = fetch(EndpointCall(None, endpoint_at(server)), ALLOWED).answer.standard
     assert standard.schema == {"n": pl.Int64()}
     assert standard.is_empty()
 
@@ -191,7 +197,7 @@ def test_an_answer_that_breaks_a_guard_ends_with_its_code(
     reply = Reply(gzip.compress(body), headers={"Content-Encoding": "gzip"}) if packed else Reply(body)
     server = start_server(lambda call: reply)
     with pytest.raises(ApiError) as refused:
-        fetch(None, endpoint_at(server), ALLOWED)
+        fetch(EndpointCall(None, endpoint_at(server)), ALLOWED)
     assert refused.value.code == code, str(refused.value)
     assert not refused.value.retryable
 
@@ -225,10 +231,10 @@ def test_after_a_401_fresh_credentials_are_tried_once(
     server = start_server(respond)
     credentials = Passes(left=renewals)
     if outcome is None:
-        assert fetch(None, endpoint_at(server), ALLOWED, credentials).answer.standard.height == 1
+        assert fetch(EndpointCall(None, endpoint_at(server)), ALLOWED, credentials).answer.standard.height == 1
     else:
         with pytest.raises(StatusRefused, match="HTTP - 401") as refused:
-            fetch(None, endpoint_at(server), ALLOWED, credentials)
+            fetch(EndpointCall(None, endpoint_at(server)), ALLOWED, credentials)
         assert refused.value.retryable is outcome
     assert len(server.calls) == calls
 
@@ -239,6 +245,13 @@ def test_after_a_401_fresh_credentials_are_tried_once(
         {"method": "GET", "inbound": {"columns": {"a": "a"}}},
         {"method": "GET", "paged_in": "params", "pagination": {"kind": "page"}},
         {"method": "DELETE"},
+        {"method": "GET", "inbound": {"body": {}}},
+        {"url": "https://${row.a}.example/", "inbound": {"columns": {"a": "a"}}},
+        {"url": "https://p.example/${row.b}", "inbound": {"columns": {"a": "a"}}},
+        {"inbound": {"body": {"a": "${rowz}"}}},
+        {"inbound": {"body": {"a": "${params.a}"}}, "calls": {}},
+        {"pagination": {"kind": "page"}, "inbound": {"body": {"a": 1}}},
+        {"pagination": {"kind": "cursor", "path": "a", "header": "b"}},
         {"pagination": {"kind": "magic"}},
         {"pagination": {"kind": "cursor"}},
         {"max_response_bytes": 0},
@@ -249,22 +262,41 @@ def test_an_endpoint_that_cannot_be_is_refused_when_it_is_made(options: dict[str
         Endpoint(name="x", **options)
 
 
-def test_the_cache_key_is_of_what_is_sent_and_how_it_is_read_and_holds_no_secret() -> None:
+def key_of(inbound: pl.DataFrame | None, endpoint: Endpoint, credential: str = "") -> str:
+    return EndpointCall(inbound, endpoint).key(lambda secret: sha256(secret.encode()).hexdigest(), credential)
+
+
+def test_whatever_is_sent_and_can_change_the_answer_is_in_the_cache_key_and_nothing_else() -> None:
     mapping = InboundMapping(columns={"zip_code": "zipCode"})
-    base = Endpoint(name="coupons", url="https://partner.example/api", inbound=mapping, outbound=NUMBERS)
-    key = request_key(ROWS, base)
+    headers = {"Accept-Language": SecretStr("de"), "X-Key": SecretStr("canary-secret")}
+    base = Endpoint(
+        name="coupons", url="https://partner.example/api", inbound=mapping, outbound=NUMBERS, headers=headers
+    )
+    key = key_of(ROWS, base)
 
     def changed(**options: object) -> str:
-        return request_key(ROWS, base.model_copy(update=options))
+        return key_of(ROWS, base.model_copy(update=options))
 
-    assert key == request_key(ROWS.with_columns(city=pl.lit("unsent")), base)
-    assert key == changed(headers={"X-Key": SecretStr("secret")}, retries=9, timeout_seconds=5)
+    assert key == key_of(ROWS.with_columns(city=pl.lit("unsent")), base)
+    assert key == changed(retries=9, timeout_seconds=5)
+    assert "canary" not in key
     different = [
         changed(url="https://partner.example/other"),
+        changed(url="https://partner.example/api?tenant=b"),
         changed(outbound=OutboundMapping(path="b", columns={"code": "code"})),
         changed(inbound=InboundMapping(columns={"zip_code": "zip"})),
         changed(inbound=InboundMapping(columns={"zip_code": "zipCode"}, query={"a": 1})),
         changed(account="header-account/other"),
-        request_key(ROWS.head(1), base),
+        changed(headers={**headers, "Accept-Language": SecretStr("fr")}),
+        changed(headers={**headers, "X-Key": SecretStr("another")}),
+        changed(headers={}),
+        changed(method="PUT"),
+        changed(pagination=PageNumber()),
+        key_of(ROWS, base, credential="another"),
+        key_of(ROWS.head(1), base),
     ]
-    assert len({key, *different}) == 7
+    assert len({key, *different}) == 14
+    shared = base.model_copy(update={"cache_ignores": ("x-key", "account")})
+    assert key_of(ROWS, shared, "a") == key_of(
+        ROWS, shared.model_copy(update={"headers": {**headers, "X-Key": SecretStr("b")}, "account": "x/y"}), "b"
+    )

@@ -5,7 +5,10 @@ from decimal import Decimal
 import polars as pl
 import pytest
 
-from tasks.endpoint.inbound import InboundMapping, check_campaign_wide, request_body, request_url
+from tasks.endpoint.call import EndpointCall
+from tasks.endpoint.endpoint import Endpoint
+from tasks.endpoint.inbound import InboundMapping, check_campaign_wide
+from tasks.endpoint.pagination import Step
 from tasks.errors import ColumnsMissing, ProfileLevelCall, RequestBodyInvalid
 
 URL = "https://partner.example/api"
@@ -24,6 +27,18 @@ FORMS = pl.DataFrame(
         "nothing": [None],
     }
 )
+
+
+def request_body(inbound: pl.DataFrame | None, mapping: InboundMapping, more: dict[str, object]) -> bytes:
+    endpoint = Endpoint(name="x", url=URL, inbound=mapping)
+    return EndpointCall(inbound, endpoint).request(Step(parameters=more)).body
+
+
+def request_url(
+    url: str, inbound: pl.DataFrame | None, mapping: InboundMapping, method: str, more: dict[str, object]
+) -> str:
+    endpoint = Endpoint(name="x", url=url, inbound=mapping, method=method, paged_in="query")
+    return EndpointCall(inbound, endpoint).request(Step(parameters=more)).url
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import jmespath
 import pytest
 
-from tasks.endpoint.pagination import Cursor, LinkHeader, Offset, Page, PageNumber, Step
+from tasks.endpoint.completeness import Marks
+from tasks.endpoint.pagination import Cursor, LinkHeader, NextAddress, Offset, Page, PageNumber, Step
 from tasks.errors import ResponseShapeInvalid
 
 URL = "https://partner.example/rows?x=1"
@@ -77,7 +79,10 @@ def test_the_link_header_leads_to_the_next_page(link: str, url: str | None) -> N
     ("pagination", "came", "says"),
     [
         (LinkHeader(), page(1, link='<https://elsewhere.example/>; rel="next"'), "another host"),
-        (LinkHeader(), page(1, link='<http://partner.example/>; rel="next"'), "another host"),
+        (LinkHeader(), page(1, link='<http://partner.example/>; rel="next"'), "http:// on the same host"),
+        (NextAddress(path="next"), page(1, {"next": "http://partner.example/?p=2"}), "http:// on the same host"),
+        (NextAddress(path="next"), page(1, {"next": "//elsewhere.example/?p=2"}), "another host"),
+        (NextAddress(path="next"), page(1, {"next": 7}), "no address at 'next'"),
         (LinkHeader(), page(1, link=f'<{URL}>; rel="next"'), "the same again"),
         (Cursor(path="next"), page(1, {"next": "a"}), "the same again"),
         (Cursor(path="next"), page(1, {"next": {"a": 1}}), "neither a text nor a whole number"),
@@ -87,7 +92,65 @@ def test_the_link_header_leads_to_the_next_page(link: str, url: str | None) -> N
     ],
 )
 def test_pages_that_lead_astray_are_refused(
-    pagination: PageNumber | Offset | Cursor | LinkHeader, came: Page, says: str
+    pagination: PageNumber | Offset | Cursor | LinkHeader | NextAddress, came: Page, says: str
 ) -> None:
     with pytest.raises(ResponseShapeInvalid, match=says):
         pagination.following(Step(parameters={"cursor": "a"}), came)
+
+
+CAPPED = Offset(limit=100)
+
+
+def test_a_first_page_that_is_short_is_the_last_only_if_the_next_is_empty() -> None:
+    """Partners cap the limit: 50 rows of 100 that were asked for need not be all."""
+    step = CAPPED.following(CAPPED.first(), page(50))
+    assert step == Step(2, 50, {"offset": 50, "limit": 100}, is_probe=True)
+    assert CAPPED.following(step, page(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("pagination", "marks", "goes_on"),
+    [
+        (PageNumber(size=10), Marks(more="'has_more' is true"), True),
+        (PageNumber(size=10), Marks(all=True), False),
+        (Offset(limit=10), Marks(more="'total' is 99"), True),
+        (Offset(limit=10), Marks(all=True), False),
+        (Offset(limit=10, more="left"), Marks(), False),
+    ],
+)
+def test_a_short_page_is_no_end_while_the_answer_says_otherwise(
+    pagination: PageNumber | Offset, marks: Marks, goes_on: bool
+) -> None:
+    came = replace(page(7, {"left": 0}), marks=marks)
+    assert (pagination.following(pagination.first(), came) is not None) is goes_on
+
+
+@pytest.mark.parametrize(
+    ("pagination", "body", "url"),
+    [
+        (NextAddress(path="paging.next"), {"paging": {"next": "?p=2"}}, "https://partner.example/rows?p=2"),
+        (NextAddress(path="next"), {"next": URL.replace("x=1", "x=2")}, "https://partner.example/rows?x=2"),
+        (NextAddress(path="next"), {"next": None}, None),
+        (NextAddress(path="next"), {}, None),
+        (
+            NextAddress(path="next", http_as_https=True),
+            {"next": "http://partner.example/rows?x=2"},
+            "https://partner.example/rows?x=2",
+        ),
+        (NextAddress(path="next", more="more"), {"next": "?p=2", "more": False}, None),
+    ],
+)
+def test_the_next_address_of_a_body_is_followed_on_the_same_host(
+    pagination: NextAddress, body: object, url: str | None
+) -> None:
+    step = pagination.following(Step(), page(1, body))
+    assert (step and step.url) == url
+
+
+def test_a_cursor_can_be_in_a_header_or_be_the_last_row_s() -> None:
+    came = replace(page(1), headers=httpx.Headers({"X-Next": "abc"}))
+    assert Cursor(header="x-next", parameter="after").following(Step(), came).parameters == {"after": "abc"}
+    stripe = Cursor(path="data[-1].id", parameter="starting_after", more="has_more")
+    body = {"data": [{"id": "a"}, {"id": "b"}], "has_more": True}
+    assert stripe.following(Step(), page(2, body)).parameters == {"starting_after": "b"}
+    assert stripe.following(Step(), page(2, {**body, "has_more": False})) is None

@@ -28,13 +28,17 @@ from tasks.errors import (
 from tasks.http.exchange import (
     Connection,
     PartnerRequest,
-    Session,
-    post,
     request_headers,
 )
+from tasks.http.session import Client, Session, from_any_thread, send_one
 
 BODY = b'{"params": {"count": 1}, "data": [{"zipCode": "95124"}]}'
 ALLOWED = frozenset({"localhost"})
+
+
+def post(body: bytes, connection: Connection, allowed_hosts: frozenset[str]) -> bytes:
+    request = PartnerRequest("POST", connection.url, body, headers=connection.headers)
+    return send_one(request, connection, allowed_hosts).body
 
 
 def connection_to(partner: object, **options: object) -> Connection:
@@ -171,23 +175,26 @@ def test_the_requests_of_a_session_share_one_clock_and_one_limit(start_server: C
     server = start_server(lambda call: Reply(b" " * 400, wait_seconds=float(call.query["wait"])))
     connection = Connection(ca_file=server.ca_file, timeout_seconds=1.5, max_response_bytes=1000)
 
-    def get(session: Session, wait: float) -> bytes:
-        return session.send(PartnerRequest("GET", f"{server.address}/?wait={wait}")).body
+    async def get(session: Session, wait: float) -> bytes:
+        return (await session.send(PartnerRequest("GET", f"{server.address}/?wait={wait}"))).body
 
-    with Session(connection, ALLOWED) as session:
-        assert len(get(session, 0)) == len(get(session, 0)) == 400
-        with pytest.raises(ResponseTooLarge):
-            get(session, 0)
-    with Session(connection, ALLOWED) as session:
-        get(session, 0.8)
-        with pytest.raises(DeadlineExceeded):
-            get(session, 0.8)
+    async def run() -> None:
+        async with Client(connection, ALLOWED) as client:
+            session = Session(client)
+            assert len(await get(session, 0)) == len(await get(session, 0)) == 400
+            with pytest.raises(ResponseTooLarge):
+                await get(session, 0)
+            session = Session(client)
+            await get(session, 0.8)
+            with pytest.raises(DeadlineExceeded):
+                await get(session, 0.8)
+
+    from_any_thread(run)
 
 
 def test_a_get_has_no_body_and_no_content_type(start_server: Callable) -> None:
     server = start_server(lambda call: Reply(b"[]"))
-    with Session(Connection(ca_file=server.ca_file), ALLOWED) as session:
-        session.send(PartnerRequest("GET", f"{server.address}/?x=1"))
+    send_one(PartnerRequest("GET", f"{server.address}/?x=1"), Connection(ca_file=server.ca_file), ALLOWED)
     (call,) = server.calls
     assert (call.method, call.target, call.body) == ("GET", "/?x=1", b"")
     assert "content-type" not in call.headers

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.endpoint.answer.column import OutboundColumn
@@ -63,6 +63,7 @@ def test_a_table_can_be_changed_before_it_is_pasted() -> None:
     assert mapping.path == "rows"
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(max_size=8), st.builds(dict, key=st.text(min_size=1, max_size=8)), max_size=4))
 def test_any_names_survive_the_table(columns: dict[str, dict[str, str]]) -> None:
     mapping = OutboundMapping.model_construct(

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from tasks.endpoint.answer.guards import ReaderLimits
+from tasks.endpoint.answer.body import Body
 from tasks.endpoint.answer.mapping import OutboundMapping
-from tasks.endpoint.answer.reader import Answer, read_answer, row_count, value_in
+from tasks.endpoint.answer.reader import Answer, elements_of, read_answer
 from tasks.errors import ApiError, ResponseMalformed, ResponseShapeInvalid
 from tasks.runs.results import ArrowSerializer
 
@@ -191,9 +191,9 @@ def test_the_rows_of_a_page_are_counted_whatever_they_lack(
     page: bytes, options: dict[str, Any], count: int
 ) -> None:
     mapping = OutboundMapping(columns={"a": column("a", type="integer", on_bad_value="error")}, **options)
-    assert row_count(page, mapping, url=URL) == count
+    assert len(elements_of(Body(page, mapping, URL), mapping)) == count
     with pytest.raises(ResponseMalformed):
-        row_count(b"", mapping, url=URL)
+        elements_of(Body(b"", mapping, URL), mapping)
 
 
 @pytest.mark.parametrize(
@@ -379,12 +379,15 @@ def test_the_collector_is_left_as_it_was(on: bool, answer: bytes) -> None:
 
 
 def test_a_cursor_is_found_by_its_path() -> None:
-    body = b'{"meta": {"next": "abc", "page": 12345678901234567890123}}'
-    assert value_in(body, "meta.next", ReaderLimits(), url=URL) == "abc"
-    assert value_in(body, "meta.page", ReaderLimits(), url=URL) == 12345678901234567890123
-    assert value_in(body, "meta.missing", ReaderLimits(), url=URL) is None
+    text = b'{"meta": {"next": "abc", "page": 12345678901234567890123}, "@odata.nextLink": "x", "r": [{"id": 7}]}'
+    body = Body(text, OutboundMapping(), URL)
+    assert body.value_at("meta.next") == "abc"
+    assert body.value_at("meta.page") == 12345678901234567890123
+    assert body.value_at("meta.missing") is None
+    assert body.value_at("@odata.nextLink") == "x"
+    assert body.value_at("r[-1].id") == 7
     with pytest.raises(ResponseMalformed, match="NaN"):
-        value_in(b'{"meta": NaN}', "meta", ReaderLimits(), url=URL)
+        Body(b'{"meta": NaN}', OutboundMapping(), URL).value_at("meta")
 
 
 def test_an_answer_is_stored_and_read_back() -> None:
