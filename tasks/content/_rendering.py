@@ -7,6 +7,7 @@ from threading import Lock
 
 import polars as pl
 
+from tasks.errors import TemplatesInvalid
 from tasks.lowering.plan import Plan
 from tasks.lowering.statements import Lowering
 from tasks.lowering.vectors import CannotLower
@@ -58,10 +59,21 @@ class Renderer:
         self.fields = Fields(self.schema, self.campaign, self.contents)
         self.used = resolved_uses(self.templates, self.fields)
         self._paths = sorted({full for full in self.used.values() if ELEMENT not in full})
-        self._environment = CampaignEnvironment(
-            self.templates.sources, self.locale, marks_branches=self.marks_branches
-        )
-        self._compiled = {part: self._environment.get_template(name) for part, name in self.templates.parts.items()}
+        self._environments = {
+            part: CampaignEnvironment(
+                self.templates.sources,
+                name if part == "html" else "",
+                self.locale,
+                marks_branches=self.marks_branches,
+            )
+            for part, name in self.templates.parts.items()
+        }
+        problems = [each for made in self._environments.values() for each in made.problems]
+        if problems:
+            raise TemplatesInvalid(folder=self.templates.folder, count=len(problems), errors="; ".join(problems))
+        self._compiled = {
+            part: self._environments[part].get_template(name) for part, name in self.templates.parts.items()
+        }
         self._plans: dict[tuple[str, Facts], Plan | CannotLower] = {}
         self._lock = Lock()
 
@@ -134,7 +146,7 @@ class Renderer:
             switched_off.where = name
             return switched_off
         try:
-            return Lowering(self._environment, self.fields, self.used, facts).plan(name)
+            return Lowering(self._environments[part], self.fields, self.used, facts).plan(name)
         except CannotLower as reason:
             return reason
 

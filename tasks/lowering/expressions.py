@@ -14,7 +14,7 @@ from tasks.lowering import vectors
 from tasks.lowering.columns import element_value, field_value
 from tasks.lowering.filters import COLUMN_FORMS, MARKUP_FILTERS, Call, escaped
 from tasks.lowering.frames import Binding, Frame, Module, Piece, Rounds, joined
-from tasks.lowering.guards import guarded
+from tasks.lowering.guards import address_faults, quotes_escaped, refused, spaces_escaped
 from tasks.lowering.operators import (
     boolean,
     compared,
@@ -46,7 +46,7 @@ from tasks.lowering.vectors import (
     negated,
 )
 from tasks.templates.environment import CampaignEnvironment
-from tasks.templates.escaping import ADDRESS, GUARDS, STYLE, UNQUOTED, UNQUOTED_CHARACTERS, UnsafeValue
+from tasks.templates.escaping import EMPTY_UNQUOTED, GUARDS, QUOTED, UnsafeValue
 from tasks.templates.fields import ELEMENT, Fact, Fields, Path, known_length, struct_types
 from tasks.templates.filters import EXPECTED
 from tasks.templates.reading import path_of
@@ -367,16 +367,25 @@ class Expressions(ABC):
                 frame.fail(True, str(reason))
                 return ()
             return ((True, Constant(result, safe=isinstance(result, Markup))),)
+        if call.name == QUOTED:
+            return ((True, quotes_escaped(atom) if isinstance(atom, Vector) else atom),)
         if not isinstance(atom, Vector) or atom.kind in {"datetime", "time"}:
             raise CannotLower(f"{named(atom)} inside an attribute")
-        if call.name == UNQUOTED:
-            text = escaped(text_of(atom, True, frame))
-            spaced = text.expr.str.replace_many(list(UNQUOTED_CHARACTERS), list(UNQUOTED_CHARACTERS.values()))
-            return ((True, Vector("text", spaced, safe=True)),)
-        if atom.kind == "text":
-            frame.fail(*guarded(call.name, atom, atom.expr, call.arguments))
-        elif call.name not in {ADDRESS, STYLE}:
-            raise CannotLower(f"{named(atom)} inside an attribute")
+        match call.name:
+            case "_unquoted":
+                text = escaped(text_of(atom, True, frame))
+                frame.fail(text.expr == "", EMPTY_UNQUOTED)
+                return ((True, spaces_escaped(text)),)
+            case "_own":
+                return ((True, replace(text_of(atom, True, frame), safe=True)),)
+            case "_address":
+                attribute, region, prefix = map(str, call.arguments)
+                fault = frame.space.derive(
+                    atom.expr, address_faults(attribute, region, prefix), key=("address", call.arguments)
+                )
+                frame.fail(fault.is_not_null(), fault)
+            case _ if atom.kind == "text":
+                frame.fail(*refused(call.name, atom, str(call.arguments[0])))
         return ((True, atom),)
 
     def _default(self, node: nodes.Filter, value: Value, frame: Frame) -> Value:
@@ -433,7 +442,7 @@ class Expressions(ABC):
                     raise CannotLower(f"'~' of {named(atom)}")
                 if isinstance(atom, Constant) and not isinstance(atom.value, str | int | float | date | time):
                     raise CannotLower("'~' of such a constant")
-            plain = frame if markup else replace(frame, template="")
+            plain = frame if markup else replace(frame, autoescape=False)
             pieces.extend(printed_pieces(value, plain))
         if all(isinstance(piece, str) for piece in pieces):
             return ((True, Constant("".join(map(str, pieces)), safe=markup)),)

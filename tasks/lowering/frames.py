@@ -9,7 +9,6 @@ from jinja2 import nodes
 
 from tasks.lowering.plan import Derived, Stage
 from tasks.lowering.vectors import Atom, CannotLower, Mask, Value, both, merged, where
-from tasks.templates.environment import is_html
 
 Piece: TypeAlias = str | pl.Expr
 """Part of an output: the template's own text, or a column of texts."""
@@ -86,6 +85,8 @@ class Frame:
 
     template: str
     space: Space
+    autoescape: bool
+    """Whether what is printed is escaped."""
     scope: dict[str, Binding] = field(default_factory=dict)
     active: Mask = True
     blocks: dict[str, list[tuple[nodes.Block, str]]] = field(default_factory=dict)
@@ -94,11 +95,6 @@ class Frame:
     nested: bool = False
     """Inside a loop, a macro or another statement whose names a block does not see."""
     depth: int = 0
-
-    @property
-    def autoescape(self) -> bool:
-        """Whether what is printed here is escaped."""
-        return is_html(self.template)
 
     def inner(self, **changes: Any) -> "Frame":  # noqa: ANN401
         """A frame with the same names, which what is set in it does not change."""

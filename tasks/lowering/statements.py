@@ -33,7 +33,6 @@ from tasks.lowering.operators import named, truth
 from tasks.lowering.plan import Fetched, Joined, Loop, Plan
 from tasks.lowering.printing import printed_pieces
 from tasks.lowering.vectors import Absent, CannotLower, Constant, Mask, Value, Vector, both, negated
-from tasks.templates.environment import is_html
 from tasks.templates.fields import ELEMENT
 
 LONGEST_UNROLLED = 200
@@ -55,7 +54,7 @@ class Lowering(Expressions):
     def plan(self, template: str) -> Plan:
         """The part that a template makes. Errors: `CannotLower`, with the construct, file and line."""
         space = Space(self._name)
-        pieces = self._template(template, Frame(template, space))
+        pieces = self._template(template, Frame(template, space, self._environment.html))
         plan = Plan(tuple(space.stages), joined(pieces), space.reason())
         needed = plan.roots()
         fetched = [Fetched(content) for content in self._fields.contents.values() if content.rows in needed]
@@ -372,8 +371,6 @@ class Lowering(Expressions):
                 inner.scope[name] = self._value(defaults[name], inner)
             else:
                 inner.scope[name] = ((True, Absent(f"parameter {name!r} was not provided")),)
-        if is_html(macro.frame.template) != frame.autoescape:
-            raise CannotLower("a macro of HTML in plain text, or the other way round")
         return self._body(macro.node.body, inner)
 
     def _call_block(self, node: nodes.CallBlock, frame: Frame) -> list[Piece]:

@@ -5,16 +5,16 @@ from decimal import Decimal
 from typing import Any
 
 from jinja2 import DictLoader, nodes
-from jinja2.exceptions import SecurityError, TemplateSyntaxError
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tasks.templates.escaping import TEXT, Contexts, Places
+from tasks.templates.escaping import dumped
 from tasks.templates.fields import MissingValue, printed
 from tasks.templates.filters import OWN_FILTERS
+from tasks.templates.guard import Guard
 
 LONGEST_REPETITION = 100_000
 HIGHEST_POWER = 1_000
-HTML_ENDINGS = (".html", ".htm")
 
 
 class CampaignEnvironment(ImmutableSandboxedEnvironment):
@@ -22,11 +22,14 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**"})
 
-    def __init__(self, sources: Mapping[str, str], locale: str = "en", *, marks_branches: bool = False) -> None:
+    def __init__(
+        self, sources: Mapping[str, str], main: str = "", locale: str = "en", *, marks_branches: bool = False
+    ) -> None:
+        """The environment of a part: `main` is its file where the part is HTML, else empty."""
         super().__init__(
             loader=DictLoader(sources),
             undefined=MissingValue,
-            autoescape=is_html,
+            autoescape=bool(main),
             keep_trailing_newline=False,
             finalize=printed,
         )
@@ -34,32 +37,31 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
         self.marks_branches = marks_branches
         self.sources = sources
         self.filters.update(OWN_FILTERS)
+        self.policies["json.dumps_function"] = dumped
         self.tests["none"] = lambda value: value is None or isinstance(value, MissingValue)
         del self.globals["lipsum"]
+        self.guard = (
+            Guard(main, sources, lambda name: super(CampaignEnvironment, self)._parse(sources[name], name, None))
+            if main
+            else None
+        )
+
+    @property
+    def html(self) -> bool:
+        """Whether what is printed is escaped."""
+        return self.guard is not None
+
+    @property
+    def problems(self) -> list[str]:
+        """Values where HTML has no safe place for one, with file and line."""
+        return self.guard.problems if self.guard else []
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree = super()._parse(source, name, filename)
-        if is_html(name):
-            self.contexts_of(tree, str(name))
+        guarded = self.guard.trees.get(str(name)) if self.guard else None
+        tree = super()._parse(source, name, filename) if guarded is None else _copied(guarded)
         if self.marks_branches:
             _mark_branches(tree, str(name))
         return tree
-
-    def contexts_of(self, tree: nodes.Template, name: str, within: tuple[str, ...] = ()) -> Contexts:
-        """Wrap what `tree` prints in the filters that its place in the HTML asks for."""
-        contexts = Contexts(name, self._outer_blocks(tree, (*within, name)))
-        contexts.follow(tree.body, TEXT)
-        return contexts
-
-    def _outer_blocks(self, tree: nodes.Template, within: tuple[str, ...]) -> dict[str, Places]:
-        parent = next((node.template for node in tree.find_all(nodes.Extends)), None)
-        if not isinstance(parent, nodes.Const) or parent.value not in self.sources or parent.value in within:
-            return {}
-        try:
-            base = super()._parse(self.sources[parent.value], parent.value, None)
-        except TemplateSyntaxError:
-            return {}
-        return self.contexts_of(base, str(parent.value), within).blocks
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
         """Refuse what would make a text or a number without end."""
@@ -74,6 +76,17 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
                 ):
                     raise SecurityError(f"a repetition longer than {LONGEST_REPETITION}")
         return super().call_binop(context, operator, left, right)
+
+
+def _copied(node: Any) -> Any:  # noqa: ANN401
+    """A syntax tree that may be changed."""
+    if isinstance(node, list):
+        return [_copied(each) for each in node]
+    if not isinstance(node, nodes.Node):
+        return node
+    made = object.__new__(type(node))
+    vars(made).update({name: _copied(value) for name, value in vars(node).items()})
+    return made
 
 
 def _mark_branches(tree: nodes.Template, name: str) -> None:
@@ -98,8 +111,3 @@ def _branches_of(node: nodes.Node) -> Iterator[tuple[str, list[nodes.Node]]]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | Decimal)
-
-
-def is_html(name: str | None) -> bool:
-    """Whether a template's output is HTML, by its file's name."""
-    return bool(name) and str(name).endswith(HTML_ENDINGS)

@@ -1,42 +1,35 @@
-"""Escaping by context: what a value may be depends on where in the HTML it is printed.
+"""Guards of values in HTML: what a value may be in an address, a style or an attribute, one value at a time.
 
-The text of an HTML template is followed as a browser would read it. In text and in quoted attributes Jinja's own
-escaping is right. The value of an attribute that is an address (`href`, `src`, ...) must not begin with a scheme
-that runs code or carries content; that of `style` must be a plain value; one without quotes must not end its
-attribute. Inside `script` and `style`, in event handlers and in the names of tags and attributes no value is
-safe, so none is allowed there.
-
-A template is a tree of branches, so there may be several contexts in which a value is printed; it is wrapped in
-the one filter that all of them ask for, and refused where they differ.
+Which guard stands where is decided by `tasks.templates.guard`. Escaping itself is Jinja's.
 """
 
+import html
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Callable
+from datetime import date, time
+from decimal import Decimal
 
-from jinja2 import TemplateRuntimeError, Undefined, nodes
+from jinja2 import TemplateRuntimeError, Undefined
 from markupsafe import Markup
 
-from tasks.templates.fields import printed
+from tasks.templates.fields import Row, printed
 
-ADDRESS, STYLE, UNQUOTED = "_address", "_style", "_unquoted"
-"""Names of the filters that values are wrapped in."""
+ADDRESS, ONE, STYLE, QUOTED, UNQUOTED, OWN = "_address", "_one", "_style", "_quoted", "_unquoted", "_own"
+"""Names of the filters that printed values are wrapped in."""
 
-ADDRESS_ATTRIBUTES = frozenset(
-    {
-        "action", "archive", "background", "cite", "classid", "codebase", "data", "dynsrc", "formaction", "href",
-        "icon", "longdesc", "lowsrc", "manifest", "poster", "profile", "src", "usemap", "xlink:href", "xmlns",
-    }
-)  # fmt: skip
-RAW_ELEMENTS = frozenset({"script", "style", "xmp", "iframe", "noembed", "noframes", "plaintext"})
-RUNS_CODE = re.compile(
-    r"[\x00-\x20]*(?:j[\t\n\r]*a[\t\n\r]*v[\t\n\r]*a|v[\t\n\r]*b)[\t\n\r]*s[\t\n\r]*c[\t\n\r]*r[\t\n\r]*i[\t\n\r]*p[\t\n\r]*t[\t\n\r]*:|[\x00-\x20]*d[\t\n\r]*a[\t\n\r]*t[\t\n\r]*a[\t\n\r]*:",
-    re.IGNORECASE,
-)
-OTHER_SCHEME = re.compile(r"[^/?#]*:")
+SCHEMES = ("https", "http", "mailto", "tel", "sms", "cid")
+"""Schemes that an address may have into which a value is printed."""
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+AUTHORITY = re.compile(r"https?:/*([^/?#]*)", re.IGNORECASE)
+UNFINISHED_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*[^/?#\\]+")
+REFRESH = re.compile(r"\s*[\d.]*\s*[;,]?\s*(?:url\s*=\s*)?[\"']?", re.IGNORECASE)
+MARK = re.compile("\x02[^\x02]*\x02")
+"""What says which branch printed, for the preview."""
 PLAIN_STYLE = re.compile(r"[A-Za-z0-9 #%.,+()-]*")
 STYLE_FUNCTION = re.compile(r"(?:url|expression|image|image-set|var|attr)\s*\(", re.IGNORECASE)
+SEPARATOR = re.compile(r"[\x00-\x20,()'\"\\<>]")
+QUOTES = {'"': "&#34;", "'": "&#39;", "<": "&lt;", ">": "&gt;"}
 UNQUOTED_CHARACTERS = {
     "\t": "&#9;",
     "\n": "&#10;",
@@ -47,289 +40,81 @@ UNQUOTED_CHARACTERS = {
     "`": "&#96;",
 }
 
-Mode = Literal["text", "tag name", "tag", "attribute name", "after name", "before value", "value", "comment", "raw"]
-
 
 class UnsafeValue(TemplateRuntimeError):
     """A value that its place in the HTML does not allow."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where in the HTML a template's text has arrived."""
-
-    mode: Mode = "text"
-    element: str = ""
-    attribute: str = ""
-    quote: str = ""
-    name: str = ""
-    """The tag or attribute name while it is being read."""
-    scheme: bool = False
-    """In an address: still before anything that ends its scheme."""
-    dynamic: bool = False
-    """A value was printed into this attribute."""
-
-
-TEXT = frozenset({Place()})
-Places = frozenset[Place]
-
-
-def after(place: Place, text: str) -> Place:
-    """The place after some text of the template."""
-    position = 0
-    while position < len(text):
-        place, position = _step(place, text, position)
-    return place
-
-
-def _step(place: Place, text: str, position: int) -> tuple[Place, int]:  # noqa: PLR0911, PLR0912
-    character = text[position]
-    match place.mode:
-        case "text":
-            return _in_text(text, position)
-        case "comment":
-            end = text.find("-->", position)
-            return (Place(), end + 3) if end >= 0 else (place, len(text))
-        case "raw":
-            end = text.lower().find(f"</{place.element}", position)
-            return (Place("tag name", name="/"), end + 2) if end >= 0 else (place, len(text))
-        case "tag name":
-            if character.isspace() or character in "/>":
-                return _in_tag(replace(place, mode="tag", element=place.name, name=""), character), position + 1
-            return replace(place, name=place.name + character.lower()), position + 1
-        case "tag":
-            return _in_tag(place, character), position + 1
-        case "attribute name":
-            if character == "=":
-                return replace(place, mode="before value", attribute=place.name, name=""), position + 1
-            if character.isspace():
-                return replace(place, mode="after name", attribute=place.name, name=""), position + 1
-            if character in "/>":
-                return _in_tag(replace(place, mode="tag", name=""), character), position + 1
-            return replace(place, name=place.name + character.lower()), position + 1
-        case "after name":
-            if character == "=":
-                return replace(place, mode="before value"), position + 1
-            return (place if character.isspace() else _in_tag(place, character)), position + 1
-        case "before value":
-            if character.isspace():
-                return place, position + 1
-            if character == ">":
-                return _in_tag(place, character), position + 1
-            quote = character if character in "\"'" else ""
-            value = replace(place, mode="value", quote=quote, scheme=place.attribute in ADDRESS_ATTRIBUTES)
-            return value, position + bool(quote)
-        case "value":
-            return _in_value(place, text, position)
-
-
-def _in_text(text: str, position: int) -> tuple[Place, int]:
-    start = text.find("<", position)
-    if start < 0:
-        return Place(), len(text)
-    following = text[start + 1 : start + 2]
-    if text.startswith("<!--", start) and not text.startswith("<!--[if", start):
-        return Place("comment"), start + 4
-    if following.isalpha() or start + 1 == len(text):
-        return Place("tag name"), start + 1
-    if following == "/":
-        return Place("tag name", name="/"), start + 2
-    if following in {"!", "?"}:
-        end = text.find(">", start)
-        return Place(), end + 1 if end >= 0 else len(text)
-    return Place(), start + 1
-
-
-def _in_tag(place: Place, character: str) -> Place:
-    if character == ">":
-        return Place("raw", element=place.element) if place.element in RAW_ELEMENTS else Place()
-    if character.isspace() or character == "/":
-        return Place("tag", element=place.element)
-    return Place("attribute name", element=place.element, name=character.lower())
-
-
-def _in_value(place: Place, text: str, position: int) -> tuple[Place, int]:
-    for index in range(position, len(text)):
-        character = text[index]
-        if place.quote:
-            if character == place.quote:
-                return Place("tag", element=place.element), index + 1
-        elif character.isspace() or character == ">":
-            return _in_tag(Place("tag", element=place.element), character), index + 1
-        if character in "/?#:":
-            place = replace(place, scheme=False)
-    return place, len(text)
-
-
-def _printed(place: Place) -> Place:
-    if place.mode == "before value":
-        scheme = place.attribute in ADDRESS_ATTRIBUTES
-        return replace(place, mode="value", quote="", scheme=scheme, dynamic=True)
-    return replace(place, dynamic=True) if place.mode == "value" else place
-
-
-def _treatment(place: Place) -> tuple[str, ...] | str:  # noqa: PLR0911  # one row of a table each
-    """The filters that a value printed here goes through, or why none can be printed."""
-    element = place.element.lstrip("/")
-    match place.mode:
-        case "raw":
-            return f"stands inside <{element}>, where no value is safe"
-        case "tag name" | "tag" | "attribute name" | "after name":
-            return "stands inside a tag, but not in the value of an attribute, where no value is safe"
-        case "before value" | "value":
-            unquoted = () if place.quote else (UNQUOTED,)
-            if place.attribute.startswith("on"):
-                return f"stands inside the event handler '{place.attribute}', where no value is safe"
-            if place.attribute == "srcdoc":
-                return "stands inside 'srcdoc', where no value is safe"
-            if place.attribute == "style":
-                return (STYLE, *unquoted)
-            if _printed(place).scheme:
-                return (ADDRESS, *unquoted)
-            return unquoted
-        case _:
-            return ()
-
-
-@dataclass
-class Contexts:
-    """Follows one template's HTML, wraps what is printed, and keeps what must not be there."""
-
-    template: str
-    outer: Mapping[str, Places] = field(default_factory=dict)
-    """Where the blocks of the template that this one extends stand."""
-    blocks: dict[str, Places] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    _printed_in: dict[int, tuple[nodes.Expr, Places]] = field(default_factory=dict)
-    """Each printed expression, and where."""
-
-    def follow(self, body: Iterable[nodes.Node], places: Places) -> Places:
-        """The places after `body`, whose printed expressions are wrapped on the way."""
-        for node in body:
-            places = self._node(node, places)
-        return places
-
-    def _node(self, node: nodes.Node, places: Places) -> Places:  # noqa: PLR0911
-        match node:
-            case nodes.Output():
-                return self._output(node, places)
-            case nodes.If():
-                ends = [
-                    self.follow(branch, places) for branch in (node.body, *(e.body for e in node.elif_), node.else_)
-                ]
-                return frozenset().union(*ends)
-            case nodes.For():
-                once = places | self.follow(node.body, places)
-                return once | self.follow(node.body, once) | self.follow(node.else_, places)
-            case nodes.Block():
-                start = self.outer.get(node.name, places)
-                self.blocks[node.name] = start
-                self.follow(node.body, start)
-                return self.follow(node.body, places)
-            case nodes.Macro() | nodes.CallBlock() | nodes.AssignBlock():
-                self.follow(node.body, TEXT)
-                return places
-            case nodes.Include():
-                if any(place.mode not in {"text", "comment"} for place in places):
-                    self._problem(node.lineno, "an include", "stands inside a tag, a script or a style")
-                return places
-            case nodes.With() | nodes.FilterBlock() | nodes.Scope() | nodes.ScopedEvalContextModifier():
-                return self.follow(node.body, places)
-            case _:
-                return places
-
-    def _output(self, node: nodes.Output, places: Places) -> Places:
-        for index, child in enumerate(node.nodes):
-            if isinstance(child, nodes.TemplateData):
-                places = frozenset(after(place, child.data) for place in places)
-            else:
-                node.nodes[index] = self._wrapped(child, places)
-                places = frozenset(_printed(place) for place in places)
-        return places
-
-    def _wrapped(self, expression: nodes.Expr, places: Places) -> nodes.Expr:
-        expression = _unwrapped(expression)
-        if _is_fixed(expression) or _is_super(expression):
-            return expression
-        # The body of a loop is followed more than once: what counts is every place where a round may print.
-        _, known = self._printed_in.get(id(expression), (expression, frozenset[Place]()))
-        places |= known
-        self._printed_in[id(expression)] = expression, places
-        treatment = _strictest({_treatment(place) for place in places})
-        if isinstance(treatment, str):
-            self._problem(expression.lineno, "a value", treatment)
-            return expression
-        attribute = min(place.attribute for place in places)
-        dynamic = any(place.dynamic for place in places)
-        for name in treatment:
-            given = {ADDRESS: (attribute, dynamic), STYLE: (attribute,), UNQUOTED: ()}[name]
-            arguments: list[nodes.Expr] = [nodes.Const(each, lineno=expression.lineno) for each in given]
-            expression = nodes.Filter(expression, name, arguments, [], None, None, lineno=expression.lineno)
-        return expression
-
-    def _problem(self, line: int, what: str, why: str) -> None:
-        problem = f"{self.template}, line {line}: {what} {why}"
-        if problem not in self.problems:
-            self.problems.append(problem)
-
-
-def _strictest(treatments: set[tuple[str, ...] | str]) -> tuple[str, ...] | str:
-    """The treatment that will do in every place, or why there is none."""
-    refused = sorted(each for each in treatments if isinstance(each, str))
-    if refused:
-        return refused[0]
-    filters = sorted(each for each in treatments if isinstance(each, tuple))
-    if len(filters) == 1:
-        return filters[0]
-    # What may be the beginning of an address is treated as one.
-    with_address = [each for each in filters if ADDRESS in each]
-    return max(with_address, key=len) if with_address else "stands in another part of the HTML in each branch"
-
-
-def _unwrapped(expression: nodes.Expr) -> nodes.Expr:
-    while isinstance(expression, nodes.Filter) and expression.name in GUARDS and expression.node is not None:
-        expression = expression.node
-    return expression
-
-
-def _is_fixed(expression: nodes.Expr) -> bool:
-    """Whether only texts of the template itself can be printed."""
-    if isinstance(expression, nodes.CondExpr):
-        return _is_fixed(expression.expr1) and (expression.expr2 is None or _is_fixed(expression.expr2))
-    return isinstance(expression, nodes.Const)
-
-
-def _is_super(expression: nodes.Expr) -> bool:
-    """Whether a block of the extended template is printed, whose values are wrapped where they stand."""
-    return (
-        isinstance(expression, nodes.Call)
-        and isinstance(expression.node, nodes.Name)
-        and expression.node.name == "super"
-    )
-
-
-def _text_of(value: object) -> str:
+def text_shown(value: object) -> str:
+    """What a reader sees of a value; one that is missing says so."""
     if isinstance(value, Undefined):
-        return str(value)  # says which value is missing
-    return value.unescape() if isinstance(value, Markup) else str(printed(value))
+        return str(value)
+    return html.unescape(str(value)) if isinstance(value, Markup) else str(printed(value))
 
 
-def safe_address(value: object, attribute: str, dynamic: bool = False) -> object:
-    """The value, unless it would make an address that runs code or carries its content (`data:`)."""
-    text = _text_of(value)
-    if RUNS_CODE.match(text) or (dynamic and OTHER_SCHEME.match(text)):
-        raise UnsafeValue(unsafe_address(attribute))
+def guarded_address(value: object, attribute: str, region: str = "address", prefix: str = "") -> object:
+    """The whole address as it was rendered, if a reader's program may follow it."""
+    fault = address_fault(str(value), attribute, region, prefix)
+    if fault:
+        raise UnsafeValue(fault)
     return value
 
 
-def unsafe_address(attribute: str) -> str:
+def address_fault(rendered: str, attribute: str, region: str = "address", prefix: str = "") -> str | None:
+    """What is wrong with the markup of an address: it has another scheme than `SCHEMES`, or another host.
+
+    `region` is "address", "list" (of srcset), "refresh" (of a meta) or "style"; `prefix` is the template's own text
+    before the first value.
+    """
+    shown = html.unescape(MARK.sub("", rendered))
+    if region == "list":
+        parts = re.split(r"[\s,]+", shown)
+    elif region == "refresh":
+        parts = [shown[REFRESH.match(shown).end() :]]  # type: ignore[union-attr]  # it matches the empty text
+    else:
+        parts = [shown.strip(" \t\n\r\f\"'") if region == "style" else shown]
+    if any(not _is_allowed(part) for part in parts):
+        return f"the address in '{attribute}' does not begin with one of {', '.join(SCHEMES)}"
+    own = html.unescape(prefix).strip()
+    if region == "address" and UNFINISHED_HOST.fullmatch(own) and _goes_on_with_another_host(shown.strip(), own):
+        return f"the value in '{attribute}' changes the host of the address"
+    return None
+
+
+def _is_allowed(address: str) -> bool:
+    bare = re.sub(r"[\t\n\r]", "", address.strip("".join(map(chr, range(0x21)))))
+    if re.search(r"[\x00-\x1f\x7f]", bare):
+        return False
+    scheme = SCHEME.match(bare)
+    if scheme is None:
+        # A mail has no address of its own, to which another could be relative; "//host" is one of a browser.
+        return not re.match(r"[/\\]{2}", bare) and ":" not in re.split(r"[/?#]", bare, maxsplit=1)[0]
+    if scheme[1].lower() not in SCHEMES:
+        return False
+    authority = AUTHORITY.match(bare)
+    return authority is None or not re.search(r"[@\\\s\"'<>]", authority[1])
+
+
+def _goes_on_with_another_host(address: str, own: str) -> bool:
+    rest = address[len(own) :]
+    return bool(rest) and re.match(r"[/?#]|:\d", rest) is None
+
+
+def guarded_one(value: object, attribute: str) -> object:
+    """The value, unless it would be more than part of one address."""
+    if SEPARATOR.search(text_shown(value)):
+        raise UnsafeValue(more_than_one(attribute))
+    return value
+
+
+def more_than_one(attribute: str) -> str:
     """Reason of a reject."""
-    return f"the value in '{attribute}' is a javascript:, vbscript: or data: address"
+    return f"the value in '{attribute}' has a space, comma, quote or parenthesis, which ends the address there"
 
 
-def safe_style(value: object, attribute: str) -> object:
+def guarded_style(value: object, attribute: str) -> object:
     """The value, unless it could be more than one plain value of a style."""
-    text = _text_of(value)
+    text = text_shown(value)
     if not PLAIN_STYLE.fullmatch(text) or STYLE_FUNCTION.search(text):
         raise UnsafeValue(unsafe_style(attribute))
     return value
@@ -340,12 +125,57 @@ def unsafe_style(attribute: str) -> str:
     return f"the value in '{attribute}' is not a plain color, number, unit or word"
 
 
+def quoted(value: object) -> object:
+    """Markup whose quotes do not end the attribute; all else is escaped by Jinja."""
+    if not isinstance(value, Markup):
+        return value
+    text = str(value)
+    for character, entity in QUOTES.items():
+        text = text.replace(character, entity)
+    return Markup(text)  # noqa: S704  # escaped above
+
+
 def unquoted(value: object) -> Markup:
     """The value escaped for an attribute without quotes."""
-    escaped = str(Markup.escape(printed(value)))
+    escaped = str(Markup.escape(quoted(printed(value))))
+    if not escaped:
+        raise UnsafeValue(EMPTY_UNQUOTED)
     for character, entity in UNQUOTED_CHARACTERS.items():
         escaped = escaped.replace(character, entity)
     return Markup(escaped)  # noqa: S704  # escaped above
 
 
-GUARDS: dict[str, Callable[..., object]] = {ADDRESS: safe_address, STYLE: safe_style, UNQUOTED: unquoted}
+EMPTY_UNQUOTED = "an empty value stands in an attribute without quotes"
+
+
+def own(value: object) -> Markup:
+    """A constant text of the template's author, as it is."""
+    return Markup(text_shown(value))  # noqa: S704  # no value of a profile or of content is in it
+
+
+def dumped(value: object, **options: object) -> str:
+    """`tojson`: dates as ISO 8601, decimals as text, rows as objects."""
+    return json.dumps(value, default=_json_value, **options)  # type: ignore[arg-type]
+
+
+def _json_value(value: object) -> object:
+    match value:
+        case Undefined():
+            return str(value)  # says which value is missing
+        case date() | time():
+            return value.isoformat()
+        case Decimal():
+            return format(value, "f")
+        case Row():
+            return vars(value)
+    raise TypeError(f"tojson cannot write a value of type {type(value).__name__}")
+
+
+GUARDS: dict[str, Callable[..., object]] = {
+    ADDRESS: guarded_address,
+    ONE: guarded_one,
+    STYLE: guarded_style,
+    QUOTED: quoted,
+    UNQUOTED: unquoted,
+    OWN: own,
+}

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.errors import CampaignError, TemplatesInvalid, TemplatesUnreadable
 from tasks.files.remote.place import fetch_folder
 from tasks.tables.transitions import nearest
-from tasks.templates.environment import CampaignEnvironment, is_html
+from tasks.templates.environment import CampaignEnvironment
+from tasks.templates.escaping import GUARDS
 from tasks.templates.fields import ELEMENT, Fields, Use
 from tasks.templates.fields import Path as FieldPath
 
@@ -105,6 +106,7 @@ def _read(options: TemplateFolder) -> Templates:
     environment = CampaignEnvironment(sources)
     for name, source in sources.items():
         problems.extend(_problems(name, source, environment))
+    problems.extend(CampaignEnvironment(sources, parts["html"]).problems)
     if problems:
         unique = sorted(dict.fromkeys(problems))
         raise TemplatesInvalid(folder=options.folder, count=len(unique), errors="; ".join(unique))
@@ -130,7 +132,7 @@ def _included(folder: Path, name: object) -> str | _Unreadable:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise TemplatesUnreadable(path=path, reason="it does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -156,8 +158,6 @@ def _problems(name: str, source: str, environment: CampaignEnvironment) -> Itera
         return  # listed already
     known = list(_unknown_names(name, tree, environment))
     yield from known
-    if is_html(name):
-        yield from environment.contexts_of(tree, name).problems
     if not known:
         try:
             environment.compile(source, name)
@@ -173,8 +173,9 @@ def _unknown_names(name: str, tree: nodes.Template, environment: CampaignEnviron
         match node:
             case nodes.Filter(name="attr", args=[nodes.Const(value=str(attribute)), *_]):
                 forbidden = attribute
-            case nodes.Filter(name=used) if used not in environment.filters:
-                yield f"{where}there is no filter '{used}'. {nearest([used], environment.filters)}".rstrip(". ")
+            case nodes.Filter(name=used) if used not in environment.filters or used in GUARDS:
+                known = environment.filters.keys() - GUARDS
+                yield f"{where}there is no filter '{used}'. {nearest([used], known)}".rstrip(". ")
                 continue
             case nodes.Test(name=used) if used not in environment.tests:
                 yield f"{where}there is no test '{used}'. {nearest([used], environment.tests)}".rstrip(". ")

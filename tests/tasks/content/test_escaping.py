@@ -29,7 +29,10 @@ def html_of(template: str, value: object, *, row_by_row: bool) -> str:
 
 
 HREF = '<a href="{{ v }}">x</a>'
-RUNS_CODE = "the value in 'href' is a javascript:, vbscript: or data: address"
+RUNS_CODE = "the address in 'href' does not begin with one of https, http, mailto, tel, sms, cid"
+HOST = "the value in 'href' changes the host of the address"
+ONE = "the value in 'srcset' has a space, comma, quote or parenthesis, which ends the address there"
+REVEALED = "<!--[if !mso]><!-->"
 NO_STYLE = "the value in 'style' is not a plain color, number, unit or word"
 
 
@@ -64,6 +67,64 @@ NO_STYLE = "the value in 'style' is not a plain color, number, unit or word"
         ('<td style="width:{{ v }}%">', 12, '<td style="width:12%">'),
         ('<td style="color:{{ v }}">', "red;background:url(//x)", NO_STYLE),
         ('<td style="color:{{ v }}">', "expression (alert(1))", NO_STYLE),
+        (f'{REVEALED}<a href="{{{{ v }}}}">x</a><!--<![endif]-->', "javascript:x", RUNS_CODE),
+        ('<!-- a --!><a href="{{ v }}">', "javascript:x", RUNS_CODE),
+        ('<title><!-- </title><a href="{{ v }}">', "javascript:x", RUNS_CODE),
+        ('<svg><animate to="{{ v }}"></svg>', "javascript:x", RUNS_CODE.replace("href", "to")),
+        ('<a href="{{ v }}:{{ w }}">', "javascript", RUNS_CODE),
+        ('<a href="java{{ v }}">', "script:x", RUNS_CODE),
+        ('<a href="&#106;{{ v }}">', "avascript:x", RUNS_CODE),
+        ('<a href=" {{ v }}">', "\x01javascript:x", RUNS_CODE),
+        (HREF, "//evil.example", RUNS_CODE),
+        (HREF, "blob:https://x.example", RUNS_CODE),
+        (HREF, "https://shop.example@evil.example/", RUNS_CODE),
+        ('<a href="https://x.example{{ v }}">', ".evil.example", HOST),
+        ('<a href="https://x.example{{ v }}">', "@evil.example", RUNS_CODE),
+        ('<a href="https://x.example{{ v }}">', "/a", '<a href="https://x.example/a">'),
+        (
+            '<meta http-equiv="refresh" content="0;url={{ v }}">',
+            "javascript:x",
+            RUNS_CODE.replace("href", "content"),
+        ),
+        ('<meta name="description" content="{{ v }}">', "5 a: b", '<meta name="description" content="5 a: b">'),
+        ('<img srcset="{{ v }} 1x">', "javascript:x", RUNS_CODE.replace("href", "srcset")),
+        ('<img srcset="https://x.example/{{ v }} 1x">', "a 1x, https://evil.example/b", ONE),
+        (
+            '<td style="background:url({{ v }})">',
+            "https://x.example/a.png",
+            '<td style="background:url(https://x.example/a.png)">',
+        ),
+        ('<td style="background:url({{ v }})">', "javascript:x", RUNS_CODE.replace("href", "style")),
+        ('<td style="background:url({{ v }})">', "x);color:red", ONE.replace("srcset", "style")),
+        (
+            "{% macro b(t) %}<b title='{{ t }}'>{% endmacro %}<p title='{{ b(v) }}'>",
+            "onclick=x",
+            "<p title='&lt;b title=&#39;onclick=x&#39;&gt;'>",
+        ),
+        (
+            '{% set t %}<b class="x">{% endset %}<p title="{{ t }}{{ v }}">',
+            "a",
+            '<p title="&lt;b class=&#34;x&#34;&gt;a">',
+        ),
+        ("{% set t | striptags %}{{ v }}{% endset %}{{ t }}", "<i>", "&lt;i&gt;"),
+        ("{% filter striptags %}{{ v }}{% endfilter %}", "<i>", "&lt;i&gt;"),
+        (
+            "{% set c = \"'Courier New'\" %}<style>a{font-family:{{ c }}}</style>{{ v }}",
+            "x",
+            "<style>a{font-family:'Courier New'}</style>x",
+        ),
+        (
+            '{% set c = "\'Courier New\'" %}<td style="font-family:{{ c }}">{{ v }}',
+            "x",
+            '<td style="font-family:&#39;Courier New&#39;">x',
+        ),
+        (
+            '<script type="application/ld+json">{"a":{{ v|tojson }}}</script>',
+            "</script><b>",
+            '<script type="application/ld+json">{"a":"\\u003c/script\\u003e\\u003cb\\u003e"}</script>',
+        ),
+        ("<p title={{ v|d('') }} class=a>", None, "an empty value stands in an attribute without quotes"),
+        ("<!-- {{ v }}> --><b>{{ v }}</b>", "--", "<!-- --> --><b>--</b>"),
         ("<!-- {{ v }} -->", "--><script>", "<!-- --&gt;&lt;script&gt; -->"),
         ("<script>var a = 1;</script><p>{{ v }}</p>", "x", "<script>var a = 1;</script><p>x</p>"),
         ("<style>a{}</style>{{ v }}", "x", "<style>a{}</style>x"),
@@ -90,7 +151,28 @@ def test_a_value_is_escaped_for_its_place_or_the_profile_is_rejected(
         ("{% if v %}<script>{% endif %}{{ v }}</script>", "inside <script>"),
         ("{% for x in tags %}<p style='{{ v }}'></p>{% if v %}<script>{% endif %}{% endfor %}", "inside <script>"),
         ("{% if v %}<p title='{% endif %}{{ v }}'>{{ v }}{% if v %}<p title={% endif %}{{ v }}>", "in each branch"),
-        ("<a {% include 'body.txt' %}>", "an include stands inside a tag"),
+        (
+            "<a {% include 'value.txt' %}>",
+            "value.txt, line 1 .from body.html, line 1.: a value stands inside a tag",
+        ),
+        ("{% include 'open.txt' %}", "the include of 'open.txt' does not end where it begins"),
+        ("{% set t %}<a href='{% endset %}", "the 'set' block ends inside a tag"),
+        ("{% macro m() %}<!-- {% endmacro %}", "the macro 'm' ends inside a tag, a comment"),
+        ("<a href='{% if v %}{{ v }}'{% else %}x'{% endif %}>", "does not begin and end in the same branch"),
+        ("{% for x in tags %}<a {% endfor %}", "the template ends inside a tag"),
+        (f"{REVEALED}<script>{{{{ v }}}}</script><!--<![endif]-->", "inside <script>"),
+        (f"{REVEALED}<td onclick='{{{{ v }}}}'><!--<![endif]-->", "the event handler 'onclick'"),
+        ("<title><!--</title><script>{{ v }}</script>", "inside <script>"),
+        ("<!-- --!><script>{{ v }}</script>", "inside <script>"),
+        ("<script src='{{ v }}'></script>", "inside an attribute of <script>"),
+        ("<link rel=stylesheet href='{{ v }}'>", "inside an attribute of <link>"),
+        ("<script type='application/ld+json'>{{ v }}</script>", "inside <script>"),
+        ("<script type='text/javascript'>{{ v|tojson }}</script>", "inside <script>"),
+        ("<svg><style><a xlink:href='{{ v }}'></style></svg>", "inside <style>"),
+        ("<svg><set attributeName='{{ v }}'></svg>", "inside 'attributename'"),
+        ("{% autoescape false %}{{ v }}{% endautoescape %}", "escaping cannot be switched off"),
+        ("{% if v %}{% set c = 'red' %}{% endif %}<style>{{ c }}</style>", "inside <style>"),
+        ("{{ v|_own }}", "there is no filter '_own'"),
         ("{% extends 'base.html' %}{% block look %}{{ v }}{% endblock %}", "inside <style>"),
     ],
 )
@@ -98,6 +180,8 @@ def test_a_value_where_none_is_safe_is_an_error_of_the_template(tmp_path: Path, 
     (tmp_path / "subject.txt").write_text("s")
     (tmp_path / "body.txt").write_text("t")
     (tmp_path / "body.html").write_text(html)
+    (tmp_path / "value.txt").write_text("{{ v }}")
+    (tmp_path / "open.txt").write_text("<p")
     (tmp_path / "base.html").write_text("<style>{% block look %}{% endblock %}</style>")
     with pytest.raises(TemplatesInvalid, match=says):
         read_templates(TemplateFolder(folder=tmp_path))
