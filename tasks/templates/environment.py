@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import DictLoader, nodes
@@ -15,6 +16,7 @@ from tasks.templates.guard import Guard
 
 LONGEST_REPETITION = 100_000
 HIGHEST_POWER = 1_000
+GUARDS_KEPT = 32
 
 
 class CampaignEnvironment(ImmutableSandboxedEnvironment):
@@ -40,11 +42,7 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
         self.policies["json.dumps_function"] = dumped
         self.tests["none"] = lambda value: value is None or isinstance(value, MissingValue)
         del self.globals["lipsum"]
-        self.guard = (
-            Guard(main, sources, lambda name: super(CampaignEnvironment, self)._parse(sources[name], name, None))
-            if main
-            else None
-        )
+        self.guard = _guarded(main, tuple(sorted(sources.items()))) if main else None
 
     @property
     def html(self) -> bool:
@@ -59,6 +57,7 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         guarded = self.guard.trees.get(str(name)) if self.guard else None
         tree = super()._parse(source, name, filename) if guarded is None else _copied(guarded)
+        tree.set_environment(self)
         if self.marks_branches:
             _mark_branches(tree, str(name))
         return tree
@@ -76,6 +75,14 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
                 ):
                     raise SecurityError(f"a repetition longer than {LONGEST_REPETITION}")
         return super().call_binop(context, operator, left, right)
+
+
+@lru_cache(GUARDS_KEPT)
+def _guarded(main: str, sources: tuple[tuple[str, str], ...]) -> Guard:
+    """The guard of a part, which reads its HTML once however many renderers there are."""
+    texts = dict(sources)
+    plain = ImmutableSandboxedEnvironment()
+    return Guard(main, texts, lambda name: plain.parse(texts[name], name))
 
 
 def _copied(node: Any) -> Any:  # noqa: ANN401
