@@ -10,10 +10,12 @@ import polars as pl
 from polars.exceptions import PolarsError
 from pydantic import Field
 
-from tasks.errors import DatabaseFailed, FilterInvalid
+from tasks.errors import DatabaseFailed, FilterInvalid, SourceUnreadable
 from tasks.extras import extra_module
-from tasks.sources.source import TYPES, FieldType, Making, Source, as_type
+from tasks.sources.rejects import Rejects
+from tasks.sources.source import Making, Source, first_of_keys
 from tasks.sources.sql import Database, first_sentence, polars_type, reflected, transaction
+from tasks.sources.values import BadValue, Reading
 from tasks.tables.conditions import EVERYTHING, first_line
 from tasks.tables.transitions import quoted, require_columns
 
@@ -33,11 +35,6 @@ class DatabaseTable(Source):
         title="Columns",
         description="Names that differ, {name here: name in the database}; other columns keep theirs.",
     )
-    types: dict[str, FieldType] = Field(
-        default_factory=dict,
-        title="Types",
-        description="Types by name here, for columns whose declared type does not say (as SQLite's may not).",
-    )
 
     @property
     def shown(self) -> str:
@@ -49,8 +46,8 @@ class DatabaseTable(Source):
         """Where columns are mapped."""
         return "Map columns of other names in the source's columns."
 
-    def types_of_columns(self) -> pl.Schema:
-        """Columns and types as named here. Errors: `DatabaseFailed`, `ColumnsMissing`, `ExtraMissing`."""
+    def _declared(self) -> tuple[pl.Schema, pl.Schema]:
+        """The columns as named here, with their types in the database, and with those that they are read as."""
         file = self.database.address.database
         if self.database.kind == "sqlite" and file and not Path(file).is_file():
             # SQLite itself would make an empty one.
@@ -63,20 +60,49 @@ class DatabaseTable(Source):
         table = pl.DataFrame(schema=declared)
         require_columns(table, self.columns.values(), activity="The column mapping", where=f"'{self.shown}'")
         here = {there: name for name, there in self.columns.items()}
-        named = {here.get(there, there): kind for there, kind in declared.items()}
-        return pl.Schema(
-            {name: TYPES[self.types[name]] if name in self.types else kind for name, kind in named.items()}
-        )
+        named = pl.Schema({here.get(there, there): kind for there, kind in declared.items()})
+        return named, Reading(self, named, {name: name for name in named}).schema
 
-    def select(self, where: str) -> pl.LazyFrame:
-        """The rows that the condition holds for, ordered by the key; the condition is run by the database.
+    def types_of_columns(self) -> pl.Schema:
+        """Columns and types as named here. Errors: `DatabaseFailed`, `ColumnsMissing`, `ExtraMissing`."""
+        return self._declared()[1]
 
-        Errors: `FilterInvalid` (the database cannot run it), `DatabaseFailed`, `ExtraMissing`.
+    def pushed(self, where: str, declared: pl.Schema) -> bool:
+        """Whether the database runs the condition: every column in it has there the values that it has here."""
+        columns = pl.sql_expr(where).meta.root_names()
+        return not any(name in self.types or self._is_read_here(declared[name]) for name in columns)
+
+    def _is_read_here(self, kind: pl.DataType) -> bool:
+        if isinstance(kind, pl.Datetime) and self.zone is not None and kind.time_zone is None:
+            return True
+        # SQLite keeps whatever it is given: 't' in a boolean column, a number in one of dates.
+        return self.database.kind == "sqlite" and kind not in {pl.String(), pl.Int64(), pl.Float64()}
+
+    def select(self, where: str, rejects: Rejects | None = None) -> pl.LazyFrame:
+        """The rows that the condition holds for, ordered by the key; the database runs it where it can.
+
+        Errors: `FilterInvalid` (the database cannot run it), `DatabaseFailed`, `SourceUnreadable`, `ExtraMissing`.
         """
-        schema = self.types_of_columns()
-        with self._connection(where) as connection:
-            rows = self._rows(connection, select_statement(self, schema, where))
-        return _typed(rows, schema)
+        declared, _ = self._declared()
+        there = where if self.pushed(where, declared) else EVERYTHING
+        with self._connection(there) as connection:
+            rows = self._rows(connection, select_statement(self, declared, there))
+        table = self._typed(rows, declared, rejects, 0).lazy()
+        return table if there == where else table.filter(pl.sql_expr(where))
+
+    def _typed(self, rows: pl.DataFrame, declared: pl.Schema, rejects: Rejects | None, before: int) -> pl.DataFrame:
+        """The rows of the database as rows here; `before` are those that came before them."""
+        reading = Reading(self, rows.schema, {name: name for name in declared}, declared=declared)
+        numbers = pl.int_range(before + 1, before + rows.height + 1, dtype=pl.Int64, eager=True)
+        try:
+            return reading.typed(rows, numbers, rejects)
+        except BadValue as error:
+            raise SourceUnreadable(
+                what="table",
+                path=self.shown,
+                reason=error,
+                cure="Correct it, or let on_bad_value reject such rows.",
+            ) from None
 
     def collected(self, table: pl.LazyFrame) -> pl.DataFrame:
         """The rows. Errors: `DatabaseFailed` (a value is not of its column's type)."""
@@ -85,32 +111,38 @@ class DatabaseTable(Source):
         except PolarsError as error:
             raise DatabaseFailed(database=self.database.shown, reason=first_line(error)) from None
 
-    def batches(self, where: str, size: int, made: Making, *, distinct: bool) -> Iterator[pl.DataFrame]:
+    def batches(
+        self, where: str, size: int, made: Making, *, distinct: bool, rejects: Rejects | None = None
+    ) -> Iterator[pl.DataFrame]:
         """The rows: from PostgreSQL in ranges of the key, all of one moment; else all at once, in slices.
 
         A range ends amid the rows of a key: only where a key is taken once is nothing lost. Errors: as `select`.
         """
-        schema = self.types_of_columns()
-        if self.database.kind == "postgresql" and distinct and self.key in schema:
-            for rows in self._ranges(where, size, schema):
-                yield self.collected(made(_typed(rows, schema)))
+        declared, _ = self._declared()
+        by_range = distinct and self.key in declared and self.key not in self.types
+        if self.database.kind == "postgresql" and by_range and self.pushed(where, declared):
+            for rows in self._ranges(where, size, declared, rejects):
+                yield self.collected(first_of_keys(self.key)(made(rows.lazy())))
             return
-        whole = self.collected(made(self.select(where)))
+        table = made(self.select(where, rejects))
+        whole = self.collected(first_of_keys(self.key)(table) if distinct else table)
         yield from whole.iter_slices(size) if whole.height else [whole]
 
-    def _ranges(self, where: str, size: int, schema: pl.Schema) -> Iterator[pl.DataFrame]:
+    def _ranges(self, where: str, size: int, schema: pl.Schema, rejects: Rejects | None) -> Iterator[pl.DataFrame]:
         """Rows ordered by the key, a range at a time; last those without a key, who have no place in it."""
+        before = 0
         with self._connection(where) as connection:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             rows = first = self._rows(connection, select_statement(self, schema, where, Range(size)))
             while rows.height:
-                yield rows
+                yield self._typed(rows, schema, rejects, before)
+                before += rows.height
                 after = rows[self.key][-1]
                 rows = self._rows(connection, select_statement(self, schema, where, Range(size, after)))
             keyless = self._rows(connection, select_statement(self, schema, where, Range(None)))
             if keyless.height or first.is_empty():
-                yield keyless
+                yield self._typed(keyless, schema, rejects, before)
 
     def _rows(self, connection: Any, statement: str) -> pl.DataFrame:  # noqa: ANN401  # the driver is an extra
         with connection.cursor() as cursor:
@@ -132,10 +164,6 @@ class DatabaseTable(Source):
             raise FilterInvalid(
                 filter=where, reason=f"the database refuses it: {first_sentence(error)}", present="of the database"
             ) from None
-
-
-def _typed(rows: pl.DataFrame, schema: pl.Schema) -> pl.LazyFrame:
-    return rows.lazy().select(as_type(name, rows.schema[name], kind) for name, kind in schema.items())
 
 
 @dataclass(frozen=True)

@@ -1,39 +1,45 @@
-"""Files as sources: Parquet, CSV, NDJSON, and the folder of a Delta table, read lazily, the filter pushed down."""
+"""Files as sources: Parquet, CSV, NDJSON, and the folder of a Delta table, read lazily.
 
-from collections.abc import Callable, Iterator, Mapping
+Where every column has its type already, the filter is pushed down into the scan. Values of text files, and those of
+another type than the wanted one, are read batch by batch through column definitions.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from glob import iglob
 from pathlib import Path
+from typing import Literal, Self
 
 import polars as pl
-from polars.exceptions import ComputeError, PolarsError
-from pydantic import Field
+from polars.exceptions import PolarsError
+from pydantic import Field, model_validator
 
 from tasks.errors import SourceMissing, SourceUnreadable
-from tasks.extras import extra_module
-from tasks.sources.source import TYPES, FieldType, Making, Source, as_type
+from tasks.files.shape import ROW, Dialect, ShapeRefused, columns_of, shaped
+from tasks.sources.distinct import distinct_batches
+from tasks.sources.ndjson import json_lines
+from tasks.sources.parquet import delta_scan, parquet_scan
+from tasks.sources.rejects import Rejects
+from tasks.sources.source import Making, Source
+from tasks.sources.values import BadValue, Reading
+from tasks.tables.columns import REPORT, ColumnType
 from tasks.tables.conditions import first_line
 from tasks.tables.transitions import require_columns
 
-FORMS: Mapping[pl.DataType, str] = {
-    pl.Date(): r"^\d{4}-\d{2}-\d{2}$",
-    pl.Datetime("us"): r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?$",
-    pl.Boolean(): r"^(?i:true|false)$",
-    pl.Int64(): r"^[+-]?\d+$",
-    pl.Float64(): r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$",
-}
-"""What a text file's texts of a type look like."""
+FILE = "Check the file, and the options of its source."
 
 
 class ProfileFile(Source):
-    """A file of profiles, or of their additional data, and how its columns are named here."""
+    """A file of profiles, or of their additional data, and how its columns are named and written."""
 
     path: Path = Field(
         default=Path("samples/profiles.parquet"),
         title="Profile file",
         description=(
-            "Parquet (.parquet), comma-separated (.csv, UTF-8, with a header) or NDJSON (.ndjson, .jsonl) file of"
-            " profiles, or the folder of a Delta table. A folder of Parquet files (a folder year=2026 in it is a"
-            " column) or a pattern with * too."
+            "Parquet (.parquet), delimited (.csv, .tsv, .txt, with a header; gzip too) or NDJSON (.ndjson, .jsonl)"
+            " file of profiles, or the folder of a Delta table. A folder of Parquet files (a folder year=2026 in it"
+            " is a column) or a pattern with * too."
         ),
     )
     columns: dict[str, str] = Field(
@@ -46,7 +52,7 @@ class ProfileFile(Source):
         title="Constants",
         description="Columns that the file does not have, each with the one value that every profile gets.",
     )
-    types: dict[str, FieldType] = Field(
+    types: dict[str, ColumnType] = Field(
         default={
             "profile_id": "text",
             "email": "text",
@@ -55,8 +61,50 @@ class ProfileFile(Source):
             "may_contact": "boolean",
         },
         title="Types",
-        description="Types by name here. In a CSV file every other column is text; dates are YYYY-MM-DD.",
+        description=(
+            "Types by name here: text, integer, number, decimal, boolean, date, time or datetime. A column without"
+            " one keeps the type that the file gives it; in a delimited file that is text."
+        ),
     )
+    separator: str = Field(
+        default=",",
+        min_length=1,
+        max_length=1,
+        title="Separator",
+        description="Of a delimited file: between values.",
+    )
+    quote: str = Field(
+        default='"', max_length=1, title="Quote", description="Of a delimited file: around texts; empty for none."
+    )
+    quote_escape: Literal["doubled", "backslash"] = Field(
+        default="doubled",
+        title="Quote in a text",
+        description="Of a delimited file: how a quote inside a quoted text is written, twice or after a backslash.",
+    )
+    encoding: str = Field(
+        default="utf-8", title="Encoding", description="Of a delimited file, as cp1252 or utf-16."
+    )
+    skip_lines: int = Field(
+        default=0, ge=0, title="Lines to skip", description="Of a delimited file: lines before the header."
+    )
+    other_columns: Literal["error", "align"] = Field(
+        default="error",
+        title="Other columns",
+        description=(
+            "Several Parquet files, of which some have other columns: refuse them, or align them with the first"
+            " (what it lacks is left out, what others lack is missing)."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _is_a_dialect(self) -> Self:
+        self.dialect  # noqa: B018  # its errors
+        return self
+
+    @property
+    def dialect(self) -> Dialect:
+        """How a delimited file is written."""
+        return Dialect(**{name: getattr(self, name) for name in Dialect.model_fields})
 
     @property
     def shown(self) -> str:
@@ -73,143 +121,157 @@ class ProfileFile(Source):
 
     def types_of_columns(self) -> pl.Schema:
         """Columns and types as the source names them. Errors: those of `profiles`."""
-        return profiles(self).collect_schema()
+        with _told(self):
+            reading = _reading(self, _raw(self, proved=False).schema)
+        return pl.Schema({**reading.schema, **{name: _type(value) for name, value in self.constants.items()}})
 
-    def select(self, where: str) -> pl.LazyFrame:
+    def select(self, where: str, rejects: Rejects | None = None) -> pl.LazyFrame:
         """The rows that the condition holds for, read lazily. Errors: those of `profiles`."""
-        return profiles(self).filter(pl.sql_expr(where))
+        return profiles(self, rejects).filter(pl.sql_expr(where))
 
     def collected(self, table: pl.LazyFrame) -> pl.DataFrame:
         """The rows. Errors: `SourceUnreadable` (a value is not of its column's type)."""
-        try:
+        with _told(self):
             return table.collect()
-        except (PolarsError, OSError) as error:
-            raise _unreadable(self, error) from None
 
-    def batches(self, where: str, size: int, made: Making, *, distinct: bool) -> Iterator[pl.DataFrame]:  # noqa: ARG002
+    def batches(
+        self, where: str, size: int, made: Making, *, distinct: bool, rejects: Rejects | None = None
+    ) -> Iterator[pl.DataFrame]:
         """The rows, streamed. Errors: as `collected`."""
-        table = made(self.select(where))
-        try:
+        table = made(self.select(where, rejects))
+        with _told(self):
             empty = table.head(0).collect()
-            batches = table.collect_batches(chunk_size=size)
+            batches: Iterator[pl.DataFrame] = table.collect_batches(chunk_size=size)
+            if distinct:
+                batches = distinct_batches(batches, self.key, size)
             yield next(batches, empty)
             yield from batches
-        except (PolarsError, OSError) as error:
-            raise _unreadable(self, error) from None
 
 
-def profiles(source: ProfileFile) -> pl.LazyFrame:
+def profiles(source: ProfileFile, rejects: Rejects | None = None) -> pl.LazyFrame:
     """The file's profiles as a lazy table, its columns named and typed as the source says.
 
-    Errors: `SourceMissing`, `SourceUnreadable`, `ColumnsMissing` (a mapped column is not in the file).
+    Errors: `SourceMissing`, `SourceUnreadable`, `ColumnsMissing` (a mapped or required column is not in the file).
     """
-    if not _is_delta(source.path) and not _is_there(source.path):
+    with _told(source):
+        raw = _raw(source, proved=True)
+        reading = _reading(source, raw.schema)
+        reading.refuse_or_keep(raw.faults, rejects)
+        constants = [pl.lit(value, _type(value)).alias(name) for name, value in source.constants.items()]
+        if reading.is_plain:
+            return raw.rows.select(reading.plain()).with_columns(constants)
+
+        def typed(batch: pl.DataFrame) -> pl.DataFrame:
+            return reading.typed(batch, batch[ROW], rejects)
+
+        rows = raw.rows if raw.is_numbered else raw.rows.with_row_index(ROW, offset=1)
+        return rows.map_batches(typed, schema=reading.schema, streamable=True).with_columns(constants)
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """A file's rows as they are."""
+
+    rows: pl.LazyFrame
+    schema: pl.Schema
+    faults: pl.DataFrame
+    is_numbered: bool
+    """Whether the rows have the column `ROW`."""
+
+
+def _raw(source: ProfileFile, *, proved: bool) -> _Raw:
+    """The file's rows; where not `proved`, those of text files are only good for their columns."""
+    if (source.path / "_delta_log").is_dir():
+        return _native(delta_scan(source.path))
+    if source.path.is_dir():
+        files = sorted(source.path.rglob("*.parquet"))
+    elif source.path.is_file():
+        files = [source.path]
+    else:
+        files = sorted(Path(name) for name in iglob(str(source.path), recursive=True))  # noqa: PTH207  # patterns
+    if not files:
         raise SourceMissing(
             what="profile file",
             path=source.path,
             setting="CAMPAIGN_PROFILES__PATH",
             hint=", or run `make samples` for made-up profiles",
         )
-    in_file = {name: source.columns.get(name, name) for name in {*source.columns, *source.types}}
-    wanted = {in_file[name]: TYPES[kind] for name, kind in source.types.items()}
-    try:
-        table = _scan(source.path, wanted)
-        schema = table.collect_schema()
-    except (PolarsError, OSError) as error:
-        raise _unreadable(source, error) from None
+    ending = files[0].with_suffix("").suffix.lower() if files[0].suffix == ".gz" else files[0].suffix.lower()
+    if ending in DELIMITED:
+        return _delimited(files, source.dialect, proved=proved)
+    if ending in JSON_LINES:
+        return _json_lines(files)
+    return _native(parquet_scan(source.path, files, align=source.other_columns == "align"))
+
+
+DELIMITED = {".csv", ".tsv", ".txt"}
+JSON_LINES = {".ndjson", ".jsonl"}
+
+
+def _native(rows: pl.LazyFrame) -> _Raw:
+    return _Raw(rows, rows.collect_schema(), pl.DataFrame(schema=REPORT), is_numbered=False)
+
+
+def _delimited(files: list[Path], dialect: Dialect, *, proved: bool) -> _Raw:
+    labels = {file: columns_of(file, dialect) for file in files}
+    first = labels[files[0]]
+    for file, columns in labels.items():
+        if columns != first:
+            raise ShapeRefused(f"the header of '{file.name}' differs from that of '{files[0].name}'", FILE)
+    schema = pl.Schema(dict.fromkeys(first, pl.String()))
+    if not proved:
+        return _Raw(pl.LazyFrame(schema=schema), schema, pl.DataFrame(schema=REPORT), is_numbered=False)
+    parts = [shaped(file, dialect) for file in files]
+    faults = pl.concat([_of_file(part.faults, file, files) for part, file in zip(parts, files, strict=True)])
+    return _Raw(pl.concat([part.scan() for part in parts]), schema, faults, is_numbered=True)
+
+
+def _of_file(faults: pl.DataFrame, file: Path, files: list[Path]) -> pl.DataFrame:
+    return faults if len(files) == 1 else faults.with_columns(pl.col("reason") + f" in '{file.name}'")
+
+
+def _json_lines(files: list[Path]) -> _Raw:
+    parts = [json_lines(file) for file in files]
+    rows = pl.concat([part.scan() for part in parts], how="diagonal_relaxed")
+    faults = pl.concat([_of_file(part.faults, file, files) for part, file in zip(parts, files, strict=True)])
+    schema = rows.collect_schema()
+    return _Raw(rows, pl.Schema({name: schema[name] for name in schema if name != ROW}), faults, is_numbered=True)
+
+
+def _reading(source: ProfileFile, raw: pl.Schema) -> Reading:
     require_columns(
-        pl.DataFrame(schema=schema),
+        pl.DataFrame(schema=raw),
         source.columns.values(),
         activity="The profile mapping (CAMPAIGN_PROFILES__COLUMNS)",
         where=f"'{source.path}'",
     )
-    renamed = {there: here for here, there in source.columns.items()}
-    selected = [
-        as_type(there, schema[there], wanted.get(there, schema[there])).alias(renamed.get(there, there))
-        for there in schema.names()
-        if there in renamed or there not in {*source.columns, *source.constants}
-    ]
-    return table.select(selected).with_columns(
-        pl.lit(value).alias(name) for name, value in source.constants.items()
-    )
+    here = {there: name for name, there in source.columns.items()}
+    names = {
+        here.get(there, there): there
+        for there in raw
+        if there in here or there not in {*source.columns, *source.constants}
+    }
+    return Reading(source, raw, names, others=source.constants)
 
 
-def _is_delta(path: Path) -> bool:
-    return (path / "_delta_log").is_dir()
+def _type(value: str | bool | float) -> pl.DataType:
+    kinds = {str: pl.String(), bool: pl.Boolean(), int: pl.Int64(), float: pl.Float64()}
+    return kinds[type(value)]
 
 
-def _is_there(path: Path) -> bool:
-    """Whether there is a file, a folder of Parquet files, or a file that a pattern fits."""
-    if path.is_dir():
-        return any(path.rglob("*.parquet"))
-    return path.is_file() or any(iglob(str(path), recursive=True))  # noqa: PTH207  # patterns in folders' names too
-
-
-def _scan(path: Path, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    if _is_delta(path):
-        return _scan_delta(path)
-    return SCANS.get(path.suffix.lower(), _scan_parquet)(path, types)
-
-
-def _scan_delta(path: Path) -> pl.LazyFrame:
-    deltalake = extra_module("deltalake", extra="delta", purpose="reading a Delta table")
+@contextmanager
+def _told(source: ProfileFile) -> Iterator[None]:
+    """Tell what a file is not in a sentence. Errors: `SourceUnreadable`."""
+    cure = FILE
     try:
-        # Opened here: polars would do it later, where its errors are not looked for.
-        return pl.scan_delta(deltalake.DeltaTable(str(path)))
-    except deltalake.exceptions.DeltaError as error:
-        raise ComputeError(first_line(error)) from None
-
-
-def _scan_parquet(path: Path, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:  # noqa: ARG001  # it has its own
-    return pl.scan_parquet(path)
-
-
-def _scan_csv(path: Path, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    # The reader itself parses the types: a cast after it would keep the filter from being pushed down. It also
-    # takes 05/06/1990 for a date, with the day first, so what the texts are is looked at before.
-    _check_texts(pl.scan_csv(path, infer_schema=False), types)
-    return pl.scan_csv(path, infer_schema=False, schema_overrides=types)
-
-
-def _scan_ndjson(path: Path, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:
-    table = pl.scan_ndjson(path, infer_schema_length=None)
-    _check_texts(table, types)
-    return table
-
-
-SCANS: Mapping[str, Callable[[Path, Mapping[str, pl.DataType]], pl.LazyFrame]] = {
-    ".csv": _scan_csv,
-    ".ndjson": _scan_ndjson,
-    ".jsonl": _scan_ndjson,
-}
-"""Readers of text files, by the file's ending; any other file is Parquet."""
-
-
-def _check_texts(texts: pl.LazyFrame, types: Mapping[str, pl.DataType]) -> None:
-    schema = texts.collect_schema()
-    checked = {name: kind for name, kind in types.items() if schema.get(name) == pl.String() and kind in FORMS}
-    bad = texts.select(
-        _is_not(kind, pl.col(name)).arg_true().first().alias(name) for name, kind in checked.items()
-    ).collect()
-    for name, kind in checked.items():
-        if not bad.is_empty() and bad.item(0, name) is not None:
-            # The row, not the value: it may be somebody's.
-            raise ComputeError(f"row {bad.item(0, name) + 1} of the column '{name}' is not of the type {kind}")
-
-
-def _is_not(kind: pl.DataType, text: pl.Expr) -> pl.Expr:
-    wrong = ~text.str.contains(FORMS[kind])
-    if kind == pl.Date():
-        wrong |= text.is_not_null() & text.str.to_date("%Y-%m-%d", strict=False).is_null()
-    return wrong
-
-
-def _unreadable(source: ProfileFile, error: Exception) -> SourceUnreadable:
-    return SourceUnreadable(
-        what="profile file",
-        path=source.path,
-        reason=first_line(error),
-        cure=(
-            "Give a .parquet file, or a .csv (with a header) or .ndjson file, UTF-8 text and dates as YYYY-MM-DD."
-        ),
-    )
+        yield
+    except ShapeRefused as error:
+        reason, cure = error.reason, error.cure
+    except BadValue as error:
+        reason = str(error)
+        cure = "Correct it, or let on_bad_value reject such rows."
+    except (PolarsError, OSError) as error:
+        reason = first_line(error)
+    else:
+        return
+    raise SourceUnreadable(what="profile file", path=source.path, reason=reason, cure=cure) from None

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.errors import ColumnTaken
 from tasks.sources.database import DatabaseTable
 from tasks.sources.files import ProfileFile
-from tasks.sources.source import Making
+from tasks.sources.rejects import Rejects
+from tasks.sources.source import Making, first_of_keys
 from tasks.tables.conditions import EVERYTHING, condition, expressions
 from tasks.tables.relations import Relation, check_key_types, link
 from tasks.tables.transitions import require_columns
@@ -47,23 +48,35 @@ class SelectionOptions(BaseModel):
 
 
 def selected_rows(
-    options: SelectionOptions, *, activity: str, narrowed: Making = lambda rows: rows
+    options: SelectionOptions,
+    *,
+    activity: str,
+    narrowed: Making = lambda rows: rows,
+    rejects: Rejects | None = None,
 ) -> pl.DataFrame:
     """The source's rows for which the filter holds, each key once, in the source's order, with their additions.
 
-    `narrowed` leaves out more of them before anything is added.
+    `narrowed` leaves out more of them before anything is added. Rows that the source rejects go to `rejects`.
 
     Errors: those of the source and of `tasks.tables.relations.link`; `FilterInvalid`, `ExpressionInvalid`,
     `ColumnTaken`, `ColumnsMissing` (the filter, a field or the key names a column that the source does not have).
     """
-    made = _making(options, activity, narrowed)
-    return _with_additions(options.source.collected(made(options.source.select(options.where))), options, activity)
+    source = options.source
+    table = _making(options, activity, narrowed)(source.select(options.where, rejects))
+    if options.remove_duplicates:
+        table = first_of_keys(source.key)(table)
+    return _with_additions(source.collected(table), options, activity)
 
 
-def selected_batches(options: SelectionOptions, size: int, *, activity: str) -> Iterator[pl.DataFrame]:
-    """`selected_rows`, `size` at a time: one batch at least, if empty. Errors: as there."""
+def selected_batches(
+    options: SelectionOptions, size: int, *, activity: str, rejects: Rejects | None = None
+) -> Iterator[pl.DataFrame]:
+    """`selected_rows`, `size` at a time: one batch at least, if empty. Errors: as there.
+
+    `rejects` has all rows that the source rejects once the last batch was taken.
+    """
     made = _making(options, activity, lambda rows: rows)
-    batches = options.source.batches(options.where, size, made, distinct=options.remove_duplicates)
+    batches = options.source.batches(options.where, size, made, distinct=options.remove_duplicates, rejects=rejects)
     return (_with_additions(batch, options, activity) for batch in batches)
 
 
@@ -80,11 +93,7 @@ def _making(options: SelectionOptions, activity: str, narrowed: Making) -> Makin
     fields = expressions(options.fields, schema, activity=activity, where=f"'{source.shown}'")
 
     def made(rows: pl.LazyFrame) -> pl.LazyFrame:
-        selected = narrowed(rows)
-        if options.remove_duplicates:
-            key = pl.col(source.key)
-            selected = selected.filter(key.is_null() | key.is_first_distinct())
-        return selected.with_columns(fields)
+        return narrowed(rows).with_columns(fields)
 
     return made
 

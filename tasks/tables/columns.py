@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Literal, Self
+from zoneinfo import available_timezones
 
 import polars as pl
 from polars.exceptions import PolarsError
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.errors import ValueRefused
+from tasks.tables.natives import in_utc, value_of, why_not
 from tasks.tables.transitions import Transitions, require_columns
 
 ColumnType = Literal["text", "integer", "number", "decimal", "boolean", "date", "time", "datetime"]
@@ -43,6 +45,8 @@ EXAMPLE: Mapping[ColumnType, date | time | datetime] = {
 DECIMAL_DIGITS = 38
 AS_IS = ("as_is", "as_is")
 
+LEAST_YEAR = 1000
+"""The first year that %Y reads: a year of fewer digits is a part of one."""
 DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 SECONDS = r":[0-5][0-9](?:\.[0-9]{1,9})?"
@@ -102,6 +106,24 @@ class ColumnDefinition(BaseModel):
             " (2026-11-24, 07:30 or 07:30:00.5, 2026-11-24T07:30:00Z)."
         ),
     )
+    zone: str | None = Field(
+        default=None,
+        title="Time zone",
+        description=(
+            "Time zone of moments that have none, and whose midnight a moment must be to be read as a date, for"
+            " example Europe/Berlin. Empty is UTC, or the zone that a date's moment has."
+        ),
+    )
+    latest_year: int | None = Field(
+        default=None,
+        ge=1000,
+        le=9999,
+        title="Latest year",
+        description=(
+            "For a format with a two-digit year (%y): the latest year that it can be. 2026 reads 26 as 2026 and 27"
+            " as 1927."
+        ),
+    )
     decimal_separator: str = Field(
         default=".", min_length=1, max_length=1, title="Decimal separator", description="Character before decimals."
     )
@@ -156,6 +178,19 @@ class ColumnDefinition(BaseModel):
             raise ValueError("a separator cannot be a letter, a digit or a sign")
         return self
 
+    @field_validator("zone")
+    @classmethod
+    def _is_a_zone(cls, name: str | None) -> str | None:
+        if name is not None and name not in available_timezones():
+            raise ValueError(f"'{name}' is not a time zone; write one like Europe/Vienna")
+        return name
+
+    @model_validator(mode="after")
+    def _two_digit_years_have_a_century(self) -> Self:
+        if ("%y" in (self.format or "")) != (self.latest_year is not None):
+            raise ValueError("'latest_year' goes with a format with %y, and must be given there")
+        return self
+
     @model_validator(mode="after")
     def _format_is_usable(self) -> Self:
         if self.format is None:
@@ -168,7 +203,8 @@ class ColumnDefinition(BaseModel):
         except PolarsError:
             again = pl.Series([None])
         # A moment may be told by its date alone: it is then the day's first.
-        if again.item() is None or str(again.item())[:10] != str(EXAMPLE[self.type])[:10]:
+        told = self.latest_year is None or self.latest_year >= 2026
+        if again.item() is None or (told and str(again.item())[:10] != str(EXAMPLE[self.type])[:10]):
             raise ValueError(f"the format {self.format!r} does not tell a {self.type}")
         return self
 
@@ -195,19 +231,29 @@ class TypedTable(Transitions):
 
 
 def typed_table(
-    raw: pl.DataFrame, definitions: Mapping[str, ColumnDefinition], *, activity: str, where: str
+    raw: pl.DataFrame,
+    definitions: Mapping[str, ColumnDefinition],
+    *,
+    activity: str,
+    where: str,
+    as_they_are: Mapping[str, str] | None = None,
 ) -> TypedTable:
     """Read the raw columns through their definitions, {name of the column: definition}.
 
     In: a table with the definitions' keys as columns: texts (lists of texts where the definition says so), or
     values that are of the definition's type already, which are taken as they are. Rows are counted from 1.
-    Out: the defined columns in their order; a row with a bad value that rejects its line is in `rejects` alone.
+    Out: the defined columns in their order, and then those of `as_they_are`, {name: raw column}; a row with a bad value that rejects its line is in `rejects` alone.
     Errors: `ColumnsMissing`; `ValueRefused` for a definition whose bad values are errors.
     """
     kept = {name: definition for name, definition in definitions.items() if not definition.ignore}
     require_columns(raw, [definition.key for definition in kept.values()], activity=activity, where=where)
     columns = {name: _column(raw[definition.key], definition) for name, definition in kept.items()}
-    standard = pl.DataFrame([column.values.alias(name) for name, column in columns.items()])
+    standard = pl.DataFrame(
+        [
+            *(column.values.alias(name) for name, column in columns.items()),
+            *(raw[there].alias(name) for name, there in (as_they_are or {}).items()),
+        ]
+    )
     report = pl.concat(
         [
             pl.DataFrame(schema={**REPORT, "rejects": pl.Boolean()}),
@@ -244,7 +290,7 @@ def _report(name: str, raw: pl.Series, faults: pl.DataFrame, definition: ColumnD
         first = found.filter("rejects").row(0, named=True)
         raise ValueRefused(row=first["row"], column=name, reason=first["reason"])
     value = raw.gather(found["row"] - 1)
-    shown = value.list.join(", ") if isinstance(value.dtype, pl.List) else value.cast(pl.String())
+    shown = value.list.join(", ") if isinstance(value.dtype, pl.List) and definition.many else _shown(value)
     return found.select("row", pl.lit(name).alias("column"), "reason", shown.alias("value"), "rejects")
 
 
@@ -308,18 +354,30 @@ def _column_of(table: pl.DataFrame) -> _Column:
 
 
 def _read(raw: pl.Series, definition: ColumnDefinition) -> _Column:
-    native = raw.dtype == definition.value_type and definition.type != "text"
-    if native and definition.on_empty in {"by_type", "null"}:
+    if _is_taken(raw, definition):
         return _Column(raw)
-    texts = raw.cast(pl.String()) if native else _altered(raw, definition)
-    values = raw if native else _parsed(texts, definition)
-    if _all_taken(texts, values, definition):
+    values = _native(raw, definition)
+    why = None if values is None else why_not(raw.dtype, definition.value_type, definition.zone)
+    texts = _altered(raw, definition) if values is None else _shown(raw)
+    if definition.type == "text" and values is not None:
+        # A whole number's text is altered and measured as other texts are; a fraction has none.
+        bad = values.is_null() & texts.is_not_null()
+        texts = _altered(values, definition)
+        values = None if not bad.any() else texts
+    else:
+        bad = None
+    values = _parsed(texts, definition) if values is None else values
+    if bad is None and _all_taken(texts, values, definition):
         return _Column(values)
-    blank = pl.lit(value=False) if native else pl.col("text") == ""
-    table = pl.DataFrame({"raw": raw, "text": texts, "value": values}).with_columns(
-        _fault(definition, blank).alias("fault"),
+    blank = pl.lit(value=False) if raw.dtype != pl.String() else pl.col("text") == ""
+    table = pl.DataFrame({"raw": _shown(raw), "text": texts, "value": values}).with_columns(
+        _fault(definition, blank, why).alias("fault"),
         _cut(definition).alias("cut"),
     )
+    if bad is not None:
+        table = table.with_columns(
+            pl.when(bad).then(pl.lit(why or _plainly_not(definition))).otherwise("fault").alias("fault")
+        )
     rejects = pl.col("fault").is_not_null() & ~_defaulted(definition) & pl.lit(definition.on_bad_value != "null")
     return _column_of(
         table.select(
@@ -328,6 +386,41 @@ def _read(raw: pl.Series, definition: ColumnDefinition) -> _Column:
             rejects.alias("rejects"),
         )
     )
+
+
+def _is_taken(raw: pl.Series, definition: ColumnDefinition) -> bool:
+    """Whether the values are of the type already, with nothing to do about any of them."""
+    if raw.dtype != definition.value_type or definition.type == "text" or definition.remap:
+        return False
+    if definition.on_empty not in {"by_type", "null"} and raw.null_count():
+        return False
+    if definition.type == "datetime" and definition.zone is not None:
+        return False
+    return definition.type != "number" or bool(raw.is_finite().all())
+
+
+def _native(raw: pl.Series, definition: ColumnDefinition) -> pl.Series | None:
+    """The values of a raw column that has a type, as those of the definition's; None where texts are to be read."""
+    kind = raw.dtype
+    if kind == pl.String() or isinstance(kind, pl.Categorical | pl.Enum) or definition.remap:
+        return None
+    if definition.format and not kind.is_temporal():
+        return None
+    value = value_of(pl.col(raw.name), kind, definition.value_type, definition.zone)
+    if value is None:
+        return raw if kind == definition.value_type and definition.type != "text" else None
+    return raw.to_frame().select(value.alias(raw.name)).to_series()
+
+
+def _shown(raw: pl.Series) -> pl.Series:
+    """The raw values as a report shows them. What is not a number is a missing value, as pandas writes it."""
+    if raw.dtype.is_nested():
+        return (
+            pl.DataFrame({"raw": raw}).select(pl.when(pl.col("raw").is_not_null()).then(pl.lit("..."))).to_series()
+        )
+    if raw.dtype.is_float():
+        raw = raw.fill_nan(None)
+    return raw.cast(pl.String(), strict=False)
 
 
 def _all_taken(texts: pl.Series, values: pl.Series, definition: ColumnDefinition) -> bool:
@@ -341,7 +434,7 @@ def _all_taken(texts: pl.Series, values: pl.Series, definition: ColumnDefinition
     return longest is None or not (texts.str.len_bytes() > longest).any()
 
 
-def _fault(definition: ColumnDefinition, blank: pl.Expr) -> pl.Expr:
+def _fault(definition: ColumnDefinition, blank: pl.Expr, why: str | None = None) -> pl.Expr:
     missing = pl.col("text").is_null()
     empty = missing | blank
     nothing = pl.lit(None, pl.String())
@@ -355,7 +448,11 @@ def _fault(definition: ColumnDefinition, blank: pl.Expr) -> pl.Expr:
     if definition.type == "text":
         too_long = _longer(definition) if definition.when_longer == "bad_value" else pl.lit(value=False)
         return of_empty.when(too_long).then(pl.lit(f"is longer than {definition.max_length} characters"))
-    return of_empty.when(~empty & pl.col("value").is_null()).then(_why_not(definition)).otherwise(nothing)
+    return (
+        of_empty.when(~empty & pl.col("value").is_null())
+        .then(pl.lit(why) if why else _why_not(definition))
+        .otherwise(nothing)
+    )
 
 
 def _longer(definition: ColumnDefinition) -> pl.Expr:
@@ -374,8 +471,7 @@ def _cuts(definition: ColumnDefinition) -> bool:
 
 
 def _why_not(definition: ColumnDefinition) -> pl.Expr:
-    article = "an" if definition.type == "integer" else "a"
-    plain = pl.lit(f"is not {article} {definition.type}")
+    plain = pl.lit(_plainly_not(definition))
     match definition.type:
         case "integer":
             beyond = pl.lit("is beyond 64-bit integers")
@@ -387,6 +483,12 @@ def _why_not(definition: ColumnDefinition) -> pl.Expr:
         case _:
             return plain
     return pl.when(pl.col("text").str.contains(_number_form(definition))).then(beyond).otherwise(plain)
+
+
+def _plainly_not(definition: ColumnDefinition) -> str:
+    article = "an" if definition.type == "integer" else "a"
+    zone = f" of {definition.zone}" if definition.type == "datetime" and definition.zone else ""
+    return f"is not {article} {definition.type}{zone}"
 
 
 def _defaulted(definition: ColumnDefinition) -> pl.Expr:
@@ -448,7 +550,7 @@ def _parsed(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
         case "integer" | "number" | "decimal":
             return _numbers(texts, definition)
         case "boolean":
-            truths = {"true": True, "1": True, "false": False, "0": False}
+            truths = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
             return texts.str.to_lowercase().replace_strict(truths, default=None, return_dtype=pl.Boolean())
         case "time":
             return _times(texts, definition)
@@ -496,19 +598,49 @@ def _times(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
 
 def _dates(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
     if definition.format:
-        return texts.str.to_date(definition.format, strict=False)
+        return _of_century(texts.str.to_date(definition.format, strict=False), definition)
     if not texts.str.contains(ISO_DATE).all():
         form = pl.when(pl.col("text").str.contains(ISO_DATE)).then(pl.col("text"))
         texts = pl.DataFrame({"text": texts}).select(form).to_series()
     return texts.str.to_date("%Y-%m-%d", strict=False)
 
 
+def _of_century(days: pl.Series, definition: ColumnDefinition) -> pl.Series:
+    """A two-digit year is one of the hundred until the latest; a year that was to have four digits has them."""
+    day, latest = pl.col("day"), definition.latest_year
+    if latest is None:
+        known = pl.when(day.dt.year() >= LEAST_YEAR).then(day)
+    else:
+        centuries = (latest - day.dt.year()).floordiv(100)
+        moved = day.dt.offset_by((centuries * 100).cast(pl.String()) + "y")
+        known = pl.when(moved.dt.day() == day.dt.day()).then(moved)  # 1900 has no February 29
+    return pl.DataFrame({"day": days}).select(known).to_series()
+
+
 def _moments(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
     if definition.format:
-        return _without_zone(texts.str.to_datetime(definition.format, time_unit="us", strict=False))
+        read = _of_century(texts.str.to_datetime(definition.format, time_unit="us", strict=False), definition)
+        has_zone = isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone
+        return _without_zone(read) if has_zone else _told_in(read, definition.zone)
     if not texts.str.contains(ISO_MOMENT).all():
+        if definition.zone is not None:
+            return _of_zone(texts, definition.zone)
         texts = _completed(texts)
     return _without_zone(texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False))
+
+
+def _of_zone(texts: pl.Series, zone: str) -> pl.Series:
+    """Texts of moments, of which those without an offset are told in the zone."""
+    moments = _without_zone(
+        _completed(texts).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False)
+    )
+    has_offset = pl.col("text").str.contains(f"{OFFSET}$")
+    table = pl.DataFrame({"text": texts, "moment": moments})
+    return table.select(pl.when(has_offset).then("moment").otherwise(in_utc(pl.col("moment"), zone))).to_series()
+
+
+def _told_in(moments: pl.Series, zone: str | None) -> pl.Series:
+    return moments.to_frame("moment").select(in_utc(pl.col("moment"), zone)).to_series()
 
 
 def _completed(texts: pl.Series) -> pl.Series:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
-from tasks.errors import CampaignError, ColumnsMissing, DatabaseFailed, FilterInvalid
+from tasks.errors import CampaignError, ColumnsMissing, DatabaseFailed, FilterInvalid, SourceUnreadable
 from tasks.sources.database import DatabaseTable, select_statement
 from tasks.sources.selection import selected_batches
 from tasks.sources.sql import Database, transaction
@@ -128,7 +128,7 @@ def test_a_type_that_the_database_does_not_know_is_given(
 def test_a_bad_value_is_not_shown(database: Database, make_table: Callable[..., None]) -> None:
     make_table("texts", "profile_id TEXT, day TEXT", [("1", "somebody's secret")])
     source = DatabaseTable(database=database, table="texts", types={"day": "date"})
-    with pytest.raises(DatabaseFailed, match="day") as failed:
+    with pytest.raises(SourceUnreadable, match="row 1 of the column 'day' is not a date") as failed:
         select_profiles(QueryOptions(source=source))
     assert "secret" not in str(failed.value)
 

@@ -91,7 +91,7 @@ def test_a_constant_comes_before_a_column_of_the_file(written: Write) -> None:
     assert selected(written(PROFILES), "may_contact", constants={"may_contact": False}).is_empty()
 
 
-@pytest.mark.parametrize("written", ["parquet", "csv", "delta"], indirect=True)
+@pytest.mark.parametrize("written", ["parquet", "delta"], indirect=True)
 def test_the_filter_is_pushed_down_into_the_scan(written: Write) -> None:
     path = written(PROFILES.rename({"zip_code": "postal"}))
     source = ProfileFile(path=path, columns={"zip_code": "postal"})

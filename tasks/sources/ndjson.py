@@ -1,0 +1,73 @@
+"""Files of one JSON object a line: every line is proved to be one before any value is read."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from tasks.files.shape import MOST_FAULTS, ROW, SHOWN, ShapeRefused
+from tasks.tables.columns import REPORT
+
+OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """A file, or a copy of its whole lines."""
+
+    path: Path
+    left_out: pl.Series
+    faults: pl.DataFrame
+    folder: TemporaryDirectory[str] | None = field(default=None)
+
+    def scan(self) -> pl.LazyFrame:
+        """The objects as rows, numbered as the file's lines are. Errors: those of polars."""
+        table = pl.scan_ndjson(self.path, infer_schema_length=None).with_row_index(ROW, offset=1)
+        number = pl.col(ROW).cast(pl.Int64())
+        if self.left_out.len():
+            before = self.left_out - pl.int_range(1, len(self.left_out) + 1, eager=True)
+            number += pl.lit(before).search_sorted(number - 1, side="right")
+        return table.with_columns(number.alias(ROW))
+
+
+def json_lines(path: Path) -> JsonLines:
+    """Prove that every line is an object. Errors: `ShapeRefused`, `OSError`."""
+    faults: list[tuple[int, None, str, str]] = []
+    blank: list[int] = []
+    objects = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                OBJECT.decode(line)
+                objects += 1
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                if not line.strip():
+                    blank.append(number)
+                    continue
+                faults.append(
+                    (number, None, f"is no JSON object (line {number})", line[:SHOWN].decode("utf-8", "replace"))
+                )
+                if len(faults) > MOST_FAULTS:
+                    raise ShapeRefused(
+                        f"more than {MOST_FAULTS} of its lines are no JSON objects",
+                        "Give one object a line, in UTF-8.",
+                    ) from None
+    if not objects and not faults:
+        raise ShapeRefused("it is empty", "Give one JSON object a line.")
+    report = pl.DataFrame(faults, schema=REPORT, orient="row")
+    left_out = pl.Series(sorted([*report["row"], *blank]), dtype=pl.Int64())
+    if left_out.is_empty():
+        return JsonLines(path, left_out, report)
+    return _copied(path, left_out, report)
+
+
+def _copied(path: Path, left_out: pl.Series, faults: pl.DataFrame) -> JsonLines:
+    folder = TemporaryDirectory(prefix="campaign-")
+    copy = Path(folder.name, "whole.ndjson")
+    bad = set(left_out)
+    with path.open("rb") as file, copy.open("wb") as whole:
+        whole.writelines(line for number, line in enumerate(file, start=1) if number not in bad)
+    return JsonLines(copy, left_out, faults, folder)
