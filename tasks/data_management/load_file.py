@@ -1,19 +1,17 @@
 """Load file: reads flat files of the storage folder into a table, through column definitions."""
 
-import csv
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 import polars as pl
-from polars.exceptions import ComputeError, NoDataError, PolarsError
+from polars.exceptions import NoDataError, PolarsError
 from prefect import get_run_logger, task
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import ColumnsUnexpected, SourceUnreadable
 from tasks.files.delimited import write_delimited
+from tasks.files.shape import ROW, Dialect, ShapeRefused, shaped
 from tasks.files.storage import stored, within, written_whole
 from tasks.http.bounded import Damaged, OverBound, read_whole, readable_bytes
 from tasks.runs.results import ARROW, PER_RUN
@@ -51,6 +49,11 @@ class LoadFileOptions(BaseModel):
         default=",", min_length=1, max_length=1, title="Separator", description="Between values."
     )
     quote: str = Field(default='"', max_length=1, title="Quote", description="Around texts; empty for none.")
+    quote_escape: Literal["doubled", "backslash"] = Field(
+        default="doubled",
+        title="Quote in a text",
+        description='How a quote inside a quoted text is written: doubled ("") or after a backslash (\\").',
+    )
     header: bool = Field(default=True, title="Header", description="The first line has the labels of the columns.")
     widths: dict[str, int] = Field(
         default_factory=dict,
@@ -64,7 +67,11 @@ class LoadFileOptions(BaseModel):
         default="utf-8", title="Encoding", description="Encoding of the file, as latin-1 or cp1252."
     )
     other_columns: Literal["ignore", "error"] = Field(
-        default="ignore", title="Other columns", description="What a column of the file that has no definition is."
+        default="ignore",
+        title="Other columns",
+        description=(
+            "What a column of the file that has no definition is, or characters after the last of 'widths'."
+        ),
     )
     max_bytes: int = Field(
         default=4 * 1024**3,
@@ -78,17 +85,14 @@ class LoadFileOptions(BaseModel):
         description="Name of the file in the storage folder that keeps rejected lines; empty keeps none.",
     )
 
-    @field_validator("encoding")
-    @classmethod
-    def _is_an_encoding(cls, name: str) -> str:
-        try:
-            "".encode(name)
-        except LookupError:
-            raise ValueError(f"'{name}' is not an encoding; write one like utf-8 or cp1252") from None
-        return name
+    @property
+    def dialect(self) -> Dialect:
+        """How a delimited file is written."""
+        return Dialect(**{name: getattr(self, name) for name in Dialect.model_fields})
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        self.dialect  # noqa: B018  # its errors
         if (self.format == "fixed_width") != bool(self.widths):
             raise ValueError("'widths' goes with the format fixed_width, and must be given there")
         if any(width < 1 for width in self.widths.values()):
@@ -128,20 +132,17 @@ def _nothing(options: LoadFileOptions) -> pl.DataFrame:
 
 
 def _load_one(file: str, options: LoadFileOptions, storage: Path) -> Loaded:
-    raw, long_lines = raw_table(stored(storage, file), options)
-    _check_columns(raw, options, file)
-    whole = ~pl.col("\x00row").is_in(long_lines["row"].implode()) & ~pl.all_horizontal(
-        pl.col(raw.columns).is_null()
-    )
-    rows = raw.with_row_index("\x00row", offset=1).filter(whole)
+    raw, faults = raw_table(stored(storage, file), options)
+    _check_columns(raw.drop(ROW), options, file)
+    rows = raw.filter(~pl.all_horizontal(pl.exclude(ROW).is_null()))
     taken = typed_table(rows, options.columns, activity="Load file", where=f"'{file}'")
-    number = rows["\x00row"].cast(pl.Int64())
+    number = rows[ROW]
 
     def told(report: pl.DataFrame) -> pl.DataFrame:
         numbered = report.with_columns(row=number.gather(report["row"] - 1), file=pl.lit(file))
         return numbered.select(*REJECTS)
 
-    lines = long_lines.with_columns(file=pl.lit(file)).select(*REJECTS)
+    lines = faults.with_columns(file=pl.lit(file)).select(*REJECTS)
     return Loaded(
         standard=taken.standard,
         rejects=pl.concat([told(taken.rejects), lines]).sort("row", maintain_order=True),
@@ -158,89 +159,56 @@ def _check_columns(raw: pl.DataFrame, options: LoadFileOptions, file: str) -> No
 
 
 def raw_table(path: Path, options: LoadFileOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The file's values as texts, and its lines that have more values than columns, as a table of `REPORT`.
+    """The file's values as texts with their rows' numbers, and its lines that are no whole rows, as of `REPORT`.
 
     Errors: `SourceUnreadable`.
     """
+    cure = "Check the file, and the options of its format."
     try:
-        content = _content(path, options)
         if options.format == "fixed_width":
-            return _fixed_width(content, options), pl.DataFrame(schema=REPORT)
-        return _delimited(content, options)
+            return _fixed_width(_content(path, options), options)
+        proved = shaped(path, options.dialect, header=options.header, limit=readable_bytes(options.max_bytes))
+        return proved.scan().collect(), proved.faults
+    except ShapeRefused as error:
+        reason, cure = error.reason, error.cure
     except NoDataError:
         reason = "it is empty"
     except UnicodeError:
         reason = f"it is not {options.encoding} text"
-    except (PolarsError, OSError, csv.Error) as error:
+    except (PolarsError, OSError) as error:
         reason = first_line(error)
     except (OverBound, Damaged) as error:
         reason = f"it {error}"
-    raise SourceUnreadable(
-        what="file", path=path, reason=reason, cure="Check the file, and the options of its format."
-    )
+    raise SourceUnreadable(what="file", path=path, reason=reason, cure=cure)
 
 
 def _content(path: Path, options: LoadFileOptions) -> bytes:
     """The file's text in UTF-8, decompressed, without byte order mark."""
     with path.open("rb") as file:
         content = read_whole(file, readable_bytes(options.max_bytes))
-    if options.encoding.lower() not in {"utf-8", "utf8"}:
-        content = content.decode(options.encoding).encode()
-    return content.removeprefix(b"\xef\xbb\xbf")
+    return content.decode(options.encoding).removeprefix("\ufeff").encode()
 
 
-def _fixed_width(content: bytes, options: LoadFileOptions) -> pl.DataFrame:
-    lines = pl.read_lines(content).slice(options.skip_lines + options.header)
+def _fixed_width(content: bytes, options: LoadFileOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    lines = pl.read_lines(content).slice(options.skip_lines + options.header).with_row_index(ROW, offset=1)
+    lines = lines.select(pl.col(ROW).cast(pl.Int64()), pl.col("line").str.strip_chars_end("\r"))
+    lines = lines.filter(pl.col("line").str.strip_chars() != "")
     places: list[pl.Expr] = []
-    start = 0
+    start = last = 0
     for name, width in options.widths.items():
         places.append(pl.col("line").str.slice(start, width).str.strip_chars().alias(name))
-        start += width
-    line = pl.col("line").str.strip_chars_end("\r")
-    return lines.select(line).filter(pl.col("line").str.strip_chars() != "").select(places)
-
-
-def _delimited(content: bytes, options: LoadFileOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
-    try:
-        return _csv_table(content, options, cut=False), pl.DataFrame(schema=REPORT)
-    except ComputeError:
-        # Lines that are too long, if a second reading without them succeeds.
-        table = _csv_table(content, options, cut=True)
-        return table, _long_lines(content, table.width, options)
-
-
-def _csv_table(content: bytes, options: LoadFileOptions, *, cut: bool) -> pl.DataFrame:
-    table = pl.read_csv(
-        content,
-        infer_schema=False,
-        has_header=options.header,
-        separator=options.separator,
-        quote_char=options.quote or None,
-        skip_lines=options.skip_lines,
-        truncate_ragged_lines=cut,
+        last, start = start, start + width
+    # Blanks at the end may have been trimmed; a line without its last column has lost values.
+    length = pl.col("line").str.len_chars()
+    wrong = length <= last
+    if options.other_columns == "error":
+        wrong |= pl.col("line").str.strip_chars_end(" ").str.len_chars() > start
+    before = options.skip_lines + options.header
+    told = pl.format("has {} characters in a file of {} (line {})", length, pl.lit(start), pl.col(ROW) + before)
+    faults = lines.filter(wrong).select(
+        pl.col(ROW).alias("row"), pl.lit(None, pl.String()).alias("column"), told.alias("reason"), value="line"
     )
-    if options.header:
-        return table
-    return table.rename({name: str(number) for number, name in enumerate(table.columns, start=1)})
-
-
-def _long_lines(content: bytes, width: int, options: LoadFileOptions) -> pl.DataFrame:
-    """Lines with more values than the file has columns: one separator too many moves values to wrong columns."""
-    found = [
-        (row, None, f"has {len(values)} values in a file of {width} columns", options.separator.join(values))
-        for row, values in enumerate(_lines(content, options), start=0 if options.header else 1)
-        if len(values) > width
-    ]
-    return pl.DataFrame(found, schema=REPORT, orient="row")
-
-
-def _lines(content: bytes, options: LoadFileOptions) -> Iterator[list[str]]:
-    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
-    for _ in range(options.skip_lines):
-        text.readline()
-    if not options.quote:
-        return csv.reader(text, delimiter=options.separator, quoting=csv.QUOTE_NONE)
-    return csv.reader(text, delimiter=options.separator, quotechar=options.quote)
+    return lines.filter(~wrong).select(ROW, *places), faults
 
 
 def write_rejects(rejects: pl.DataFrame, options: LoadFileOptions, storage: Path) -> None:

@@ -189,6 +189,8 @@ def _header(path: Path, dialect: Dialect, *, header: bool) -> tuple[tuple[str, .
             f"Set separator to {told[1]!r}.",
         )
     skip += bool(told)
+    if not text and head.strip(codecs.BOM_UTF8):
+        raise ShapeRefused(f"it is not {dialect.encoding} text", "Check its encoding.")
     if skip >= len(lines) or not "".join(lines[skip:]).strip():
         raise ShapeRefused("it is empty", "Give a file with a header.")
     grammar = _Grammar(dialect, 1)

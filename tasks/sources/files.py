@@ -158,10 +158,11 @@ def profiles(source: ProfileFile, rejects: Rejects | None = None) -> pl.LazyFram
         reading = _reading(source, raw.schema)
         reading.refuse_or_keep(raw.faults, rejects)
         constants = [pl.lit(value, _type(value)).alias(name) for name, value in source.constants.items()]
-        if reading.is_plain:
+        if reading.is_plain and not raw.is_numbered:
             return raw.rows.select(reading.plain()).with_columns(constants)
 
-        def typed(batch: pl.DataFrame) -> pl.DataFrame:
+        # The copies that are read are there as long as the table that reads them.
+        def typed(batch: pl.DataFrame, _copies: object = raw.parts) -> pl.DataFrame:
             return reading.typed(batch, batch[ROW], rejects)
 
         rows = raw.rows if raw.is_numbered else raw.rows.with_row_index(ROW, offset=1)
@@ -177,6 +178,8 @@ class _Raw:
     faults: pl.DataFrame
     is_numbered: bool
     """Whether the rows have the column `ROW`."""
+    parts: tuple[object, ...] = ()
+    """What has to be kept as long as the rows are read."""
 
 
 def _raw(source: ProfileFile, *, proved: bool) -> _Raw:
@@ -223,7 +226,7 @@ def _delimited(files: list[Path], dialect: Dialect, *, proved: bool) -> _Raw:
         return _Raw(pl.LazyFrame(schema=schema), schema, pl.DataFrame(schema=REPORT), is_numbered=False)
     parts = [shaped(file, dialect) for file in files]
     faults = pl.concat([_of_file(part.faults, file, files) for part, file in zip(parts, files, strict=True)])
-    return _Raw(pl.concat([part.scan() for part in parts]), schema, faults, is_numbered=True)
+    return _Raw(pl.concat([part.scan() for part in parts]), schema, faults, is_numbered=True, parts=tuple(parts))
 
 
 def _of_file(faults: pl.DataFrame, file: Path, files: list[Path]) -> pl.DataFrame:
@@ -235,7 +238,8 @@ def _json_lines(files: list[Path]) -> _Raw:
     rows = pl.concat([part.scan() for part in parts], how="diagonal_relaxed")
     faults = pl.concat([_of_file(part.faults, file, files) for part, file in zip(parts, files, strict=True)])
     schema = rows.collect_schema()
-    return _Raw(rows, pl.Schema({name: schema[name] for name in schema if name != ROW}), faults, is_numbered=True)
+    schema = pl.Schema({name: schema[name] for name in schema if name != ROW})
+    return _Raw(rows, schema, faults, is_numbered=True, parts=tuple(parts))
 
 
 def _reading(source: ProfileFile, raw: pl.Schema) -> Reading:

@@ -242,7 +242,8 @@ def typed_table(
 
     In: a table with the definitions' keys as columns: texts (lists of texts where the definition says so), or
     values that are of the definition's type already, which are taken as they are. Rows are counted from 1.
-    Out: the defined columns in their order, and then those of `as_they_are`, {name: raw column}; a row with a bad value that rejects its line is in `rejects` alone.
+    Out: the defined columns in their order, and then those of `as_they_are`, {name: raw column}; a row with a bad
+    value that rejects its line is in `rejects` alone.
     Errors: `ColumnsMissing`; `ValueRefused` for a definition whose bad values are errors.
     """
     kept = {name: definition for name, definition in definitions.items() if not definition.ignore}

@@ -85,7 +85,7 @@ def test_bad_lines_are_rejected_with_the_reason_and_the_value_and_their_place(tm
     assert outbound.standard["name"].to_list() == ["A", "E"]
     assert outbound.rejects.rows() == [
         ("in.txt", 2, "born", "is not a date", "2000-02-30"),
-        ("in.txt", 4, None, "has 5 values in a file of 3 columns", "C,2000-01-01,3,too,long"),
+        ("in.txt", 4, None, "has 5 values in a file of 3 columns (line 5)", "C,2000-01-01,3,too,long"),
         ("in.txt", 5, "n", "is not an integer", "x"),
     ]
 

@@ -1,0 +1,31 @@
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from tasks.sources import distinct
+from tasks.sources.distinct import distinct_batches
+from tasks.sources.source import first_of_keys
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_files() -> None:
+    distinct.ROWS_OF_FILE = 7
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.none() | st.integers(0, 12), max_size=60),
+    st.sampled_from([pl.Int64(), pl.String()]),
+    st.integers(1, 9),
+    st.sampled_from([0, 10, 1000]),
+)
+def test_the_first_row_of_each_key_is_kept_in_its_place_on_disk_as_in_memory(
+    keys: list[int | None], kind: pl.DataType, size: int, in_memory: int
+) -> None:
+    table = pl.DataFrame({"key": pl.Series(keys, dtype=pl.Int64()).cast(kind)}).with_row_index("n")
+    batches = list(table.iter_slices(5)) or [table]
+    found = list(distinct_batches(batches, "key", size, in_memory=in_memory))
+    assert_frame_equal(pl.concat([table.clear(), *found]), first_of_keys("key")(table.lazy()).collect())
+    assert all(0 < batch.height <= size for batch in found) or table.is_empty()
