@@ -57,6 +57,8 @@ CampaignError
     ├── AccountMissing        WKF-560280
     ├── AccountDisabled       WKF-560281
     ├── AccountOfWrongKind    WKF-560282
+    ├── AccountNotForHost     CMP-182      the external account does not name the host that it would be sent to
+    ├── EndpointNotAllowed    CMP-183      an endpoint of parameters does what only the operator may allow
     ├── OAuthSetupInvalid     WKF-560278
     ├── TokenNotFetched       WKF-560283
     ├── CredentialsRefused    CRL-290200
@@ -588,6 +590,22 @@ class AccountOfWrongKind(ApiError):
     code = "WKF-560282"
     sentence = "Protocol not supported: '{account}' is a {kind}, not an external account."
     remedy = "Name a basic-account, a header-account or an oauth2-account."
+
+
+class AccountNotForHost(ApiError):
+    """The external account does not name the host that its credentials would be sent to."""
+
+    code = "CMP-182"
+    sentence = "The external account '{account}' is not for '{host}' (path '{path}'); nothing was sent."
+    remedy = "If it is, name the host in the account's hosts, in the Prefect UI under Blocks."
+
+
+class EndpointNotAllowed(ApiError):
+    """An endpoint that is described in parameters does what only the operator may allow."""
+
+    code = "CMP-183"
+    sentence = "The endpoint '{name}' is described in parameters and {reason}."
+    remedy = "{cure}"
 
 
 class OAuthSetupInvalid(ApiError):

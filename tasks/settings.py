@@ -33,6 +33,22 @@ class NetworkSettings(BaseModel):
             " private or an address literal. A JSON list; empty allows none."
         ),
     )
+    author_hosts: frozenset[str] = Field(
+        default=frozenset(),
+        title="Hosts of endpoints in parameters",
+        description=(
+            "Hosts (with or without :port) that endpoints described in a form, YAML or an API call may call. A JSON"
+            " list; empty allows none: authors then use the endpoints of the settings."
+        ),
+    )
+    author_columns: frozenset[str] = Field(
+        default=frozenset(),
+        title="Columns for endpoints in parameters",
+        description=(
+            "Columns of the audience whose values such an endpoint may be sent, such as zip_code. A JSON list;"
+            " empty allows none."
+        ),
+    )
 
 
 class StorageSettings(BaseModel):

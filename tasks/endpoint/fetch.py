@@ -84,6 +84,10 @@ class Access:
                     self._headers = await anyio.to_thread.run_sync(self._credentials.headers)
         return self._headers
 
+    def check(self, url: str) -> None:
+        """Check that the credentials are for this address. Errors: `AccountNotForHost`."""
+        self._credentials.check(url)
+
     async def renewed(self, used: Mapping[str, SecretStr]) -> bool:
         """Take fresh credentials instead of those that were used; False where there are none."""
         async with self._lock:
@@ -217,6 +221,7 @@ def _idempotency_key(endpoint: Endpoint, call_id: str, step: Step) -> dict[str, 
 
 async def _let_in(session: Session, request: PartnerRequest, access: Access) -> PartnerAnswer:
     """Send with credentials; where they are refused as a token that has expired, once more with fresh ones."""
+    access.check(request.url)
     used = await access.headers()
     try:
         return await session.send(_with_headers(request, used))

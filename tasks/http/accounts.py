@@ -14,7 +14,7 @@ from prefect.blocks.fields import SecretDict
 from pydantic import Field, SecretStr
 
 from tasks.errors import AccountDisabled, AccountMissing, AccountOfWrongKind, OAuthSetupInvalid
-from tasks.http.credentials import NO_CREDENTIALS, Credentials, FixedCredentials, basic
+from tasks.http.credentials import NO_CREDENTIALS, Credentials, FixedCredentials, LentCredentials, basic
 from tasks.http.exchange import Connection
 from tasks.http.oauth import OAuthCredentials, OAuthSetup, Token
 from tasks.runs.log import Logger
@@ -24,6 +24,14 @@ class ExternalAccount(Block):
     """Credentials of one partner."""
 
     enabled: bool = Field(default=True, title="Enabled", description="A disabled account lets no call out.")
+    hosts: list[str] = Field(
+        default=[],
+        title="Hosts",
+        description=(
+            "Hosts that the account is for, each a host, host:port, or either with the beginning of a path"
+            " (api.example.com/v1). It is sent nowhere else; empty: nowhere at all."
+        ),
+    )
 
     def credentials(self, name: str, allowed_hosts: frozenset[str], logger: Logger) -> Credentials:
         """The account as the headers of a call."""
@@ -165,7 +173,10 @@ def credentials_of(account: str, allowed_hosts: frozenset[str], logger: Logger) 
 
     Errors: `AccountMissing`, `AccountDisabled`, `AccountOfWrongKind`, `OAuthSetupInvalid`.
     """
-    return _account(account).credentials(account, allowed_hosts, logger) if account else NO_CREDENTIALS
+    if not account:
+        return NO_CREDENTIALS
+    block = _account(account)
+    return LentCredentials(block.credentials(account, allowed_hosts, logger), account, tuple(block.hosts))
 
 
 def _account(account: str) -> ExternalAccount:

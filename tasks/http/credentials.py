@@ -4,8 +4,12 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import unquote
 
+import httpx
 from pydantic import SecretStr
+
+from tasks.errors import AccountNotForHost
 
 
 class Credentials(Protocol):
@@ -16,6 +20,9 @@ class Credentials(Protocol):
 
     def renew(self) -> bool:
         """Take fresh credentials after a 401; False where there are none to take."""
+
+    def check(self, url: str) -> None:
+        """Check, before they are sent, that they are for this address. Errors: `AccountNotForHost`."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,49 @@ class FixedCredentials:
     def renew(self) -> bool:
         """There is nothing fresher."""
         return False
+
+    def check(self, url: str) -> None:
+        """They go where the endpoint that has them goes."""
+
+
+@dataclass(frozen=True)
+class LentCredentials:
+    """Credentials of an account, which lends itself only to its hosts."""
+
+    lender: Credentials
+    account: str
+    hosts: tuple[str, ...]
+    """Each `host`, `host:port` or either with the beginning of a path."""
+
+    def headers(self) -> Mapping[str, SecretStr]:
+        """The account's headers."""
+        return self.lender.headers()
+
+    def renew(self) -> bool:
+        """Take the account's fresh credentials."""
+        return self.lender.renew()
+
+    def check(self, url: str) -> None:
+        """Check that the address is one of the account's hosts. Errors: `AccountNotForHost`."""
+        if not any(_is_for(url, place) for place in self.hosts):
+            parsed = httpx.URL(url)
+            raise AccountNotForHost(account=self.account, host=parsed.netloc.decode(), path=parsed.path)
+
+
+def _is_for(url: str, place: str) -> bool:
+    """Whether an address lies at a place: on its host, its port if it has one, and below its path."""
+    parsed = httpx.URL(url)
+    authority, slash, path = place.strip().removeprefix("https://").partition("/")
+    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+    if authority.lower().rstrip(".") not in {host.rstrip("."), f"{host}:{parsed.port or 443}"}:
+        return False
+    wanted = f"{slash}{path}".rstrip("/")
+    if not wanted:
+        return True
+    segments = unquote(parsed.path).split("/")
+    if ".." in segments or "." in segments or "\\" in unquote(parsed.path):
+        return False  # a server may read it as a path above
+    return parsed.path == wanted or parsed.path.startswith(f"{wanted}/")
 
 
 NO_CREDENTIALS = FixedCredentials()

@@ -167,6 +167,9 @@ class OAuthCredentials:
             token = self.fetch()
         return {"Authorization": SecretStr(f"Bearer {token.value.get_secret_value()}")}
 
+    def check(self, url: str) -> None:
+        """They go where the account that has them lends them."""
+
     def renew(self) -> bool:
         """Fetch a new token, once. Errors: those of `fetch`."""
         if self._renewed:

@@ -25,6 +25,7 @@ from tasks.endpoint.endpoint import Endpoint
 from tasks.errors import (
     AccountDisabled,
     AccountMissing,
+    AccountNotForHost,
     AccountOfWrongKind,
     CampaignError,
     ConfigurationError,
@@ -461,9 +462,11 @@ TOKEN = Reply(b'{"access_token": "canary-token", "token_type": "Bearer", "expire
 def test_basic_and_header_accounts_let_a_call_in(
     start_server: StartServer, result_folder: Path, prefect_backend: str
 ) -> None:
-    BasicAccount(user="us", password=SecretStr("pw")).save("basic", overwrite=True)
-    HeaderAccount(secret=SecretStr("t")).save("bearer", overwrite=True)
-    HeaderAccount(header="X-Api-Key", prefix="", secret=SecretStr("k")).save("key", overwrite=True)
+    BasicAccount(user="us", password=SecretStr("pw"), hosts=["localhost"]).save("basic", overwrite=True)
+    HeaderAccount(secret=SecretStr("t"), hosts=["localhost"]).save("bearer", overwrite=True)
+    HeaderAccount(header="X-Api-Key", prefix="", secret=SecretStr("k"), hosts=["localhost"]).save(
+        "key", overwrite=True
+    )
     server = start_server(lambda call: ANSWER)
     for account in ("basic-account/basic", "header-account/bearer", "header-account/key"):
         fetch(None, endpoint_at(server, account=account))
@@ -493,6 +496,7 @@ def oauth_account(server: Server, name: str, **options: object) -> str:
         client_id="us",
         client_secret=SecretStr("canary-secret"),
         ca_file=server.ca_file,
+        hosts=["localhost"],
         **options,
     )
     account.save(name, overwrite=True)
@@ -632,7 +636,7 @@ def test_another_header_or_credential_is_never_served_the_first_one_s_answer(
         assert fetch(None, endpoint)["code"].to_list() == [language]
     assert len(server.calls) == 2
     for secret in ("tenant-a", "tenant-b"):
-        HeaderAccount(secret=SecretStr(secret)).save("tenant", overwrite=True)
+        HeaderAccount(secret=SecretStr(secret), hosts=["localhost"]).save("tenant", overwrite=True)
         fetch(None, endpoint_at(server, account="header-account/tenant"))
         fetch(None, endpoint_at(server, account="header-account/tenant", name="shared", cache_ignores=["account"]))
     assert len(server.calls) == 5
@@ -702,3 +706,14 @@ def test_an_expired_token_that_is_answered_by_403_is_renewed_once(
     tokens.append("revoked")
     fetch(None, endpoint_at(server, account=account, name="b"))
     assert [call.path for call in server.calls].count("/token") == 2
+
+
+@pytest.mark.parametrize("hosts", [[], ["api.example.com"], ["localhost:1"], ["localhost/v1"], ["notlocalhost"]])
+def test_an_account_lends_itself_only_to_its_hosts(
+    start_server: StartServer, result_folder: Path, prefect_backend: str, hosts: list[str]
+) -> None:
+    HeaderAccount(secret=SecretStr("canary"), hosts=hosts).save("lent", overwrite=True)
+    server = start_server(lambda call: ANSWER)
+    with pytest.raises(AccountNotForHost, match=r"'header-account/lent' is not for 'localhost:\d+'.*CMP-182"):
+        external_api(None, endpoint_at(server, account="header-account/lent"))
+    assert server.calls == []

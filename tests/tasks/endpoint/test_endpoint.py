@@ -213,6 +213,9 @@ class Passes:
     def headers(self) -> Mapping[str, SecretStr]:
         return {"X-Pass": SecretStr(str(self.now))}
 
+    def check(self, url: str) -> None:
+        assert "/rows" in url
+
     def renew(self) -> bool:
         self.now += 1
         return self.now <= self.left

@@ -10,9 +10,9 @@ from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from pydantic import SecretStr
 
-from tasks.errors import OAuthSetupInvalid
+from tasks.errors import AccountNotForHost, OAuthSetupInvalid
 from tasks.http.accounts import BasicAccount, HeaderAccount, KeptTokens, OAuth2Account, credentials_of
-from tasks.http.credentials import NO_CREDENTIALS
+from tasks.http.credentials import NO_CREDENTIALS, LentCredentials
 from tasks.http.oauth import Token
 
 LOGGER = logging.getLogger("test.accounts")
@@ -73,3 +73,32 @@ def test_a_user_name_that_cannot_be_is_told(prefect_backend: str) -> None:
     with pytest.raises(OAuthSetupInvalid, match="WKF-560278"):
         credentials_of("basic-account/colon", frozenset(), LOGGER)
     assert isinstance(Block.load("basic-account/colon"), BasicAccount)
+
+
+@pytest.mark.parametrize(
+    ("place", "url", "lent"),
+    [
+        ("api.example.com", "https://api.example.com/x", True),
+        ("API.example.com.", "https://api.example.com:8443/x", True),
+        ("https://api.example.com/", "https://api.example.com/", True),
+        ("api.example.com:443", "https://api.example.com/x", True),
+        ("api.example.com:443", "https://api.example.com:8443/x", False),
+        ("api.example.com", "https://xapi.example.com/", False),
+        ("api.example.com", "https://api.example.com.evil.example/", False),
+        ("api.example.com/v1", "https://api.example.com/v1", True),
+        ("api.example.com/v1/", "https://api.example.com/v1/codes?x=1", True),
+        ("api.example.com/v1", "https://api.example.com/v10", False),
+        ("api.example.com/v1", "https://api.example.com/v1/../admin", False),
+        ("api.example.com/v1", "https://api.example.com/v1/%2e%2e/admin", False),
+        ("api.example.com/v1", "https://api.example.com/v1/..%2fadmin", False),
+        ("[2001:db8::1]", "https://[2001:db8::1]/", True),
+        ("", "https://api.example.com/", False),
+    ],
+)
+def test_an_account_is_for_its_hosts_and_paths(place: str, url: str, lent: bool) -> None:
+    credentials = LentCredentials(NO_CREDENTIALS, "header-account/x", (place,))
+    if lent:
+        credentials.check(url)
+    else:
+        with pytest.raises(AccountNotForHost):
+            credentials.check(url)
