@@ -1,27 +1,24 @@
 """Birthday coupons: mail a coupon to everyone whose birthday is today.
 
 query -> deduplication of zip codes -> external API -> enrichment -> personalization -> outbox
-   \\_________________ primary set _________________/    each partition of the primary set on its own
+   \\_________________ primary set _________________/
 """
 
-from datetime import UTC, date, datetime
+from datetime import date
 
-import polars as pl
-from prefect import flow, task, unmapped
+from prefect import flow
 
-from flows.closing import business_date_of, closed_partitions
+from flows.closing import business_date_of
 from flows.settings import CampaignSettings
-from tasks.channels.outbox import OutboxOptions, deliver, outbox_of_partitions
+from tasks.channels.outbox import outbox
 from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
 from tasks.data_management.external_api import external_api
-from tasks.execution.report import CampaignReport
+from tasks.execution.report import CampaignReport, report
 from tasks.runs.engine import ENGINE
-from tasks.runs.partitions import Outcome, Part, within
-from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
-from tasks.targeting.deduplication import DeduplicationOptions, deduplication_of_partitions
+from tasks.targeting.deduplication import DeduplicationOptions, deduplication
 from tasks.targeting.enrichment import EnrichmentOptions, enrichment
-from tasks.targeting.query import QueryOptions, birthday_on, has_text, query_partitions
+from tasks.targeting.query import QueryOptions, birthday_on, has_text, query
 
 
 @flow(name="Birthday coupons", task_runner=ENGINE)
@@ -35,38 +32,17 @@ def birthday_coupons(business_date: date | None = None) -> CampaignReport:
     settings = CampaignSettings.load()
     today = business_date_of(business_date, settings.zone)
     send = Send(campaign="birthday-coupons", label="Birthday coupons", business_date=today)
-    content = PersonalizationOptions(templates=read_templates(settings.templates), send=send)
-
+    templates = read_templates(settings.templates)
     who = [birthday_on("birth_date", today), has_text("zip_code"), has_text("email"), "may_contact"]
-    birthdays = QueryOptions(source=settings.profiles, where=" AND ".join(who))
-    audience = query_partitions(birthdays, settings.partitions)
-    zip_codes = deduplication_of_partitions(audience, DeduplicationOptions(columns=["zip_code"]))
+
+    audience = query(QueryOptions(source=settings.profiles, where=" AND ".join(who)))
+    zip_codes = deduplication(audience, DeduplicationOptions(columns=["zip_code"]))
     coupons = external_api(zip_codes, settings.coupons)
-    deliveries = messages_of_partition.map(
-        audience, unmapped(coupons.standard), unmapped(content), unmapped(settings.outbox)
-    )
-    outcome = Outcome.joined(deliveries.result())
-    outbox_of_partitions(outcome, settings.outbox, send)
-    return closed_partitions(
-        send,
-        {"Deduplication": zip_codes, "External API": coupons},
-        audience=audience,
-        content="coupons",
-        outcome=outcome,
-        channel="Outbox",
-    )
-
-
-@task(name="Messages", task_run_name="Messages {part.number}", cache_policy=PER_RUN, result_serializer=ARROW)
-def messages_of_partition(
-    part: Part, coupons: pl.DataFrame, content: PersonalizationOptions, options: OutboxOptions
-) -> Outcome:
-    """Enrich one partition with its coupons, personalize its messages and deliver them."""
     with_coupon = EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"})
-    enriched = within(part, enrichment)(part.read(), coupons, with_coupon)
-    messages = within(part, personalization)(enriched, content)
-    sent = deliver(messages.standard, options, content.send, datetime.now(UTC), part)
-    return Outcome.of({"Enrichment": enriched, "Personalization": messages, "Outbox": sent}, messages.standard)
+    enriched = enrichment(audience, coupons.standard, with_coupon)
+    messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
+    sent = outbox(messages, settings.outbox, send)
+    return report(send, audience, zip_codes, coupons, enriched, messages, sent)
 
 
 if __name__ == "__main__":

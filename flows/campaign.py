@@ -6,33 +6,33 @@ query -> for each content: deduplication -> external API -> enrichment; then per
 from datetime import date
 from typing import Annotated
 
-import polars as pl
 from prefect import flow
 from pydantic import Field
 
-from flows.closing import business_date_of, closed
+from flows.closing import business_date_of
 from flows.plan import (
     AS_FILES,
     EVERYONE,
     GREETING,
-    Audience,
     Channel,
     Contents,
     EmailChannel,
     OutboxChannel,
     PreviewOnly,
+    Recipients,
     WrittenTemplates,
     check_columns,
     templates_of,
 )
 from flows.settings import CampaignSettings
 from tasks.channels.email import email
-from tasks.channels.outbox import Delivered, outbox
-from tasks.content.personalization import PersonalizationOptions, Personalized, TemplateFolder, personalization
+from tasks.channels.outbox import outbox
+from tasks.content.personalization import PersonalizationOptions, TemplateFolder, personalization
 from tasks.data_management.external_api import external_api
-from tasks.delivery.delivery import Delivery
 from tasks.endpoint.endpoint import Endpoint
-from tasks.execution.report import CampaignReport
+from tasks.execution.report import CampaignReport, report
+from tasks.runs.audience import Audience
+from tasks.runs.engine import ENGINE
 from tasks.send import Send
 from tasks.tables.transitions import Transitions
 from tasks.targeting.deduplication import DeduplicationOptions, deduplication
@@ -40,12 +40,12 @@ from tasks.targeting.enrichment import enrichment
 from tasks.targeting.query import query
 
 
-@flow(name="Campaign", flow_run_name="{name}")
+@flow(name="Campaign", flow_run_name="{name}", task_runner=ENGINE)
 def campaign(
     *,
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)] = "newsletter",
     label: Annotated[str, Field(min_length=1, max_length=200)] = "Newsletter",
-    audience: Audience = EVERYONE,
+    audience: Recipients = EVERYONE,
     contents: Contents = [],  # noqa: B006  # Prefect shows it as the form's default, and never changes it
     templates: WrittenTemplates | TemplateFolder = GREETING,
     channel: Channel = AS_FILES,
@@ -73,30 +73,28 @@ def campaign(
     check_columns(who, contents, endpoints)
 
     selected = query(who)
-    enriched, fetched = selected, dict[str, pl.DataFrame | Transitions]()
+    enriched, fetched = selected, list[Transitions]()
     for content, endpoint in zip(contents, endpoints, strict=True):
         answer = external_api(rows_to_send(selected, endpoint), endpoint)
         enriched = enrichment(enriched, answer.standard, content.relation_on(today))
-        fetched[f"External API {content.name}"] = answer
+        fetched.append(answer)
     messages = personalization(enriched, PersonalizationOptions(templates=written, send=send))
     sent = deliver(messages, channel, settings, send)
-    return closed(send, fetched, audience=selected, enriched=enriched, messages=messages, sent=sent)
+    return report(send, selected, *fetched, enriched, messages, sent)
 
 
-def rows_to_send(selected: pl.DataFrame, endpoint: Endpoint) -> pl.DataFrame | None:
+def rows_to_send(selected: Audience, endpoint: Endpoint) -> Audience | None:
     """What an endpoint is sent: the distinct values of its inbound columns, or nothing."""
     columns = list(endpoint.inbound.columns)
-    return deduplication(selected, DeduplicationOptions(columns=columns)).standard if columns else None
+    return deduplication(selected, DeduplicationOptions(columns=columns)) if columns else None
 
 
-def deliver(
-    messages: Personalized, channel: Channel, settings: CampaignSettings, send: Send
-) -> Delivered | Delivery | None:
-    """Deliver over the channel that was chosen, or not at all."""
+def deliver(messages: Audience, channel: Channel, settings: CampaignSettings, send: Send) -> Audience:
+    """Deliver over the channel that was chosen, or not at all: the messages are what is reported then."""
     match channel:
         case OutboxChannel():
-            return outbox(messages.standard, messages.rejects, channel.options(settings.outbox), send)
+            return outbox(messages, channel.options(settings.outbox), send)
         case EmailChannel():
-            return email(messages.standard, messages.rejects, channel.options(settings.email), send)
+            return email(messages, channel.options(settings.email), send)
         case PreviewOnly():
-            return None
+            return messages

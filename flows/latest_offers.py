@@ -10,18 +10,19 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows.closing import business_date_of, closed
+from flows.closing import business_date_of
 from flows.settings import CampaignSettings
 from tasks.channels.outbox import outbox
 from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
 from tasks.data_management.external_api import external_api
-from tasks.execution.report import CampaignReport
+from tasks.execution.report import CampaignReport, report
+from tasks.runs.engine import ENGINE
 from tasks.send import Send
 from tasks.targeting.enrichment import EnrichmentOptions, enrichment
 from tasks.targeting.query import QueryOptions, has_text, query
 
 
-@flow(name="Latest offers")
+@flow(name="Latest offers", task_runner=ENGINE)
 def latest_offers(
     business_date: date | None = None, offers: Annotated[int, Field(ge=1, le=20)] = 3
 ) -> CampaignReport:
@@ -57,10 +58,8 @@ def latest_offers(
         ),
     )
     messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
-    sent = outbox(messages.standard, messages.rejects, settings.outbox, send)
-    return closed(
-        send, {"External API": products}, audience=audience, enriched=enriched, messages=messages, sent=sent
-    )
+    sent = outbox(messages, settings.outbox, send)
+    return report(send, audience, products, enriched, messages, sent)
 
 
 if __name__ == "__main__":

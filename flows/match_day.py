@@ -10,19 +10,20 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows.closing import business_date_of, closed
+from flows.closing import business_date_of
 from flows.endpoints import days_before, schedule_between
 from flows.settings import CampaignSettings
 from tasks.channels.outbox import outbox
 from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
 from tasks.data_management.external_api import external_api
-from tasks.execution.report import CampaignReport
+from tasks.execution.report import CampaignReport, report
+from tasks.runs.engine import ENGINE
 from tasks.send import Send
 from tasks.targeting.enrichment import EnrichmentOptions, enrichment
 from tasks.targeting.query import QueryOptions, has_text, query
 
 
-@flow(name="Match day")
+@flow(name="Match day", task_runner=ENGINE)
 def match_day(business_date: date | None = None, days: Annotated[int, Field(ge=1, le=28)] = 7) -> CampaignReport:
     """Mail the latest match of their favourite team to the profiles who may be contacted.
 
@@ -59,10 +60,8 @@ def match_day(business_date: date | None = None, days: Annotated[int, Field(ge=1
         ),
     )
     messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
-    sent = outbox(messages.standard, messages.rejects, settings.outbox, send)
-    return closed(
-        send, {"External API": matches}, audience=audience, enriched=enriched, messages=messages, sent=sent
-    )
+    sent = outbox(messages, settings.outbox, send)
+    return report(send, audience, matches, enriched, messages, sent)
 
 
 if __name__ == "__main__":

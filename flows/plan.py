@@ -37,7 +37,7 @@ from tasks.targeting.query import QueryOptions
 BUSINESS_DATE = "{business_date}"
 
 
-class Audience(BaseModel):
+class Recipients(BaseModel):
     """Who may get a message."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Audience")
@@ -66,7 +66,7 @@ class Audience(BaseModel):
         return QueryOptions(source=self.source or profiles, where=dated(self.where, day), fields=self.fields)
 
 
-EVERYONE = Audience()
+EVERYONE = Recipients()
 """Who is addressed where nothing is said."""
 
 

@@ -8,19 +8,20 @@ from datetime import date
 
 from prefect import flow
 
-from flows.closing import business_date_of, closed
+from flows.closing import business_date_of
 from flows.endpoints import forecast_of
 from flows.settings import CampaignSettings
 from tasks.channels.outbox import outbox
 from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
 from tasks.data_management.external_api import external_api
-from tasks.execution.report import CampaignReport
+from tasks.execution.report import CampaignReport, report
+from tasks.runs.engine import ENGINE
 from tasks.send import Send
 from tasks.targeting.enrichment import EnrichmentOptions, enrichment
 from tasks.targeting.query import QueryOptions, has_text, query
 
 
-@flow(name="Regional weather")
+@flow(name="Regional weather", task_runner=ENGINE)
 def regional_weather(business_date: date | None = None) -> CampaignReport:
     """Mail what goes with the day's weather in their region to the profiles who may be contacted.
 
@@ -46,10 +47,8 @@ def regional_weather(business_date: date | None = None) -> CampaignReport:
         EnrichmentOptions(name="weather", on={"region": "region"}, where=f"day = DATE '{today}'"),
     )
     messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
-    sent = outbox(messages.standard, messages.rejects, settings.outbox, send)
-    return closed(
-        send, {"External API": forecast}, audience=audience, enriched=enriched, messages=messages, sent=sent
-    )
+    sent = outbox(messages, settings.outbox, send)
+    return report(send, audience, forecast, enriched, messages, sent)
 
 
 if __name__ == "__main__":

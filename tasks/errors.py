@@ -176,6 +176,14 @@ class PopulationUnknown(CampaignError):
     remedy = "Give it one, or correct the option."
 
 
+class TransitionUnknown(CampaignError):
+    """An activity has no outbound transition of this name."""
+
+    code = "CMP-136"
+    sentence = "'{activity}' has no outbound transition '{name}', only {present}."
+    remedy = "{cure}"
+
+
 class AudienceMissing(CampaignError):
     """No audience is stored under a name."""
 

@@ -20,7 +20,7 @@ os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
 import polars as pl
 import pytest
 import sqlalchemy as sa
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -39,8 +39,10 @@ from tasks.sources.sql import Database, transaction
 from tests.postgresql import SERVER, new_database
 
 # A run of the tests can be repeated; HYPOTHESIS_PROFILE=search looks for new examples.
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("search", max_examples=1000)
+# How long an example takes says how busy the machine is, and nothing of the code.
+UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, **UNHURRIED)
+settings.register_profile("search", max_examples=1000, **UNHURRIED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 StartPartner = Callable[..., Partner]

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.files.delimited import delimited
-from tasks.messages.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.messages.send_folder import folder_of, placed, writable, write_rejects
+from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
-from tasks.tables.transitions import Transitions, quoted, require_columns
+from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
 
 CHANNEL = "direct-mail"
 KEY = "message_key"
@@ -123,23 +122,18 @@ def _keys_of(file: Path, options: DirectMailOptions) -> pl.DataFrame:
     return pl.read_csv(file, separator=options.separator, columns=[KEY], schema_overrides={KEY: pl.String()})
 
 
-@task(name="Direct mail", task_run_name="Direct mail", cache_policy=PER_RUN, result_serializer=ARROW)
-def direct_mail(audience: pl.DataFrame, rejects: pl.DataFrame, options: DirectMailOptions, send: Send) -> Extracted:
-    """Write the extraction file of a send for the printer; a profile is in one of the send's files only.
+@sink_activity("Direct mail", key=lambda options, send: [options.key])  # noqa: ARG005
+def direct_mail(audience: pl.DataFrame, options: DirectMailOptions, send: Send) -> Extracted:
+    """Write the extraction files of a send for the printer; a profile is in one of the send's files only.
 
-    In: the audience, with the columns that the options name; the rejects of earlier activities (profile_id, email,
-    reason), which go into the rejects file with this activity's own. Out: `standard` (in this run's file),
-    `complement` (in an earlier one) with profile_id, message_key; `rejects` (profile_id, email, reason).
-    Errors: `ColumnsMissing`, `OutboxUnwritable`.
+    In: the audience, with the columns that the options name. Out: `standard` (in this run's files, one for each
+    part of the audience), `complement` (in an earlier one) with profile_id, message_key; `rejects` (profile_id,
+    email, reason). Errors: `ColumnsMissing`, `OutboxUnwritable`.
     """
-    extracted = extract(audience, options, send)
-    folder = folder_of(options.folder, send)
-    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), extracted.rejects]), folder)
-    get_run_logger().info(
-        "%d profiles extracted, %d extracted before, %d rejected; columns: %s.",
-        extracted.standard.height,
-        extracted.complement.height,
-        extracted.rejects.height,
-        quoted(options.labels(audience)),
-    )
-    return extracted
+    return extract(audience, options, send)
+
+
+@direct_mail.closing
+def close_direct_mail(closing: Closing, options: DirectMailOptions, send: Send) -> None:
+    """Write the rejects file. Errors: `OutboxUnwritable`."""
+    write_rejects(closing.rejects, folder_of(options.folder, send))

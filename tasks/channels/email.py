@@ -7,16 +7,13 @@ manifest is the journal's part as a Parquet file, beside the rejects, in `<folde
 from datetime import UTC, datetime
 
 import polars as pl
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
-from tasks.delivery.delivery import Channel, Delivery, DeliveryOptions, closed, delivered, delivered_part
+from tasks.delivery.delivery import Channel, Delivery, DeliveryOptions, closed, delivered
 from tasks.delivery.smtp.carrier import MailCarrier
 from tasks.delivery.smtp.connection import MailServer
 from tasks.messages.letter import Letter, MessageOptions, prepared_skeleton
-from tasks.runs.partitions import Outcome
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
 from tasks.settings import Settings
 
@@ -43,37 +40,22 @@ def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Chann
     )
 
 
-def mail(messages: pl.DataFrame, options: EmailOptions, send: Send, sent_at: datetime) -> Delivery:
-    """Send the messages of one partition, within the task that works on it. Errors: as `email`."""
-    return delivered_part(messages, email_channel(options, send, sent_at), options, send)
-
-
-@task(name="Email", task_run_name="Email", cache_policy=PER_RUN, result_serializer=ARROW)
-def email(
-    messages: pl.DataFrame,
-    rejects: pl.DataFrame,
-    options: EmailOptions,
-    send: Send,
-    sent_at: datetime | None = None,
-) -> Delivery:
+@sink_activity("Email")
+def email(messages: pl.DataFrame, options: EmailOptions, send: Send, sent_at: datetime | None = None) -> Delivery:
     """Send messages by mail, each profile's once, in however many runs and on however many machines.
 
-    In: messages (profile_id, email, subject, html, text); the rejects of earlier activities (profile_id, email,
-    reason), which go into the rejects file with this activity's own; `sent_at` for the Date header (now, if not
-    given). Out: `standard` (sent now), `complement` (sent by another run), `rejects` (not sent, with the reason),
-    `unknown` (perhaps sent). Artifacts: `<campaign>-email-progress`, `<campaign>-email`.
+    In: messages (profile_id, email, subject, html, text); `sent_at` for the Date header (now, if not given). The
+    rejects of all activities before go into the rejects file with this activity's own.
+    Out: `standard` (sent now), `complement` (sent by another run), `rejects` (not sent, with the reason), `unknown`
+    (perhaps sent). Artifacts: `<campaign>-email-progress`, `<campaign>-email`.
     Errors: `ColumnsMissing`, `JournalUnavailable`, `MailServerUnavailable`, `MailServerRefuses`,
     `MessageFileUnreadable`, `OutboxUnwritable`; what was sent before the error stays sent, and is known.
     """
     channel = email_channel(options, send, sent_at or datetime.now(UTC))
-    return delivered(messages, rejects, channel, options, send)
+    return delivered(messages, channel, options, send)
 
 
-@task(name="Email", task_run_name="Email", cache_policy=NO_CACHE)
-def email_of_partitions(outcome: Outcome, options: EmailOptions, send: Send) -> None:
-    """Email, when its messages were sent partition by partition: the manifest and the rejects file of all.
-
-    In: the joined outcome of the partitions, each of which went through `mail` as the activity "Email".
-    Errors: `JournalUnavailable`, `OutboxUnwritable`.
-    """
-    closed(outcome, email_channel(options, send, datetime.now(UTC)), options, send)
+@email.closing
+def close_email(closing: Closing, options: EmailOptions, send: Send, sent_at: datetime | None = None) -> None:
+    """Write the manifest and the rejects file. Errors: `JournalUnavailable`, `OutboxUnwritable`."""
+    closed(closing, email_channel(options, send, sent_at or datetime.now(UTC)), options, send)

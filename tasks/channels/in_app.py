@@ -9,10 +9,9 @@ import hmac
 import json
 
 import polars as pl
-from prefect import task
 from pydantic import Field, SecretStr
 
-from tasks.delivery.delivery import Delivery, delivered
+from tasks.delivery.delivery import Channel, Delivery, closed, delivered
 from tasks.delivery.provider import (
     Answer,
     Meaning,
@@ -23,9 +22,8 @@ from tasks.delivery.provider import (
     short,
     usual_meaning,
 )
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
-from tasks.settings import Settings
 
 
 class InAppOptions(ProviderOptions):
@@ -74,14 +72,24 @@ class Webhook:
         return Answer(meaning, f"{status} {short(body.decode('utf-8', 'replace'))}".strip())
 
 
-@task(name="In-app", task_run_name="In-app", cache_policy=PER_RUN, result_serializer=ARROW)
-def in_app(messages: pl.DataFrame, rejects: pl.DataFrame, options: InAppOptions, send: Send) -> Delivery:
+def in_app_channel(options: InAppOptions) -> Channel:
+    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    return provider_channel("In-app", Webhook(options), options)
+
+
+@sink_activity("In-app")
+def in_app(messages: pl.DataFrame, options: InAppOptions, send: Send) -> Delivery:
     """Hand each profile's message to the application's service, once.
 
-    In: messages (profile_id, email: the user's id there, subject, html, text) and the rejects of earlier
-    activities. Out and artifacts: as Email's, for the channel `in-app`. Errors: `ColumnsMissing`,
-    `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`, `OutboxUnwritable`.
+    In: messages (profile_id, email: the user's id there, subject, html, text).
+    Out and artifacts: as Email's, for the channel `in-app`.
+    Errors: `ColumnsMissing`, `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`,
+    `OutboxUnwritable`.
     """
-    allowed_hosts = Settings.load().network.allowed_hosts
-    channel = provider_channel("In-app", Webhook(options), options, allowed_hosts)
-    return delivered(messages, rejects, channel, options, send)
+    return delivered(messages, in_app_channel(options), options, send)
+
+
+@in_app.closing
+def close_in_app(closing: Closing, options: InAppOptions, send: Send) -> None:
+    """Write the manifest and the rejects file. Errors: `JournalUnavailable`, `OutboxUnwritable`."""
+    closed(closing, in_app_channel(options), options, send)

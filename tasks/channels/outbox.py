@@ -15,21 +15,20 @@ from typing import Literal
 
 import polars as pl
 from jinja2 import Environment, PackageLoader
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 from pydantic import Field
 
 from tasks.files.storage import make_private
 from tasks.messages.address import Unsendable, are_no_addresses
 from tasks.messages.letter import Letter, MessageOptions, prepared_skeleton
 from tasks.messages.parts import placed_keys
-from tasks.messages.send_folder import REJECT_COLUMNS, folder_of, placed, writable, write_rejects, written
+from tasks.messages.send_folder import folder_of, placed, writable, write_rejects, written
 from tasks.privacy import masked_email
-from tasks.runs.partitions import Outcome, Part
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.audience import Part
+from tasks.runs.sink import Closing, current_part, sink_activity
 from tasks.send import VARIANT, Send, parts_of
 from tasks.settings import Settings
-from tasks.tables.transitions import Transitions, require_columns
+from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
 
 CHANNEL = "email"
 SENT = ("profile_id", "email", "message_key")
@@ -175,46 +174,35 @@ def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send, total
     return written(options.send_folder(send) / "preview.html", page.encode())
 
 
-@task(name="Outbox", task_run_name="Outbox", cache_policy=PER_RUN, result_serializer=ARROW)
+@sink_activity("Outbox")
 def outbox(
-    messages: pl.DataFrame,
-    rejects: pl.DataFrame,
+    messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at: datetime | None = None
+) -> Delivered:
+    """Deliver messages into the send's outbox, each profile once however often the send is run.
+
+    In: messages (profile_id, email, subject, html, text); `sent_at` for the Date header (now, if not given). The
+    rejects of all activities before go into the rejects file with this activity's own.
+    Out: `standard` (delivered now), `complement` (delivered before) with profile_id, email, message_key; `rejects`
+    (profile_id, email, reason) of this activity.
+    Errors: `ColumnsMissing`, `ConfigurationError`, `MessageFileUnreadable`, `OutboxUnwritable`; what was delivered
+    before the error stays delivered.
+    """
+    return deliver(messages, options, send, sent_at or datetime.now(UTC), current_part())
+
+
+@outbox.closing
+def close_outbox(
+    closing: Closing,
     options: OutboxOptions,
     send: Send,
-    sent_at: datetime | None = None,
-) -> Delivered:
-    """Deliver messages into the send's Maildir, each profile once however often the send is run.
-
-    In: messages (profile_id, email, subject, html, text); the rejects of earlier activities (profile_id, email,
-    reason), which go into the rejects file with this activity's own; `sent_at` for the Date header (now, if
-    not given). Out: `standard` (delivered now), `complement` (delivered before) with profile_id, email,
-    message_key; `rejects` (profile_id, email, reason) of this activity.
-    Errors: `ColumnsMissing`, `OutboxUnwritable`; what was delivered before the error stays delivered.
-    """
-    delivered = deliver(messages, options, send, sent_at or datetime.now(UTC))
-    write_page(messages, options, send)
-    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivered.rejects]), options.send_folder(send))
+    sent_at: datetime | None = None,  # noqa: ARG001
+) -> None:
+    """Write the page of the first messages and the rejects file. Errors: `OutboxUnwritable`."""
+    write_page(closing.messages, options, send, total=closing.inbound_rows)
+    write_rejects(closing.rejects, options.send_folder(send))
     get_run_logger().info(
         "%d messages delivered, %d delivered before, %d rejected.",
-        delivered.standard.height,
-        delivered.complement.height,
-        delivered.rejects.height,
-    )
-    return delivered
-
-
-@task(name="Outbox", task_run_name="Outbox", cache_policy=NO_CACHE)
-def outbox_of_partitions(outcome: Outcome, options: OutboxOptions, send: Send) -> None:
-    """Outbox, when its messages were delivered partition by partition: the page and the rejects file of all.
-
-    In: the joined outcome of the partitions, each of which went through `deliver` as the activity "Outbox".
-    Errors: `OutboxUnwritable`.
-    """
-    write_page(outcome.messages, options, send, total=outcome.rows("Personalization"))
-    write_rejects(outcome.rejects, options.send_folder(send))
-    get_run_logger().info(
-        "%d messages delivered, %d delivered before, %d rejected.",
-        outcome.rows("Outbox"),
-        outcome.rows("Outbox", "complement"),
-        outcome.rows("Outbox", "rejects"),
+        closing.rows(),
+        closing.rows("complement"),
+        closing.rows("rejects"),
     )

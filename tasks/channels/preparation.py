@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 import polars as pl
-from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,12 +16,11 @@ from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.suppressions import Person
 from tasks.messages.address import AROUND, are_no_addresses, normalized_addresses
-from tasks.messages.send_folder import REJECT_COLUMNS
-from tasks.runs.results import ARROW
+from tasks.runs.activity import row_activity
 from tasks.send import Send
 from tasks.settings import Settings
 from tasks.tables.lots import lot
-from tasks.tables.transitions import Transitions, require_columns
+from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
 
 SETTLED = {
     str(State.SENT): "already sent",
@@ -162,12 +160,7 @@ def _control(keys: pl.Series, options: PreparationOptions, send: Send) -> pl.Ser
     return keys.alias("key").fill_null("").to_frame().select(drawn < options.control_share).to_series()
 
 
-@task(
-    name="Preparation",
-    task_run_name="Preparation {options.channel}",
-    cache_policy=NO_CACHE,
-    result_serializer=ARROW,
-)
+@row_activity("Preparation", task_run_name="Preparation {options.channel}", cache_policy=NO_CACHE)
 def preparation(audience: pl.DataFrame, options: PreparationOptions, send: Send) -> Prepared:
     """Leave out of an audience who must not, need not or cannot get a message, each with the reason.
 
@@ -175,6 +168,4 @@ def preparation(audience: pl.DataFrame, options: PreparationOptions, send: Send)
     `rejects` (profile_id, email, reason). What is quarantined or already sent is the journal's to say.
     Errors: `ColumnsMissing`, `JournalUnavailable`.
     """
-    prepared = prepare(audience, options, send, known_before(audience, options, send))
-    get_run_logger().info("%d profiles to send to, %d left out.", prepared.standard.height, prepared.rejects.height)
-    return prepared
+    return prepare(audience, options, send, known_before(audience, options, send))

@@ -7,10 +7,9 @@ whose answer was lost is unknown. Source: Firebase's REST reference, projects.me
 import json
 
 import polars as pl
-from prefect import task
 from pydantic import Field, SecretStr
 
-from tasks.delivery.delivery import Delivery, delivered
+from tasks.delivery.delivery import Channel, Delivery, closed, delivered
 from tasks.delivery.provider import (
     Answer,
     Meaning,
@@ -23,9 +22,8 @@ from tasks.delivery.provider import (
 )
 from tasks.http.bounded import json_object
 from tasks.messages.address import Unsendable
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
-from tasks.settings import Settings
 
 LONGEST_PAYLOAD = 4096
 BY_ERROR_CODE = {
@@ -91,14 +89,24 @@ class FcmMessages:
         return Answer(BY_ERROR_CODE.get(code, usual_meaning(status)), words)
 
 
-@task(name="Push", task_run_name="Push", cache_policy=PER_RUN, result_serializer=ARROW)
-def push(messages: pl.DataFrame, rejects: pl.DataFrame, options: PushOptions, send: Send) -> Delivery:
+def push_channel(options: PushOptions) -> Channel:
+    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    return provider_channel("Push", FcmMessages(options), options)
+
+
+@sink_activity("Push")
+def push(messages: pl.DataFrame, options: PushOptions, send: Send) -> Delivery:
     """Send a notification to each profile's device, once.
 
-    In: messages (profile_id, email: the device's token, subject, html, text) and the rejects of earlier
-    activities. Out and artifacts: as Email's, for the channel `push`. Errors: `ColumnsMissing`,
-    `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`, `OutboxUnwritable`.
+    In: messages (profile_id, email: the device's token, subject, html, text).
+    Out and artifacts: as Email's, for the channel `push`.
+    Errors: `ColumnsMissing`, `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`,
+    `OutboxUnwritable`.
     """
-    allowed_hosts = Settings.load().network.allowed_hosts
-    channel = provider_channel("Push", FcmMessages(options), options, allowed_hosts)
-    return delivered(messages, rejects, channel, options, send)
+    return delivered(messages, push_channel(options), options, send)
+
+
+@push.closing
+def close_push(closing: Closing, options: PushOptions, send: Send) -> None:
+    """Write the manifest and the rejects file. Errors: `JournalUnavailable`, `OutboxUnwritable`."""
+    closed(closing, push_channel(options), options, send)

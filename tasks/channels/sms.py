@@ -9,10 +9,9 @@ from base64 import b64encode
 from urllib.parse import urlencode
 
 import polars as pl
-from prefect import task
 from pydantic import Field, SecretStr
 
-from tasks.delivery.delivery import Delivery, delivered
+from tasks.delivery.delivery import Channel, Delivery, closed, delivered
 from tasks.delivery.provider import (
     Answer,
     Meaning,
@@ -25,9 +24,8 @@ from tasks.delivery.provider import (
 )
 from tasks.http.bounded import json_object
 from tasks.messages.address import Unsendable
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
-from tasks.settings import Settings
 
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 LONGEST_TEXT = 1600
@@ -95,14 +93,24 @@ class TwilioMessages:
         return Answer(Meaning.BAD_ADDRESS if code in BAD_ADDRESS_CODES else usual_meaning(status), words)
 
 
-@task(name="SMS", task_run_name="SMS", cache_policy=PER_RUN, result_serializer=ARROW)
-def sms(messages: pl.DataFrame, rejects: pl.DataFrame, options: SmsOptions, send: Send) -> Delivery:
+def sms_channel(options: SmsOptions) -> Channel:
+    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    return provider_channel("SMS", TwilioMessages(options), options)
+
+
+@sink_activity("SMS")
+def sms(messages: pl.DataFrame, options: SmsOptions, send: Send) -> Delivery:
     """Send the text of each message to its profile's telephone, once.
 
-    In: messages (profile_id, email: the telephone number, subject, html, text) and the rejects of earlier
-    activities. Out and artifacts: as Email's, for the channel `sms`. Errors: `ColumnsMissing`,
-    `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`, `OutboxUnwritable`.
+    In: messages (profile_id, email: the telephone number, subject, html, text).
+    Out and artifacts: as Email's, for the channel `sms`.
+    Errors: `ColumnsMissing`, `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`,
+    `OutboxUnwritable`.
     """
-    allowed_hosts = Settings.load().network.allowed_hosts
-    channel = provider_channel("SMS", TwilioMessages(options), options, allowed_hosts)
-    return delivered(messages, rejects, channel, options, send)
+    return delivered(messages, sms_channel(options), options, send)
+
+
+@sms.closing
+def close_sms(closing: Closing, options: SmsOptions, send: Send) -> None:
+    """Write the manifest and the rejects file. Errors: `JournalUnavailable`, `OutboxUnwritable`."""
+    closed(closing, sms_channel(options), options, send)

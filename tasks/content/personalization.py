@@ -13,13 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import polars as pl
-from prefect import get_run_logger, task
 
 from tasks.content._options import IDENTITY, PersonalizationOptions, Renderers
 from tasks.content._rendering import RowByRow
 from tasks.content._variants import DEFAULT, Variant
-from tasks.runs.log import Logger
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.activity import row_activity
+from tasks.runs.log import Logger, run_logger
 from tasks.tables.transitions import Transitions
 from tasks.templates.reading import PARTS, TemplateFolder, Templates, read_templates
 
@@ -124,20 +123,15 @@ def _costs(slow: RowByRow) -> str:
     )
 
 
-@task(name="Personalization", task_run_name="Personalization", cache_policy=PER_RUN, result_serializer=ARROW)
-def personalization(
-    inbound: pl.DataFrame, options: PersonalizationOptions, content: Content | None = None
-) -> Personalized:
+@row_activity("Personalization")
+def personalization(inbound: pl.DataFrame, options: PersonalizationOptions) -> Personalized:
     """Render the subject, HTML and text of one message per profile.
 
-    In: the audience; struct columns are content (`content.<column>.<field>`), all others `profile.<column>`; and
-    content tables, which the options' relations link to the profiles (`for offer in content.offers`).
+    In: the audience; struct columns are content (`content.<column>.<field>`), lists of structs too
+    (`for offer in content.offers`), all others `profile.<column>`.
     Out: `standard` (profile_id, email, subject, html, text, and with variants also variant) and `rejects`
     (profile_id, email, reason).
-    Errors: `ColumnsMissing`, `TemplatesInvalid`, `RelationsDiffer`, `KeyTypesDiffer`, `ColumnTaken`.
+    Errors: `ColumnsMissing`, `TemplatesInvalid`, `ColumnTaken`.
     HTML is escaped by context, and templates run in a sandbox.
     """
-    logger = get_run_logger()
-    outbound = personalize(inbound, options, content, logger=logger)
-    logger.info("%d messages rendered, %d profiles rejected.", outbound.standard.height, outbound.rejects.height)
-    return outbound
+    return personalize(inbound, options, logger=run_logger())

@@ -19,6 +19,7 @@ from tasks.errors import PreviewUnwritable
 from tasks.files.storage import private_draft
 from tasks.privacy import masked_email
 from tasks.runs.artifacts import show_link
+from tasks.runs.audience import Audience, part_size
 from tasks.runs.results import ARROW
 from tasks.templates.fields import ELEMENT
 from tasks.templates.reading import optional_fields
@@ -190,19 +191,20 @@ def write_page(messages: pl.DataFrame, total: int, options: PreviewOptions) -> P
 
 
 @task(name="Preview", task_run_name="Preview", cache_policy=NO_CACHE, result_serializer=ARROW)
-def preview(
-    inbound: pl.DataFrame, options: PreviewOptions, content: Mapping[str, pl.DataFrame] | None = None
-) -> pl.DataFrame:
+def preview(inbound: Audience | pl.DataFrame, options: PreviewOptions) -> pl.DataFrame:
     """Show messages as their readers would see them, before any is sent.
 
-    In: the audience and the content tables, as for Personalization. Out: why, profile_id, email (masked), subject,
+    In: the audience, as for Personalization; of many parts, the first profiles are looked at.
+    Out: why, profile_id, email (masked), subject,
     html, text, findings. The page is linked as the artifact `<campaign>-messages`; each finding is logged once,
     with how many of the shown messages have it.
     Errors: those of Personalization, `PreviewUnwritable`.
     """
     logger = get_run_logger()
-    messages = previews(inbound, options, content)
-    page = write_page(messages, inbound.height, options).resolve()
+    audience = inbound if isinstance(inbound, Audience) else Audience.of(inbound)
+    profiles, total = audience.head(part_size()), audience.table.height
+    messages = previews(profiles, options)
+    page = write_page(messages, total, options).resolve()
     send = options.personalization.send
     show_link(
         page.as_uri(),

@@ -41,7 +41,7 @@ from tasks.errors import (
 from tasks.http.accounts import account_fingerprint, credentials_of
 from tasks.http.network import public_url
 from tasks.http.retry import is_retryable
-from tasks.runs.digest import keyed_digest
+from tasks.runs.keyed_digest import keyed_digest
 from tasks.runs.locks import SystemLocks
 from tasks.runs.log import Logger
 from tasks.runs.results import ARROW, ReadableResults, last_result
@@ -265,16 +265,16 @@ class EndpointTask(Task[[EndpointCall], Content]):
         """
         error = None if state.is_completed() else state.result(raise_on_failure=False)
         if not isinstance(error, ApiError):
-            return state.result()
+            return _named(state.result(), call.endpoint)
         now, endpoint = datetime.now(UTC), call.endpoint
         stale = self._last_good(call, now) if error.of_partner else None
         failure = failure_of(error, endpoint, now)
         if stale is not None:
-            return _loudly(stale, failure, error, now)
+            return _named(_loudly(stale, failure, error, now), endpoint)
         if endpoint.on_failure == "transition":
             get_run_logger().warning("The call of '%s' failed; the run goes on: %s", endpoint.name, error)
             nothing = without_content(endpoint, now if endpoint.stale_if_error else None)
-            return Content(**{**nothing.tables(), "failure": failure})
+            return _named(Content(**{**nothing.tables(), "failure": failure}), endpoint)
         raise error
 
     def _last_good(self, call: AccountedCall, now: datetime) -> Content | None:
@@ -294,6 +294,12 @@ class EndpointTask(Task[[EndpointCall], Content]):
 def _call_of(inbound: Inbound, endpoint: Endpoint) -> AccountedCall:
     rows = inbound if inbound is None or isinstance(inbound, pl.DataFrame) else inbound.collect()
     return AccountedCall(rows, endpoint)
+
+
+def _named(content: Content, endpoint: Endpoint) -> Content:
+    """The content with the label that the report has for it."""
+    object.__setattr__(content, "activity", f"External API {endpoint.name}")
+    return content
 
 
 def _loudly(stale: Content, failure: pl.DataFrame, error: ApiError, now: datetime) -> Content:

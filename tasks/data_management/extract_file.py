@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
-from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.files.delimited import write_delimited
 from tasks.files.storage import files_table, within, written_whole
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.activity import Lazily, table_activity
 from tasks.settings import Settings
 from tasks.tables.conditions import expression
 
@@ -63,25 +62,26 @@ class ExtractFileOptions(BaseModel):
     )
 
 
-def extracted(inbound: pl.DataFrame, options: ExtractFileOptions) -> pl.DataFrame:
+def extracted(inbound: pl.LazyFrame, options: ExtractFileOptions) -> pl.LazyFrame:
     """The rows as they are written: sorted, the chosen columns by their labels.
 
     Errors: `ExpressionInvalid`, `ColumnsMissing`.
     """
-    order = [_parsed(text, inbound) for text in options.sort]
+    schema = inbound.collect_schema()
+    order = [_parsed(text, schema) for text in options.sort]
     if order:
         inbound = inbound.sort(order, descending=options.descending, nulls_last=True, maintain_order=True)
     if options.columns:
-        inbound = inbound.select(_parsed(text, inbound).alias(label) for label, text in options.columns.items())
+        inbound = inbound.select(_parsed(text, schema).alias(label) for label, text in options.columns.items())
     return inbound
 
 
-def _parsed(text: str, inbound: pl.DataFrame) -> pl.Expr:
-    name = f'"{text}"' if text in inbound.columns else text
-    return expression(name, inbound.schema, activity="Extract file", where="the inbound transition")
+def _parsed(text: str, schema: pl.Schema) -> pl.Expr:
+    name = f'"{text}"' if text in schema else text
+    return expression(name, schema, activity="Extract file", where="the inbound transition")
 
 
-def write_extract(table: pl.DataFrame, options: ExtractFileOptions, storage: Path) -> Path:
+def write_extract(table: pl.LazyFrame, options: ExtractFileOptions, storage: Path) -> Path:
     """Write the rows of `extracted`, whole or not at all.
 
     Errors: `ExpressionInvalid` (nested values in a delimited file), `OutsideStorage`, `StoreUnwritable`.
@@ -92,9 +92,9 @@ def write_extract(table: pl.DataFrame, options: ExtractFileOptions, storage: Pat
             case "delimited":
                 _write_delimited(table, options, draft)
             case "ndjson":
-                table.write_ndjson(draft, compression=_compression(options), check_extension=False)
+                table.sink_ndjson(draft, compression=_compression(options), check_extension=False)
             case "parquet":
-                table.write_parquet(draft)
+                table.sink_parquet(draft)
     return path
 
 
@@ -102,7 +102,7 @@ def _compression(options: ExtractFileOptions) -> Literal["gzip", "uncompressed"]
     return "gzip" if options.gzip else "uncompressed"
 
 
-def _write_delimited(table: pl.DataFrame, options: ExtractFileOptions, draft: Path) -> None:
+def _write_delimited(table: pl.LazyFrame, options: ExtractFileOptions, draft: Path) -> None:
     write_delimited(
         table,
         draft,
@@ -123,13 +123,8 @@ def _write_delimited(table: pl.DataFrame, options: ExtractFileOptions, draft: Pa
     )
 
 
-@task(
-    name="Extract file",
-    task_run_name="Extract file {options.file}",
-    cache_policy=PER_RUN,
-    result_serializer=ARROW,
-)
-def extract_file(inbound: pl.DataFrame, options: ExtractFileOptions) -> pl.DataFrame:
+@table_activity("Extract file", task_run_name="Extract file {options.file}", gives=pl.DataFrame)
+def extract_file(inbound: pl.LazyFrame, options: ExtractFileOptions) -> Lazily:
     """Write a population into a file of the storage folder, in the place of an earlier one.
 
     In: any table. Out, without population: file (its name in the storage folder), bytes, rows; one row.
@@ -137,7 +132,6 @@ def extract_file(inbound: pl.DataFrame, options: ExtractFileOptions) -> pl.DataF
     Source: Adobe Campaign Standard, Extract file activity.
     """
     storage = Settings.load().storage.folder
-    table = extracted(inbound, options)
-    path = write_extract(table, options, storage)
-    get_run_logger().info("%d rows written to '%s'.", table.height, options.file)
-    return files_table(storage, [path]).with_columns(rows=pl.lit(table.height, pl.Int64()))
+    path = write_extract(extracted(inbound, options), options, storage)
+    rows = inbound.select(pl.len()).collect().item()
+    return {"standard": files_table(storage, [path]).with_columns(rows=pl.lit(rows, pl.Int64())).lazy()}

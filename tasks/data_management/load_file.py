@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 import polars as pl
 from polars.exceptions import NoDataError, PolarsError
-from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import ColumnsUnexpected, SourceUnreadable
@@ -14,7 +13,7 @@ from tasks.files.delimited import write_delimited
 from tasks.files.shape import ROW, Dialect, ShapeRefused, shaped
 from tasks.files.storage import stored, within, written_whole
 from tasks.http.bounded import Damaged, OverBound, read_whole, readable_bytes
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.activity import source_activity
 from tasks.settings import Settings
 from tasks.tables.columns import REPORT, ColumnDefinition, typed_table
 from tasks.tables.conditions import first_line
@@ -218,7 +217,7 @@ def write_rejects(rejects: pl.DataFrame, options: LoadFileOptions, storage: Path
             write_delimited(rejects, draft, activity="Load file")
 
 
-@task(name="Load file", task_run_name="Load file {options.file}", cache_policy=PER_RUN, result_serializer=ARROW)
+@source_activity("Load file", task_run_name="Load file {options.file}")
 def load_file(options: LoadFileOptions, files: pl.DataFrame | None = None) -> Loaded:
     """Read flat files of the storage folder into a table.
 
@@ -231,12 +230,6 @@ def load_file(options: LoadFileOptions, files: pl.DataFrame | None = None) -> Lo
     storage = Settings.load().storage.folder
     loaded = load(_named_files(options, files), options, storage)
     write_rejects(loaded.rejects, options, storage)
-    get_run_logger().info(
-        "%d rows loaded, %d lines rejected, %d values replaced.",
-        loaded.standard.height,
-        loaded.rejects.height,
-        loaded.replaced.height,
-    )
     return loaded
 
 

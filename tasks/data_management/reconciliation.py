@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
-from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import ColumnTaken
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.activity import row_activity
 from tasks.tables.relations import check_key_types
 from tasks.tables.transitions import Transitions, require_columns
 
@@ -130,20 +129,14 @@ def _compared(table: pl.DataFrame, column: str, ignore_case: bool) -> pl.Expr:
     return pl.col(column)
 
 
-@task(name="Reconciliation", task_run_name="Reconciliation", cache_policy=PER_RUN, result_serializer=ARROW)
+@row_activity("Reconciliation")
 def reconciliation(data: pl.DataFrame, profiles: pl.DataFrame, options: ReconciliationOptions) -> Reconciled:
     """Link rows of unidentified data, such as a loaded file, to known profiles.
 
-    In: the data, and the profiles (a Query), each of them once. Out: `standard` (the rows with the profile's
+    In: the data, and the profiles (a Query), each of them once; an audience of profiles is held in memory.
+    Out: `standard` (the rows with the profile's
     columns), `complement` (rows without a profile, where they are ignored), `rejects` (rows that more than one
     profile matches, with the reason). Errors: `ColumnsMissing`, `ColumnTaken`, `KeyTypesDiffer`.
     Source: Adobe Campaign Standard, Reconciliation activity.
     """
-    outbound = reconcile(data, profiles, options)
-    get_run_logger().info(
-        "%d rows kept, %d without a profile left out, %d with several profiles rejected.",
-        outbound.standard.height,
-        outbound.complement.height,
-        outbound.rejects.height,
-    )
-    return outbound
+    return reconcile(data, profiles, options)

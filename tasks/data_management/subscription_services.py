@@ -5,11 +5,10 @@ from datetime import date
 from typing import Literal
 
 import polars as pl
-from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Column, Connection, Date, MetaData, String, Table, and_, exists, literal, null, select
 
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.sink import sink_activity
 from tasks.sources.sql import Database, transaction
 from tasks.sources.staging import staged
 from tasks.tables.transitions import Transitions, require_columns
@@ -114,11 +113,10 @@ def _changed(
     return pl.Series(changed, dtype=pl.String())
 
 
-@task(
-    name="Subscription services",
+@sink_activity(
+    "Subscription services",
     task_run_name="Subscription services {options.service}",
-    cache_policy=PER_RUN,
-    result_serializer=ARROW,
+    key=lambda options, business_date: [options.key],  # noqa: ARG005
 )
 def subscription_services(
     inbound: pl.DataFrame, options: SubscriptionServicesOptions, business_date: date
@@ -130,13 +128,4 @@ def subscription_services(
     Errors: `ColumnsMissing`, `DatabaseFailed`, `ExtraMissing`.
     Source: Adobe Campaign Standard, Subscription services activity.
     """
-    outbound = subscribe(inbound, options, business_date)
-    get_run_logger().info(
-        "%s of '%s': %d changed, %d were so already, %d rejected.",
-        options.operation.capitalize(),
-        options.service,
-        outbound.standard.height,
-        outbound.complement.height,
-        outbound.rejects.height,
-    )
-    return outbound
+    return subscribe(inbound, options, business_date)

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
-from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import ColumnElement, Connection, Table, and_, exists, or_, select
 
 from tasks.errors import ColumnsMissing, ColumnTypesDiffer
-from tasks.runs.results import ARROW
+from tasks.runs.sink import sink_activity
 from tasks.sources.sql import Database, polars_type, reflected, transaction
 from tasks.sources.staging import BATCH, staged
 from tasks.tables.transitions import Transitions, nearest, quoted, require_columns
@@ -47,6 +46,8 @@ class UpdateDataOptions(BaseModel):
 @dataclass(frozen=True)
 class Updated(Transitions):
     """Outbound transitions of Update data."""
+
+    totals = ("counts",)
 
     standard: pl.DataFrame
     """Inbound rows that were compared with the table, and written where they differ."""
@@ -160,25 +161,20 @@ def _update(
 
 
 # Not cached: the table may have changed since.
-@task(
-    name="Update data",
+@sink_activity(
+    "Update data",
     task_run_name="Update data {options.table}",
     cache_policy=NO_CACHE,
-    result_serializer=ARROW,
+    key=lambda options: [options.columns.get(name, name) for name in options.key],
 )
 def update_data(inbound: pl.DataFrame, options: UpdateDataOptions) -> Updated:
     """Insert, update or delete the rows of a database table that differ from the inbound ones.
 
     In: rows with the table's columns, or mapped to them. Out: `standard` (rows that were compared), `rejects`
     (rows without key, with the key of an earlier row, or that break a length or a required value; with the reason),
-    `counts` (inserted, updated, deleted, unchanged). One transaction: all is written, or nothing.
+    `counts` (inserted, updated, deleted, unchanged). One transaction a part: all of it is written, or
+    nothing.
     Errors: `DatabaseFailed`, `ExtraMissing`, `ColumnsMissing`, `ColumnTypesDiffer`.
     Source: Adobe Campaign Standard, Update data activity.
     """
-    outbound = update(inbound, options)
-    get_run_logger().info(
-        "%d rows inserted, %d updated, %d deleted, %d unchanged, %d rejected.",
-        *outbound.counts.row(0),
-        outbound.rejects.height,
-    )
-    return outbound
+    return update(inbound, options)

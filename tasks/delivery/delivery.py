@@ -1,6 +1,6 @@
 """What every journaled channel does around its carrier: check the table, send, tell what became of it.
 
-A channel's task gives its carrier and calls `delivered`; the journal, the progress, the report, the rejects file
+A channel gives its carrier to `delivered`, and to `closed`; the journal, the progress, the report, the rejects file
 and the manifest are the same for all.
 """
 
@@ -21,12 +21,12 @@ from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.progress import shown_progress
 from tasks.errors import CampaignError
-from tasks.messages.send_folder import REJECT_COLUMNS, folder_of, write_rejects, written
+from tasks.messages.send_folder import folder_of, write_rejects, written
 from tasks.runs.artifacts import show_table
-from tasks.runs.partitions import Outcome
+from tasks.runs.sink import Closing, PartFailed, current_part
 from tasks.send import Send
 from tasks.settings import Settings
-from tasks.tables.transitions import Transitions, require_columns
+from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
 
 MESSAGE_COLUMNS = ("profile_id", "email", "subject", "html", "text")
 """What Personalization gives; `email` is the address over the channel, whatever the channel is."""
@@ -193,47 +193,32 @@ def outcome_counts(delivery: Delivery, seconds: float) -> list[dict[str, str | i
     ]
 
 
-def delivered(
-    messages: pl.DataFrame, rejects: pl.DataFrame, channel: Channel, options: DeliveryOptions, send: Send
-) -> Delivery:
-    """The work of a channel's task: deliver, show the progress, report, and leave rejects and manifest.
+def delivered(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions, send: Send) -> Delivery:
+    """A channel's work on the messages of one part: deliver, and show the progress where the part is the whole.
 
-    Artifacts: `<campaign>-<channel>-progress`, `<campaign>-<channel>`. Errors: those of `deliver`, the carrier's
-    failure, `OutboxUnwritable`; what was sent before the error stays sent, and is known.
+    Artifacts: `<campaign>-<channel>-progress`, `<campaign>-<channel>`. Errors: those of `deliver`; `PartFailed`
+    with the carrier's failure. What was sent before the error stays sent, and is known.
     """
     with closing(open_journal(Settings.load().journal)) as journal:
-        delivery, failure = _reported(messages, channel, options, send, journal)
-        manifest = write_manifest(journal, channel, options, send)
-    write_rejects(pl.concat([rejects.select(REJECT_COLUMNS), delivery.rejects]), folder_of(options.folder, send))
-    _tell([table.height for table in delivery.tables().values()], manifest)
+        if current_part().alone:
+            delivery, failure = _reported(messages, channel, options, send, journal)
+        else:
+            tally = Tally(messages.height)
+            delivery, failure = deliver(messages, channel, options, send, journal=journal, tally=tally)
     if failure is not None:
-        raise failure
+        raise PartFailed(delivery, failure)
     return delivery
 
 
-def delivered_part(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions, send: Send) -> Delivery:
-    """A channel's work on one partition of a send; what is of the whole send is done by `closed`.
+def closed(outcome: Closing, channel: Channel, options: DeliveryOptions, send: Send) -> None:
+    """What a channel does once after all parts: rejects file and manifest, also after a failure.
 
-    Errors: as `delivered`.
-    """
-    with closing(open_journal(Settings.load().journal)) as journal:
-        delivery, failure = deliver(messages, channel, options, send, journal=journal, tally=Tally(messages.height))
-    if failure is not None:
-        raise failure
-    return delivery
-
-
-def closed(outcome: Outcome, channel: Channel, options: DeliveryOptions, send: Send) -> None:
-    """The work of a channel's task when its messages went partition by partition: rejects file and manifest.
-
-    Each partition went through `delivered_part` as an activity of the channel's title.
     Errors: `JournalUnavailable`, `OutboxUnwritable`.
     """
     write_rejects(outcome.rejects, folder_of(options.folder, send))
     with closing(open_journal(Settings.load().journal)) as journal:
         manifest = write_manifest(journal, channel, options, send)
-    transitions = [field.name for field in fields(Delivery)]
-    _tell([outcome.rows(channel.title, name) for name in transitions], manifest)
+    _tell([outcome.rows(field.name) for field in fields(Delivery)], manifest)
 
 
 def _reported(

@@ -14,6 +14,7 @@ from prefect.runtime import deployment, flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import CampaignError, ColumnTaken, PopulationUnknown
+from tasks.runs.audience import STANDARD, Audience
 from tasks.tables.transitions import Transitions, quoted
 
 P = ParamSpec("P")
@@ -127,9 +128,21 @@ def with_segment_codes(result: R, codes: Mapping[str, str], column: str = "segme
         return result
     if isinstance(result, pl.DataFrame):
         return _coded({"standard": result}, codes, column)["standard"]  # type: ignore[return-value]  # R is a table
+    if isinstance(result, Audience):
+        return _coded_audience(result, codes, column)  # type: ignore[return-value]  # R is an audience
     if isinstance(result, Transitions):
         return replace(result, **_coded(result.tables(), codes, column))  # type: ignore[type-var]  # a dataclass
     raise PopulationUnknown(activity="Execution options", name=quoted(codes), present="a result that is no table")
+
+
+def _coded_audience(audience: Audience, codes: Mapping[str, str], column: str) -> Audience:
+    transitions = {STANDARD: audience, **audience.others}
+    _coded({name: one.schema.to_frame() for name, one in transitions.items()}, codes, column)
+    coded = {
+        name: one.with_text(column, codes[name]) if name in codes else one for name, one in transitions.items()
+    }
+    standard = coded.pop(STANDARD)
+    return standard.with_others(coded)
 
 
 def _coded(tables: Mapping[str, pl.DataFrame], codes: Mapping[str, str], column: str) -> dict[str, pl.DataFrame]:

@@ -1,19 +1,15 @@
 """Report: shows in the Prefect UI how many rows each transition had, why rows were rejected, and a few messages."""
 
-from collections.abc import Mapping
-
 import polars as pl
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.privacy import masked_email
-from tasks.runs.artifacts import messages_shown, show_markdown, show_table
-from tasks.runs.partitions import transition_counts
+from tasks.runs.audience import Audience
+from tasks.runs.counts import WITH_CONTENT, counts_of, merged
+from tasks.runs.published import publish, reject_reasons
 from tasks.send import Send
 from tasks.tables.transitions import Transitions
-
-PREVIEWED = 3
 
 
 class CampaignReport(BaseModel):
@@ -30,42 +26,48 @@ class CampaignReport(BaseModel):
     delivered_before: int = Field(description="Messages that an earlier run of the same send had delivered.")
 
 
-def reject_reasons(rejects: pl.DataFrame) -> pl.DataFrame:
-    """Rejects by reason, the most frequent first: reason, profiles."""
-    return rejects.group_by("reason").len("profiles").sort("profiles", "reason", descending=[True, False])
-
-
-def message_preview(messages: pl.DataFrame) -> str:
-    """Markdown of the first messages, addresses masked; the text of a message cannot become markup."""
-    shown = messages.head(PREVIEWED).with_columns(masked_email("email").fill_null("nobody"))
-    return messages_shown(shown.select("subject", "email", "text").iter_rows())
-
-
-@task(name="Report", task_run_name="Report", cache_policy=NO_CACHE)
-def report(
-    send: Send,
-    outbound: Mapping[str, pl.DataFrame | Transitions],
-    messages: pl.DataFrame,
-    rejects: pl.DataFrame,
-) -> pl.DataFrame:
+@task(name="Report", task_run_name="Report", cache_policy=NO_CACHE, persist_result=False)
+def report(send: Send, *outbound: Audience | Transitions) -> CampaignReport:
     """Make the run's artifacts: counts of every transition, rejects by reason, a preview of a few messages.
 
-    In: each activity's name and result (for partitions, their joined outcome); messages (email, subject, text);
-    rejects (reason).
-    Out: the counts: activity, transition, rows. Artifact keys: `<campaign>-counts`, `-rejects`, `-preview`.
+    In: what the activities of the run gave, in their order; of activities that were planned, the sink knows the
+    counts. Out: the run in numbers. Artifact keys: `<campaign>-counts`, `-rejects`, `-preview`.
     """
-    counts = transition_counts(outbound)
-    day = send.business_date
-    show_table(counts, key=f"{send.campaign}-counts", description=f"Rows of every transition, {day}")
-    show_table(
-        reject_reasons(rejects),
-        key=f"{send.campaign}-rejects",
-        description=f"Rejects by reason, {day}",
+    audiences = [one.counted() if isinstance(one, Audience) and one is outbound[-1] else one for one in outbound]
+    people = [one for one in audiences if isinstance(one, Audience)]
+    counts = merged([_counts(place, one) for place, one in enumerate(audiences)])
+    first, last = people[0], people[-1]
+    reasons = reject_reasons(last.rejects_so_far())
+    publish(send, counts, reasons, last.shown)
+    queried = _rows(counts, first.activity)
+    sent = last.activity if counts.filter(activity=last.activity, transition="inbound").height else ""
+    return CampaignReport(
+        send=send,
+        queried=queried,
+        enriched=_enriched(counts, queried),
+        personalized=_rows(counts, "Personalization"),
+        rejected=int(reasons["profiles"].sum()),
+        delivered=_rows(counts, sent),
+        delivered_before=_rows(counts, sent, "complement"),
     )
-    show_markdown(
-        message_preview(messages),
-        key=f"{send.campaign}-preview",
-        description=f"The first messages, {day}",
-    )
-    get_run_logger().info("%d transitions reported, %d profiles rejected.", counts.height, rejects.height)
-    return counts
+
+
+def _counts(place: int, outbound: Audience | Transitions) -> pl.DataFrame:
+    if isinstance(outbound, Audience):
+        return outbound.counts
+    return counts_of(outbound, outbound.activity or type(outbound).__name__, f"content {place}")
+
+
+def _rows(counts: pl.DataFrame, activity: str, transition: str = "standard") -> int:
+    return int(counts.filter(activity=activity, transition=transition)["rows"].sum())
+
+
+def _enriched(counts: pl.DataFrame, otherwise: int) -> int:
+    """Rows that have all content after the last enrichment; all that were selected, where nothing was added."""
+    enrichments = counts.filter(pl.col("activity").str.starts_with("Enrichment"))
+    with_content = enrichments.filter(pl.col("transition").str.starts_with("standard, with "))
+    if with_content.is_empty():
+        return otherwise
+    last = with_content.filter(pl.col("activity") == with_content["activity"][-1])
+    whole = last.filter(transition=WITH_CONTENT)
+    return int((whole if whole.height else last)["rows"][-1])

@@ -22,41 +22,40 @@ def delimited(table: pl.DataFrame, *, activity: str, **form: Any) -> bytes:  # n
 
 
 def write_delimited(
-    table: pl.DataFrame,
+    table: pl.DataFrame | pl.LazyFrame,
     target: Path | BytesIO,
     *,
     activity: str,
     formulas: Literal["harmless", "as_is"] = "harmless",
     **form: Any,  # noqa: ANN401
 ) -> None:
-    """Write a table as delimited text, in the form that polars' `write_csv` is told.
+    """Write a table as delimited text, in the form that polars' `sink_csv` is told.
 
     In: columns of any flat type. A text or label that a spreadsheet would run as a formula gets an apostrophe in
     front, unless formulas are left as they are. Errors: `ExpressionInvalid` for a column of nested values or bytes,
     which delimited text cannot hold; `OSError`.
     """
-    for name, kind in table.schema.items():
+    schema = table.collect_schema()
+    for name, kind in schema.items():
         if kind.is_nested() or kind in (pl.Binary, pl.Object):
             raise ExpressionInvalid(
                 activity=activity,
                 expression=name,
                 reason="its values are nested, or bytes, which a delimited file cannot hold; choose one field",
-                present=quoted(table.columns),
+                present=quoted(schema),
             )
-    harmless = table if formulas == "as_is" else _harmless(table)
-    harmless.write_csv(target, **form)
+    harmless = table.lazy() if formulas == "as_is" else _harmless(table.lazy(), schema)
+    harmless.sink_csv(target, **form)
 
 
-def _harmless(table: pl.DataFrame) -> pl.DataFrame:
+def _harmless(table: pl.LazyFrame, schema: pl.Schema) -> pl.LazyFrame:
     texts = table.with_columns(
-        _harmless_text(pl.col(name).cast(pl.String())).alias(name)
-        for name, kind in table.schema.items()
-        if kind in TEXTS
+        _harmless_text(pl.col(name).cast(pl.String())).alias(name) for name, kind in schema.items() if kind in TEXTS
     )
     labels: list[str] = []
-    for label in pl.DataFrame({"label": table.columns}).select(_harmless_text(pl.col("label"))).to_series():
+    for label in pl.DataFrame({"label": schema.names()}).select(_harmless_text(pl.col("label"))).to_series():
         labels.append(label if label not in labels else f"'{label}")
-    return texts.rename(dict(zip(table.columns, labels, strict=True)))
+    return texts.rename(dict(zip(schema.names(), labels, strict=True)))
 
 
 def _harmless_text(text: pl.Expr) -> pl.Expr:

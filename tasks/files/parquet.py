@@ -7,13 +7,13 @@ import polars as pl
 from tasks.files.storage import created_whole, written_whole
 
 
-def replace_parquet(table: pl.DataFrame, path: Path) -> None:
+def replace_parquet(table: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
     """Write the file, in the place of an earlier one. Errors: `StoreUnwritable`."""
     with written_whole(path) as draft:
-        table.write_parquet(draft)
+        table.lazy().sink_parquet(draft)
 
 
-def create_parquet(table: pl.DataFrame, path: Path) -> None:
+def create_parquet(table: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
     """Write the file. Errors: `FileExistsError` when there is one, `StoreUnwritable`."""
     with created_whole(path) as draft:
-        table.write_parquet(draft)
+        table.lazy().sink_parquet(draft)

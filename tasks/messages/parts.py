@@ -11,7 +11,7 @@ import polars as pl
 from filelock import FileLock
 
 from tasks.files.storage import private_draft
-from tasks.runs.partitions import Part
+from tasks.runs.audience import Part
 from tasks.send import DIGITS
 
 WITHOUT_VARIANT = pl.col("message_key").str.head(DIGITS)

@@ -7,11 +7,10 @@ from pathlib import Path
 import polars as pl
 
 from tasks.errors import OutboxUnwritable
-from tasks.files.delimited import delimited
+from tasks.files.delimited import write_delimited
 from tasks.files.storage import private_draft
 from tasks.send import Send
-
-REJECT_COLUMNS = ("profile_id", "email", "reason")
+from tasks.tables.transitions import REJECT_COLUMNS
 
 
 def folder_of(folder: Path, send: Send) -> Path:
@@ -19,9 +18,13 @@ def folder_of(folder: Path, send: Send) -> Path:
     return folder / send.campaign / send.business_date.isoformat()
 
 
-def write_rejects(rejects: pl.DataFrame, folder: Path) -> Path:
+def write_rejects(rejects: pl.DataFrame | pl.LazyFrame, folder: Path) -> Path:
     """`rejects.csv`: profile_id, email, reason of everyone who gets no message. Errors: `OutboxUnwritable`."""
-    return written(folder / "rejects.csv", delimited(rejects.select(REJECT_COLUMNS), activity="The rejects file"))
+    path = folder / "rejects.csv"
+    with writable(path), private_draft(path) as draft:
+        write_delimited(rejects.lazy().select(REJECT_COLUMNS), draft, activity="The rejects file")
+        draft.replace(path)
+    return path
 
 
 def written(path: Path, content: bytes) -> Path:

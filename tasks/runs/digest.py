@@ -1,43 +1,65 @@
-"""A keyed digest of what must not be read back: keys of caches and names of files may show it.
+"""Digests of what activities are given: equal in every process for equal values."""
 
-The key is drawn once and kept in a Prefect Secret block, so that all workers of a server make the same digest. A
-digest without a key would tell a short secret to anybody who tries the likely ones.
-"""
+import io
+from collections.abc import Mapping, Set
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from hashlib import sha256
+from pathlib import PurePath
+from typing import Any, cast
+from uuid import UUID
 
-import hashlib
-import hmac
-import secrets
-from contextlib import suppress
-from functools import lru_cache
+import polars as pl
+from prefect.serializers import PickleSerializer
+from pydantic import BaseModel, SecretStr
 
-from prefect.blocks.system import Secret
-from prefect.settings import PREFECT_API_URL
+from tasks.tables.transitions import Transitions
 
-BLOCK = "campaign-digest-key"
-
-
-def keyed_digest(text: str) -> str:
-    """The digest of a text: 64 hexadecimal digits. Errors: those of a Prefect server that cannot be reached."""
-    return hmac.digest(
-        _key(str(PREFECT_API_URL.value())), text.encode("utf-8", "surrogatepass"), hashlib.sha256
-    ).hex()
+TOLD_BY_TEXT = (str, int, float, Decimal, date, datetime, time, timedelta, UUID, PurePath, Enum, type, type(None))
+"""Kinds whose text tells each value apart."""
 
 
-@lru_cache(maxsize=8)
-def _key(server: str) -> bytes:  # noqa: ARG001  # another server keeps another key
-    kept = _kept()
-    if kept is None:
-        with suppress(ValueError):  # another process was quicker
-            Secret(value=secrets.token_hex(32)).save(BLOCK, _sync=True)  # type: ignore[call-arg]
-        kept = _kept()
-    if kept is None:
-        raise RuntimeError(f"The Secret block '{BLOCK}' cannot be kept.")
-    return kept.encode()
+def digest_of(value: object) -> str:
+    """SHA-256 of a value: of tables their rows, of models their fields, of collections their members.
+
+    A secret counts by a digest of its own, so that nothing of it can be read back.
+    """
+    return sha256(_bytes(value)).hexdigest()
 
 
-def _kept() -> str | None:
-    try:
-        block: Secret[str] = Secret.load(BLOCK, _sync=True)  # type: ignore[call-arg, assignment]
-    except ValueError:
-        return None
-    return str(block.get())
+def arrow_file(table: pl.DataFrame) -> bytes:
+    """An Arrow IPC file without view types and compression: old Arrow readers open it too."""
+    buffer = io.BytesIO()
+    table.write_ipc(buffer, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
+    return buffer.getvalue()
+
+
+def _bytes(value: Any) -> bytes:  # noqa: ANN401, PLR0911  # a line for each kind
+    match value:
+        case pl.DataFrame():
+            # As it is read from a file: a table that was just made may hold its rows in other pieces, or a map of
+            # nulls without any null.
+            return arrow_file(pl.read_ipc(io.BytesIO(arrow_file(value.rechunk()))))
+        case Transitions() if hasattr(value, "in_memory"):  # an audience knows its own
+            return f"audience {cast('Any', value).key}".encode()
+        case Transitions():
+            return _bytes(value.tables())
+        case SecretStr():
+            return b"secret" + sha256(value.get_secret_value().encode()).digest()
+        case BaseModel():
+            return _bytes([type(value).__name__, dict(value)])
+        case Mapping():
+            return _bytes([[name, member] for name, member in value.items()])
+        case list() | tuple():
+            return b"[" + ",".join(digest_of(member) for member in value).encode() + b"]"
+        case Set():
+            return b"{" + ",".join(sorted(digest_of(member) for member in value)).encode() + b"}"
+        case _ if isinstance(value, TOLD_BY_TEXT):
+            return f"{type(value).__qualname__} {value!s}".encode()
+        case _ if is_dataclass(value):
+            named = [[field.name, getattr(value, field.name)] for field in fields(value)]
+            return _bytes([type(value).__qualname__, named])
+        case _:
+            return b"other " + PickleSerializer().dumps(value)

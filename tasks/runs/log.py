@@ -8,12 +8,24 @@ whole address of each request, whose query may hold a key; a filter on its logge
 import logging
 
 import httpx
+from prefect import get_run_logger
+from prefect.exceptions import MissingContextError
 
 from tasks.errors import CampaignError
 from tasks.http.network import public_url
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 """What a run's logger is: Prefect's, or a plain one."""
+
+
+def run_logger() -> Logger:
+    """Prefect's logger of the run, or a plain one outside a run."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger("campaigns")
+
+
 RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
 
 

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import Any, Literal
 
 import polars as pl
-from prefect.cache_policies import INPUTS, RUN_ID, TASK_SOURCE, CachePolicy
+from prefect.cache_policies import RUN_ID, TASK_SOURCE, CachePolicy
 from prefect.context import TaskRunContext
 from prefect.filesystems import WritableFileSystem
 from prefect.logging.loggers import task_run_logger
@@ -23,6 +23,7 @@ from prefect.serializers import JSONSerializer, Serializer
 from prefect.utilities.hashing import stable_hash
 from pydantic import BaseModel
 
+from tasks.runs.digest import arrow_file, digest_of
 from tasks.tables.transitions import Transitions
 
 ARROW_MAGIC = b"ARROW1"
@@ -33,9 +34,9 @@ KIND = "__transitions__"
 class ArrowSerializer(Serializer):  # Prefect registers the bare class only
     """Prefect serializer of activity results.
 
-    A DataFrame becomes an Arrow IPC file of its rows. A `Transitions` dataclass becomes an Arrow IPC file of
-    one row, in which each transition is a column holding the list of its rows. Anything else (an error, a
-    count) becomes JSON. Files hold no view types and no compression, so that old Arrow readers open them too.
+    A DataFrame becomes an Arrow IPC file of its rows. `Transitions`, an audience among them, become an Arrow
+    IPC file of one row, in which each transition is a column holding the list of its rows. Anything else becomes
+    JSON. Files hold no view types and no compression, so that old Arrow readers open them too.
     """
 
     type: Literal["arrow"] = "arrow"
@@ -43,10 +44,10 @@ class ArrowSerializer(Serializer):  # Prefect registers the bare class only
     def dumps(self, obj: Any) -> bytes:  # noqa: ANN401
         """Bytes of the result file of `obj`."""
         if isinstance(obj, pl.DataFrame):
-            return _arrow_file(obj)
+            return arrow_file(obj)
         if isinstance(obj, Transitions):
             lists = {name: [table.to_struct()] for name, table in obj.tables().items()}
-            return _arrow_file(pl.DataFrame({KIND: [type(obj).__name__], **lists}))
+            return arrow_file(pl.DataFrame({KIND: [type(obj).__name__], **lists}))
         return _JSON.dumps(obj)
 
     def loads(self, blob: bytes) -> Any:  # noqa: ANN401
@@ -58,7 +59,7 @@ class ArrowSerializer(Serializer):  # Prefect registers the bare class only
             return table
         transitions = Transitions.known[table.item(0, KIND)]
         lists = {name: table.item(0, name) for name in table.columns if name != KIND}
-        return transitions(**{name: rows.struct.unnest() for name, rows in lists.items()})
+        return transitions.from_tables(**{name: rows.struct.unnest() for name, rows in lists.items()})
 
 
 def known_object(found: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -83,12 +84,6 @@ _JSON = JSONSerializer(object_decoder=f"{__name__}.known_object")
 
 class ForeignResult(ValueError):
     """A stored file that is none of our results."""
-
-
-def _arrow_file(table: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.write_ipc(buffer, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
-    return buffer.getvalue()
 
 
 def result_storage() -> WritableFileSystem:
@@ -120,6 +115,21 @@ class BesideResults(WritableFileSystem):
 
 
 @dataclass
+class Inputs(CachePolicy):
+    """Cache policy: equal arguments, by `digest_of`."""
+
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,  # noqa: ARG002
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],  # noqa: ARG002
+        **kwargs: Any,  # noqa: ANN401, ARG002
+    ) -> str | None:
+        """Digest of the arguments."""
+        return digest_of(inputs)
+
+
+@dataclass
 class ReadableResults(CachePolicy):
     """Finds results by the key of `policy`, passing over results that can no longer be read.
 
@@ -127,7 +137,7 @@ class ReadableResults(CachePolicy):
     counts as a miss: the next key of a chain that is the same in every run takes its place.
     """
 
-    policy: CachePolicy = field(default_factory=lambda: INPUTS + TASK_SOURCE + RUN_ID)
+    policy: CachePolicy = field(default_factory=lambda: Inputs() + TASK_SOURCE + RUN_ID)
 
     def __post_init__(self) -> None:
         self.key_storage = BesideResults()

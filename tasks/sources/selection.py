@@ -46,6 +46,11 @@ class SelectionOptions(BaseModel):
         description="Linked rows, collections (the last transaction) and aggregates of other sources to add.",
     )
 
+    @property
+    def distinct_key(self) -> str:
+        """Column of which no value is selected twice; empty where duplicates stay."""
+        return self.source.key if self.remove_duplicates else ""
+
 
 def selected_rows(
     options: SelectionOptions,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tasks.errors import ColumnsMissing, ColumnTypesDiffer, PopulationUnknown
 from tasks.tables.transitions import quoted, require_columns
 
-Populations = Mapping[str, pl.DataFrame]
+Populations = Mapping[str, pl.LazyFrame]
 """Inbound transitions by name."""
 
 SET = "\x00set"
@@ -39,6 +39,10 @@ class ReconcilingOptions(BaseModel):
         description="Name of the population whose values win; empty is the first.",
     )
 
+    def tells_apart_by(self, column: str) -> bool:
+        """Whether rows with one value in the column are one member."""
+        return self.reconcile_on == "keys" and self.key == [column]
+
     @model_validator(mode="after")
     def _names_chosen_columns(self) -> Self:
         if (self.reconcile_on == "chosen_columns") != bool(self.columns):
@@ -59,7 +63,7 @@ class MergingOptions(ReconcilingOptions):
     )
 
 
-def primary_first(inbound: Populations, options: ReconcilingOptions, *, activity: str) -> dict[str, pl.DataFrame]:
+def primary_first(inbound: Populations, options: ReconcilingOptions, *, activity: str) -> dict[str, pl.LazyFrame]:
     """The populations in the order in which their values win. Errors: `PopulationUnknown`."""
     name = options.primary or next(iter(inbound), "")
     if name not in inbound:
@@ -72,7 +76,7 @@ def reconciled_columns(inbound: Populations, options: ReconcilingOptions, *, act
     chosen = {"keys": options.key, "chosen_columns": options.columns}
     columns = chosen.get(options.reconcile_on) or shared_columns(inbound)
     if not columns:
-        present = "; ".join(f"{name}: {quoted(table.columns)}" for name, table in inbound.items())
+        present = "; ".join(f"{name}: {quoted(names_of(table))}" for name, table in inbound.items())
         raise ColumnsMissing(
             activity=activity,
             missing="that every population has",
@@ -88,11 +92,16 @@ def reconciled_columns(inbound: Populations, options: ReconcilingOptions, *, act
 
 def shared_columns(inbound: Populations) -> list[str]:
     """The columns that every population has, in the order of the first."""
-    first, *others = inbound.values()
-    return [name for name in first.columns if all(name in other.columns for other in others)]
+    first, *others = map(names_of, inbound.values())
+    return [name for name in first if all(name in other for other in others)]
 
 
-def members(inbound: Populations, options: MergingOptions, *, activity: str) -> pl.DataFrame:
+def names_of(table: pl.LazyFrame) -> list[str]:
+    """Names of a lazy table's columns."""
+    return table.collect_schema().names()
+
+
+def members(inbound: Populations, options: MergingOptions, *, activity: str) -> pl.LazyFrame:
     """Each member of any population once, with a column `SETS`: in how many populations it is.
 
     In: populations by name. Out: their columns; a value is that of the first population, the primary set before
@@ -105,20 +114,22 @@ def members(inbound: Populations, options: MergingOptions, *, activity: str) -> 
     shared = shared_columns(ordered)
     if options.common_additional_data_only:
         ordered = {name: table.select(shared) for name, table in ordered.items()}
-    _check_types(ordered, {name: None for table in ordered.values() for name in table.columns}, activity)
+    _check_types(ordered, {name: None for table in ordered.values() for name in names_of(table)}, activity)
     numbered = [table.with_columns(pl.lit(place).alias(SET)) for place, table in enumerate(ordered.values())]
     rows = pl.concat(numbered, how="diagonal")
+    names = names_of(rows)
     nobody = (
         pl.any_horizontal(pl.col(columns).is_null()) if options.reconcile_on != "shared_columns" else pl.lit(False)
     )
+    holders = [names_of(table) for table in ordered.values()]
     values = [
-        _value(name, [place for place, table in enumerate(ordered.values()) if name in table.columns], len(ordered))
-        for name in rows.columns
+        _value(name, [place for place, present in enumerate(holders) if name in present], len(ordered))
+        for name in names
         if name not in {SET, *columns}
     ]
     lone = pl.when(nobody).then(pl.int_range(pl.len())).alias("\x00lone")
     merged = rows.group_by(*columns, lone, maintain_order=True).agg(*values, pl.col(SET).n_unique().alias(SETS))
-    return merged.select(*(name for name in rows.columns if name != SET), SETS)
+    return merged.select(*(name for name in names if name != SET), SETS)
 
 
 def _value(name: str, holders: list[int], populations: int) -> pl.Expr:
@@ -129,7 +140,8 @@ def _value(name: str, holders: list[int], populations: int) -> pl.Expr:
 
 def _check_types(inbound: Populations, columns: Mapping[str, None] | list[str], activity: str) -> None:
     for column in columns:
-        types = {name: table.schema[column] for name, table in inbound.items() if column in table.columns}
+        schemas = {name: table.collect_schema() for name, table in inbound.items()}
+        types = {name: schema[column] for name, schema in schemas.items() if column in schema}
         if len(set(types.values())) > 1:
             listed = ", ".join(f"{kind} in '{name}'" for name, kind in types.items())
             raise ColumnTypesDiffer(activity=activity, column=column, types=listed)

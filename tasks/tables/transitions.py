@@ -3,11 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import polars as pl
 
 from tasks.errors import ColumnsMissing
+
+REJECTS = {"profile_id": pl.String(), "email": pl.String(), "reason": pl.String()}
+"""Columns of rejected people; `email` is the address over the channel."""
+REJECT_COLUMNS = tuple(REJECTS)
 
 
 class Transitions:
@@ -17,6 +21,10 @@ class Transitions:
     """
 
     known: ClassVar[dict[str, type["Transitions"]]] = {}
+    totals: ClassVar[tuple[str, ...]] = ()
+    """Tables of one row of numbers, which add up over the parts of an audience."""
+    activity: str = ""
+    """Label of the activity that gave it, where it is known."""
 
     def __init_subclass__(cls) -> None:
         Transitions.known[cls.__name__] = cls
@@ -25,20 +33,32 @@ class Transitions:
         """Outbound transitions by name, in the order in which they are declared."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
+    def transitions(self) -> dict[str, pl.DataFrame]:
+        """What an audience can go on with: the tables, and what is made of them."""
+        return self.tables()
 
-def require_columns(table: pl.DataFrame, needed: Iterable[str], *, activity: str, where: str) -> None:
+    @classmethod
+    def from_tables(cls, **tables: pl.DataFrame) -> Self:
+        """The transitions that gave the tables."""
+        return cls(**tables)
+
+
+def require_columns(
+    table: pl.DataFrame | pl.LazyFrame | pl.Schema, needed: Iterable[str], *, activity: str, where: str
+) -> None:
     """Check that `table` has the columns `needed`.
 
     Errors: `ColumnsMissing`, naming the columns and the nearest ones that are there.
     """
-    missing = [name for name in needed if name not in table.columns]
+    present = (table if isinstance(table, pl.Schema) else table.collect_schema()).names()
+    missing = [name for name in needed if name not in present]
     if missing:
         raise ColumnsMissing(
             activity=activity,
             where=where,
             missing=quoted(missing),
-            present=quoted(table.columns),
-            cure=nearest(missing, table.columns) or "Add or rename the column.",
+            present=quoted(present),
+            cure=nearest(missing, present) or "Add or rename the column.",
         )
 
 

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 import polars as pl
-from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.runs.partitions import Partitions
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.activity import Lazily, table_activity
+from tasks.runs.log import run_logger
 from tasks.tables.conditions import expression
 from tasks.tables.transitions import Transitions, require_columns
 
 PLACE = "\x00place"
 """A row's number in the inbound transition."""
+RANK = "\x00rank"
 
 
 class DeduplicationOptions(BaseModel):
@@ -82,35 +82,52 @@ class Deduplicated(Transitions):
     """Duplicates that were left out, and rows that lack a key where those are left out."""
 
 
-def deduplicate(inbound: pl.DataFrame, options: DeduplicationOptions) -> Deduplicated:
-    """Split the rows into those kept and their duplicates, both in inbound order.
+@table_activity("Deduplication", gives=Deduplicated)
+def deduplication(inbound: pl.LazyFrame, options: DeduplicationOptions) -> Lazily:
+    """Keep one row, or a few, of those that are equal in some columns or expressions.
 
-    What becomes of rows that lack a key, `missing_keys` says. Errors: `ColumnsMissing`, `ExpressionInvalid`.
+    In: any table with the options' columns. Out: `standard`, the rows kept, and `complement`, their duplicates,
+    both in inbound order; columns as inbound. What becomes of rows that lack a key, `missing_keys` says.
+    Errors: `ColumnsMissing`, `ExpressionInvalid`. Source: Adobe Campaign Standard, Deduplication activity.
     """
     keys = _keys(inbound, options)
     group = [f"\x00key{number}" for number in range(len(keys))]
-    best_first = inbound.select(
-        pl.int_range(pl.len()).alias(PLACE),
+    rows = inbound.with_row_index(PLACE)
+    ranked = rows.select(
+        PLACE,
         *(key.alias(name) for name, key in zip(group, keys, strict=True)),
-        _rank(inbound, options).alias("\x00rank"),
-    ).sort("\x00rank", nulls_last=True, maintain_order=True, descending=options.which == "largest")
-    is_kept = pl.lit(value=True) if options.keep == 0 else pl.int_range(pl.len()).over(group) < options.keep
-    if options.missing_keys != "one_group":
-        missing = pl.any_horizontal(_is_missing(pl.col(name), best_first.schema[name]) for name in group)
-        is_kept = pl.when(missing).then(pl.lit(options.missing_keys == "keep")).otherwise(is_kept)
-    mask = best_first.select(PLACE, is_kept.alias("\x00kept")).sort(PLACE)["\x00kept"]
-    return Deduplicated(standard=inbound.filter(mask), complement=inbound.filter(~mask))
+        _rank(inbound, options).alias(RANK),
+    )
+    kinds = ranked.collect_schema()
+    lacking = pl.any_horizontal(_is_missing(pl.col(name), kinds[name]) for name in group)
+    _warn_of_lacking(ranked.filter(lacking), options)
+    kept = _kept(ranked if options.missing_keys == "one_group" else ranked.filter(~lacking), group, options)
+    if options.missing_keys == "keep":
+        kept = pl.concat([kept, ranked.filter(lacking).select(PLACE)])
+    standard = rows.join(kept, on=PLACE, how="semi", maintain_order="left")
+    complement = rows.join(kept, on=PLACE, how="anti", maintain_order="left")
+    return {"standard": standard.drop(PLACE), "complement": complement.drop(PLACE)}
 
 
-def rows_without_key(inbound: pl.DataFrame, options: DeduplicationOptions) -> int:
-    """How many rows lack a key. Errors: as `deduplicate`."""
-    keys = inbound.select(key.alias(str(number)) for number, key in enumerate(_keys(inbound, options)))
-    return keys.filter(
-        pl.any_horizontal(_is_missing(pl.col(name), kind) for name, kind in keys.schema.items())
-    ).height
+def _kept(ranked: pl.LazyFrame, group: list[str], options: DeduplicationOptions) -> pl.LazyFrame:
+    """The places of the rows that are kept: the best of each group, among equals the first."""
+    if options.keep == 0:
+        return ranked.select(PLACE)
+    best_first = pl.col(PLACE).sort_by(RANK, PLACE, descending=[options.which == "largest", False], nulls_last=True)
+    one_or_few = (
+        pl.col(PLACE).min() if (options.keep, options.which) == (1, "any") else best_first.head(options.keep)
+    )
+    found = ranked.group_by(group).agg(one_or_few).select(PLACE)
+    return found if (options.keep, options.which) == (1, "any") else found.explode(PLACE)
 
 
-def _keys(inbound: pl.DataFrame, options: DeduplicationOptions) -> list[pl.Expr]:
+def _warn_of_lacking(lacking: pl.LazyFrame, options: DeduplicationOptions) -> None:
+    rows = lacking.select(pl.len()).collect(engine="streaming").item()
+    if rows:
+        run_logger().warning("%d rows lack a key; missing_keys is '%s'.", rows, options.missing_keys)
+
+
+def _keys(inbound: pl.LazyFrame, options: DeduplicationOptions) -> list[pl.Expr]:
     require_columns(inbound, options.columns, activity="Deduplication", where="the inbound transition")
     return [*(pl.col(name) for name in options.columns), *(_parsed(text, inbound) for text in options.expressions)]
 
@@ -121,11 +138,11 @@ def _is_missing(key: pl.Expr, kind: pl.DataType) -> pl.Expr:
     return key.is_null() | key.is_nan().fill_null(value=False) if kind.is_float() else key.is_null()
 
 
-def _parsed(text: str, inbound: pl.DataFrame) -> pl.Expr:
-    return expression(text, inbound.schema, activity="Deduplication", where="the inbound transition")
+def _parsed(text: str, inbound: pl.LazyFrame) -> pl.Expr:
+    return expression(text, inbound.collect_schema(), activity="Deduplication", where="the inbound transition")
 
 
-def _rank(inbound: pl.DataFrame, options: DeduplicationOptions) -> pl.Expr:
+def _rank(inbound: pl.LazyFrame, options: DeduplicationOptions) -> pl.Expr:
     """What a row is preferred by: the smallest first, or under `largest` the largest; null comes last."""
     if options.which == "any":
         return pl.lit(0)
@@ -137,44 +154,5 @@ def _rank(inbound: pl.DataFrame, options: DeduplicationOptions) -> pl.Expr:
         text = by.cast(pl.String()).str.strip_chars()
         return pl.when(text != "").then(0)
     # Not a number is no value: it is neither the largest nor the smallest.
-    return by.fill_nan(None) if inbound.clear().select(by).to_series().dtype.is_float() else by
-
-
-def deduplicate_partitions(inbound: Partitions, options: DeduplicationOptions) -> pl.DataFrame:
-    """The rows of all partitions that `deduplicate` would keep, one partition in memory at a time.
-
-    Errors: as `deduplicate`, `PartitionGone`.
-    """
-    kept: pl.DataFrame | None = None
-    for part in inbound:
-        rows = part.read()
-        kept = deduplicate(rows if kept is None else pl.concat([kept, rows]), options).standard
-    return pl.DataFrame() if kept is None else kept
-
-
-@task(name="Deduplication", task_run_name="Deduplication", cache_policy=PER_RUN, result_serializer=ARROW)
-def deduplication(inbound: pl.DataFrame, options: DeduplicationOptions) -> Deduplicated:
-    """Keep one row, or a few, of those that are equal in some columns or expressions.
-
-    In: any table with the options' columns. Out: `standard`, the rows kept, and `complement`, their duplicates;
-    columns as inbound. Errors: `ColumnsMissing`, `ExpressionInvalid`.
-    Source: Adobe Campaign Standard, Deduplication activity.
-    """
-    outbound = deduplicate(inbound, options)
-    log = get_run_logger()
-    log.info("%d rows kept, %d duplicates left out.", outbound.standard.height, outbound.complement.height)
-    if lacking := rows_without_key(inbound, options):
-        log.warning("%d rows lack a key; missing_keys is '%s'.", lacking, options.missing_keys)
-    return outbound
-
-
-@task(name="Deduplication", task_run_name="Deduplication", cache_policy=PER_RUN, result_serializer=ARROW)
-def deduplication_of_partitions(inbound: Partitions, options: DeduplicationOptions) -> pl.DataFrame:
-    """Deduplication over partitions, for keys that many profiles share, such as zip codes.
-
-    In: partitions. Out: the rows kept, as one table: it is for what is small once deduplicated. The duplicates are
-    not kept. Errors: `ColumnsMissing`, `ExpressionInvalid`, `PartitionGone`.
-    """
-    kept = deduplicate_partitions(inbound, options)
-    get_run_logger().info("%d rows kept, %d duplicates left out.", kept.height, inbound.height - kept.height)
-    return kept
+    kind = inbound.select(by.alias(RANK)).collect_schema()[RANK]
+    return by.fill_nan(None) if kind.is_float() else by

@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 
 import polars as pl
-from prefect import get_run_logger, task
 from pydantic import Field
 
 from tasks.errors import PopulationUnknown
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.activity import Lazily, table_activity
 from tasks.tables.populations import Populations, ReconcilingOptions, primary_first, reconciled_columns
 from tasks.tables.relations import check_key_types
 from tasks.tables.transitions import Transitions, quoted, require_columns
+
+PLACE = "\x00place"
+"""A row's number in the primary set."""
 
 
 class ExclusionOptions(ReconcilingOptions):
@@ -36,49 +38,40 @@ class Excluded(Transitions):
     """Rows of the primary set that were excluded."""
 
 
-def exclude(inbound: Populations, options: ExclusionOptions) -> Excluded:
-    """The primary set's rows, columns and order, less those that another population has.
-
-    Errors: `PopulationUnknown`, `ColumnsMissing`, `ColumnTypesDiffer`, `KeyTypesDiffer` (a rule's columns).
-    """
-    ordered = primary_first(inbound, options, activity="Exclusion")
-    name, *others = ordered
-    for ruled in options.rules:
-        if ruled not in others:
-            raise PopulationUnknown(activity="Exclusion", name=f"'{ruled}'", present=quoted(others))
-    alike = {other: table for other, table in ordered.items() if other not in options.rules}
-    columns = reconciled_columns(alike, options, activity="Exclusion") if len(alike) > 1 else []
-    place = "\x00place"
-    kept = numbered = ordered[name].with_row_index(place)
-    for other in others:
-        on = options.rules.get(other) or dict(zip(columns, columns, strict=True))
-        _check_rule(ordered[name], ordered[other], on, other)
-        kept = kept.join(
-            ordered[other],
-            left_on=list(on),
-            right_on=list(on.values()),
-            how="anti",
-            nulls_equal=options.reconcile_on == "shared_columns" and other not in options.rules,
-            maintain_order="left",
-        )
-    is_kept = pl.col(place).is_in(kept[place].implode())
-    return Excluded(standard=kept.drop(place), complement=numbered.filter(~is_kept).drop(place))
-
-
-def _check_rule(primary: pl.DataFrame, other: pl.DataFrame, on: dict[str, str], name: str) -> None:
-    require_columns(primary, on, activity="Exclusion", where="the primary set")
-    require_columns(other, on.values(), activity="Exclusion", where=f"'{name}'")
-    check_key_types(primary.schema, other.schema, on, name=name)
-
-
-@task(name="Exclusion", task_run_name="Exclusion", cache_policy=PER_RUN, result_serializer=ARROW)
-def exclusion(inbound: Populations, options: ExclusionOptions | None = None) -> Excluded:
+@table_activity("Exclusion", gives=Excluded)
+def exclusion(inbound: Populations, options: ExclusionOptions | None = None) -> Lazily:
     """Take the members of the other populations out of the primary set.
 
     In: populations by name, the primary set among them. Out: `standard` and `complement` (who was excluded), with
-    the primary set's columns. Errors: `PopulationUnknown`, `ColumnsMissing`, `ColumnTypesDiffer`,
-    `KeyTypesDiffer`. Source: Adobe Campaign Standard, Exclusion activity.
+    the primary set's columns, in its order. Errors: `PopulationUnknown`, `ColumnsMissing`, `ColumnTypesDiffer`,
+    `KeyTypesDiffer` (a rule's columns). Source: Adobe Campaign Standard, Exclusion activity.
     """
-    outbound = exclude(inbound, options or ExclusionOptions())
-    get_run_logger().info("%d members kept, %d excluded.", outbound.standard.height, outbound.complement.height)
-    return outbound
+    chosen = options or ExclusionOptions()
+    ordered = primary_first(inbound, chosen, activity="Exclusion")
+    name, *others = ordered
+    for ruled in chosen.rules:
+        if ruled not in others:
+            raise PopulationUnknown(activity="Exclusion", name=f"'{ruled}'", present=quoted(others))
+    alike = {other: table for other, table in ordered.items() if other not in chosen.rules}
+    columns = reconciled_columns(alike, chosen, activity="Exclusion") if len(alike) > 1 else []
+    rows = ordered[name].with_row_index(PLACE)
+    kept = rows
+    for other in others:
+        on = chosen.rules.get(other) or dict(zip(columns, columns, strict=True))
+        _check_rule(ordered[name].collect_schema(), ordered[other].collect_schema(), on, other)
+        kept = kept.join(
+            ordered[other].select(on.values()),
+            left_on=list(on),
+            right_on=list(on.values()),
+            how="anti",
+            nulls_equal=chosen.reconcile_on == "shared_columns" and other not in chosen.rules,
+            maintain_order="left",
+        )
+    excluded = rows.join(kept.select(PLACE), on=PLACE, how="anti", maintain_order="left")
+    return {"standard": kept.drop(PLACE), "complement": excluded.drop(PLACE)}
+
+
+def _check_rule(primary: pl.Schema, other: pl.Schema, on: dict[str, str], name: str) -> None:
+    require_columns(primary, on, activity="Exclusion", where="the primary set")
+    require_columns(other, on.values(), activity="Exclusion", where=f"'{name}'")
+    check_key_types(primary, other, on, name=name)

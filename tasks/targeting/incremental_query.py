@@ -6,13 +6,12 @@ from typing import Literal, Self
 
 import polars as pl
 from polars.exceptions import PolarsError
-from prefect import get_run_logger, task
 from pydantic import Field, model_validator
 
 from tasks.errors import ColumnTypesDiffer, ConfigurationError, SourceUnreadable
 from tasks.files.audiences import AUDIENCE_NAME
 from tasks.files.parquet import replace_parquet
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.activity import source_activity
 from tasks.sources.selection import SelectionOptions, selected_rows
 from tasks.tables.conditions import first_line
 from tasks.tables.transitions import require_columns
@@ -152,11 +151,10 @@ def remember(given: pl.DataFrame, options: IncrementalQueryOptions, run_at: date
                 path.unlink()
 
 
-@task(
-    name="Incremental query",
+@source_activity(
+    "Incremental query",
     task_run_name="Incremental query {options.name}",
-    cache_policy=PER_RUN,
-    result_serializer=ARROW,
+    distinct=lambda options, run_at: options.distinct_key,  # noqa: ARG005
 )
 def incremental_query(options: IncrementalQueryOptions, run_at: datetime) -> pl.DataFrame:
     """Select whom a condition holds for and no earlier run has given.
@@ -168,5 +166,4 @@ def incremental_query(options: IncrementalQueryOptions, run_at: datetime) -> pl.
     """
     selected = select_new(options, run_at)
     remember(selected, options, run_at)
-    get_run_logger().info("%d profiles selected that no earlier run of '%s' gave.", selected.height, options.name)
     return selected

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import polars as pl
-from prefect import get_run_logger, task
 
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.activity import Lazily, table_activity
 from tasks.tables.populations import SETS, MergingOptions, Populations, members
 from tasks.tables.transitions import Transitions
 
@@ -24,29 +23,22 @@ class Intersected(Transitions):
     """Members of some populations only, and those beyond the maximum size."""
 
 
-def intersect(inbound: Populations, options: IntersectionOptions) -> Intersected:
-    """The members that all populations share, the primary set's order. Errors: those of `populations.members`."""
-    everyone = members(inbound, options, activity="Intersection")
-    common = pl.col(SETS) == len(inbound)
-    if options.maximum_size is not None:
-        common &= common.cum_sum() <= options.maximum_size
-    return Intersected(standard=everyone.filter(common).drop(SETS), complement=everyone.filter(~common).drop(SETS))
-
-
-@task(name="Intersection", task_run_name="Intersection", cache_policy=PER_RUN, result_serializer=ARROW)
-def intersection(inbound: Populations, options: IntersectionOptions | None = None) -> Intersected:
+@table_activity(
+    "Intersection",
+    gives=Intersected,
+    stays_distinct=lambda column, options: (options or IntersectionOptions()).tells_apart_by(column),
+)
+def intersection(inbound: Populations, options: IntersectionOptions | None = None) -> Lazily:
     """Keep the members that all inbound populations have in common.
 
-    In: populations by name. Out: `standard`, and `complement` (who is not in all of them, or beyond the maximum
-    size); the columns of all populations, or of every one, the primary set's values first.
-    Errors: `PopulationUnknown`, `ColumnsMissing`, `ColumnTypesDiffer`.
+    In: populations by name. Out: `standard`, in the primary set's order, and `complement` (who is not in all of
+    them, or beyond the maximum size); the columns of all populations, or of every one, the primary set's values
+    first. Errors: `PopulationUnknown`, `ColumnsMissing`, `ColumnTypesDiffer`.
     Source: Adobe Campaign Standard, Intersection activity.
     """
-    outbound = intersect(inbound, options or IntersectionOptions())
-    get_run_logger().info(
-        "%d members are in all %d populations, %d are not.",
-        outbound.standard.height,
-        len(inbound),
-        outbound.complement.height,
-    )
-    return outbound
+    chosen = options or IntersectionOptions()
+    everyone = members(inbound, chosen, activity="Intersection")
+    common = pl.col(SETS) == len(inbound)
+    if chosen.maximum_size is not None:
+        common &= common.cum_sum() <= chosen.maximum_size
+    return {"standard": everyone.filter(common).drop(SETS), "complement": everyone.filter(~common).drop(SETS)}

@@ -1,16 +1,16 @@
 """Query: selects the profiles that a condition holds for, and adds additional data to them."""
 
 from calendar import isleap
+from collections.abc import Iterator, Mapping
 from datetime import date
 
 import polars as pl
-from prefect import get_run_logger, task
-from prefect.runtime import task_run
 
-from tasks.runs.partitions import Partitions, stored_partitions
-from tasks.runs.results import ARROW, PER_RUN
-from tasks.settings import PartitionOptions
-from tasks.sources.selection import SelectionOptions, selected_batches, selected_rows
+from tasks.runs.activity import source_activity
+from tasks.runs.audience import part_size
+from tasks.runs.log import run_logger
+from tasks.sources.rejects import Rejects
+from tasks.sources.selection import SelectionOptions, selected_batches
 
 
 class QueryOptions(SelectionOptions):
@@ -42,40 +42,31 @@ def equals(column: str, value: str) -> str:
     return f"{column} = '{quoted}'"
 
 
-def select_profiles(options: QueryOptions) -> pl.DataFrame:
-    """The source's profiles for which the filter holds, with their additions. Errors: those of `selected_rows`."""
-    return selected_rows(options, activity="Query")
-
-
-@task(name="Query", task_run_name="Query", cache_policy=PER_RUN, result_serializer=ARROW)
-def query(options: QueryOptions) -> pl.DataFrame:
+@source_activity("Query", distinct=lambda options: options.source.key if options.remove_duplicates else "")
+def query(options: QueryOptions) -> Mapping[str, Iterator[pl.DataFrame]]:
     """Select the profiles of a file or database table for which a condition holds, and add additional data.
 
     In: the source and the condition; a file is read lazily with the condition pushed down, a database runs it.
-    Out: the source's columns, in its order, each profile key once; the simple fields; a column for each
-    additional data, as `tasks.tables.relations.Relation` says.
+    Out: the audience: the source's columns, in its order, each profile key once; the simple fields; a column for
+    each additional data, as `tasks.tables.relations.Relation` says. `rejects`: rows that the source rejects, as its
+    options say: profile_id, email (null), reason, row, column, value (as it came).
     Errors: `SourceMissing`, `SourceUnreadable`, `DatabaseFailed`, `ColumnsMissing`, `FilterInvalid`,
-    `ExpressionInvalid`, `ColumnTaken`, `KeyTypesDiffer`, `CardinalityViolated`.
+    `ExpressionInvalid`, `ColumnTaken`, `KeyTypesDiffer`, `CardinalityViolated`, `ResultsUnwritable`.
     Source: Adobe Campaign Standard, Query activity.
     """
-    selected = select_profiles(options)
-    get_run_logger().info("%d profiles of '%s' selected.", selected.height, options.source.shown)
-    return selected
+    run_logger().info("Profiles of '%s' are selected.", options.source.shown)
+    rejects = Rejects()
+    selected = selected_batches(options, part_size(), activity="Query", rejects=rejects)
+    return {"standard": selected, "rejects": _told(rejects, options.source.shown)}
 
 
-@task(name="Query", task_run_name="Query", cache_policy=PER_RUN, result_serializer=ARROW)
-def query_partitions(options: QueryOptions, partitions: PartitionOptions) -> Partitions:
-    """Query, for an audience of any size: the selected profiles are kept as partitions in the result storage.
-
-    In: as Query. Out: references to the partitions, each with Query's columns and rows, together all of them in
-    the source's order; one partition at least, if empty. Errors: those of Query, `ResultsUnwritable`.
-    """
-    batches = selected_batches(options, partitions.size, activity="Query")
-    selected = stored_partitions(batches, task_run.id, distinct=options.remove_duplicates)
-    get_run_logger().info(
-        "%d profiles of '%s' selected. Partitions: %d.",
-        selected.height,
-        options.source.shown,
-        selected.parts.height,
+def _told(rejects: Rejects, source: str) -> Iterator[pl.DataFrame]:
+    """The rows that the source rejected, once all rows were read."""
+    rows = rejects.table()
+    where = pl.format("row {} of the source, column '{}': {}", "row", pl.col("column").fill_null("-"), "reason")
+    if rows.height:
+        first = rows.select(where).item(0, 0)
+        run_logger().warning("%d rows of '%s' are rejected, the first: %s.", rows.height, source, first)
+    yield rows.select(
+        "profile_id", pl.lit(None, pl.String()).alias("email"), where.alias("reason"), "row", "column", "value"
     )
-    return selected

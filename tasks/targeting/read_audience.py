@@ -1,14 +1,16 @@
 """Read audience: takes a stored population by its name."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import polars as pl
 from polars.exceptions import PolarsError
-from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from tasks.errors import AudienceMissing, SourceUnreadable
 from tasks.files.audiences import AudienceOptions
-from tasks.runs.results import ARROW
+from tasks.runs.activity import source_activity, streamed
 from tasks.tables.conditions import EVERYTHING, condition, first_line
 from tasks.tables.transitions import nearest
 
@@ -21,8 +23,8 @@ class ReadAudienceOptions(AudienceOptions):
     )
 
 
-def stored_audience(options: ReadAudienceOptions) -> pl.DataFrame:
-    """The audience's rows for which the filter holds, in the order in which they were saved.
+def stored_audience(options: ReadAudienceOptions) -> pl.LazyFrame:
+    """The audience's rows, lazily, for which the filter holds, in the order in which they were saved.
 
     Errors: `AudienceMissing`, `SourceUnreadable`, `FilterInvalid`, `ColumnsMissing`.
     """
@@ -36,21 +38,14 @@ def stored_audience(options: ReadAudienceOptions) -> pl.DataFrame:
         where = condition(
             options.where, table.collect_schema(), activity="Read audience", where=f"'{options.name}'"
         )
-        return table.filter(where).collect()
+        return table.filter(where)
     except (PolarsError, OSError) as error:
-        raise SourceUnreadable(
-            what="audience", path=path, reason=first_line(error), cure="Save it again with the mode replace."
-        ) from None
+        raise _unreadable(path, error) from None
 
 
 # Not cached: an audience is read as it is when it is read, also after this run has saved it anew.
-@task(
-    name="Read audience",
-    task_run_name="Read audience {options.name}",
-    cache_policy=NO_CACHE,
-    result_serializer=ARROW,
-)
-def read_audience(options: ReadAudienceOptions) -> pl.DataFrame:
+@source_activity("Read audience", task_run_name="Read audience {options.name}", cache_policy=NO_CACHE)
+def read_audience(options: ReadAudienceOptions) -> Iterator[pl.DataFrame]:
     """Take a stored population by its name.
 
     Out: the columns and rows as they were saved, or those for which the filter holds.
@@ -58,5 +53,13 @@ def read_audience(options: ReadAudienceOptions) -> pl.DataFrame:
     Source: Adobe Campaign Standard, Read audience activity.
     """
     population = stored_audience(options)
-    get_run_logger().info("%d members of the audience '%s'.", population.height, options.name)
-    return population
+    try:
+        yield from streamed(population)
+    except (PolarsError, OSError) as error:
+        raise _unreadable(options.path_of(options.name), error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> SourceUnreadable:
+    return SourceUnreadable(
+        what="audience", path=path, reason=first_line(error), cure="Save it again with the mode replace."
+    )

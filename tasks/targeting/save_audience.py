@@ -7,13 +7,12 @@ from typing import Literal
 
 import polars as pl
 from polars.exceptions import PolarsError
-from prefect import get_run_logger, task
 from pydantic import Field
 
 from tasks.errors import AudienceTaken, ColumnTypesDiffer, SourceUnreadable
 from tasks.files.audiences import AudienceOptions
 from tasks.files.parquet import create_parquet, replace_parquet
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.activity import Lazily, table_activity
 from tasks.tables.conditions import first_line
 from tasks.tables.transitions import Transitions, require_columns
 
@@ -46,68 +45,64 @@ class SavedAudience(Transitions):
     """One row, without population: the name of the stored audience, its rows, and how many of them are new."""
 
 
-def save(inbound: pl.DataFrame, options: SaveAudienceOptions, business_date: date) -> SavedAudience:
-    """Store the population under its name, whole or not at all.
+def save(inbound: pl.LazyFrame, options: SaveAudienceOptions, business_date: date) -> pl.DataFrame:
+    """Store the population under its name, whole or not at all. Out: audience, rows, added; one row.
 
     Errors: `AudienceTaken`, `ColumnsMissing` (the key), `ColumnTypesDiffer`, `SourceUnreadable`, `StoreUnwritable`.
     """
     dated = options.mode == "create_dated"
     name = f"{options.name}_{business_date.isoformat()}" if dated else options.name
-    path = options.path_of(name)
+    path, before = options.path_of(name), 0
     if options.mode == "complete" and path.exists():
         stored = _stored(options)
-        table = _completed(stored, inbound, options)
-        replace_parquet(table, path)
-        return _saved(inbound, name, table, added=table.height - stored.height)
-    if options.mode in ("replace", "complete"):
+        before = _rows(path)
+        replace_parquet(_completed(stored, inbound, options), path)
+    elif options.mode in ("replace", "complete"):
         replace_parquet(inbound, path)
     else:
         _create(inbound, path, name)
-    return _saved(inbound, name, inbound, added=inbound.height)
+    rows = _rows(path)
+    return pl.DataFrame({"audience": [name], "rows": [rows], "added": [rows - before]})
 
 
-def _create(inbound: pl.DataFrame, path: Path, name: str) -> None:
+def _rows(path: Path) -> int:
+    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+
+
+def _create(inbound: pl.LazyFrame, path: Path, name: str) -> None:
     try:
         create_parquet(inbound, path)
     except FileExistsError:
         raise AudienceTaken(name=name, folder=path.parent) from None
 
 
-def _stored(options: SaveAudienceOptions) -> pl.DataFrame:
+def _stored(options: SaveAudienceOptions) -> pl.LazyFrame:
     path = options.path_of(options.name)
     try:
-        return pl.read_parquet(path)
+        stored = pl.scan_parquet(path)
+        stored.collect_schema()
     except (PolarsError, OSError) as error:
         raise SourceUnreadable(
             what="audience", path=path, reason=first_line(error), cure="Save it with the mode replace."
         ) from None
+    return stored
 
 
-def _completed(stored: pl.DataFrame, inbound: pl.DataFrame, options: SaveAudienceOptions) -> pl.DataFrame:
+def _completed(stored: pl.LazyFrame, inbound: pl.LazyFrame, options: SaveAudienceOptions) -> pl.LazyFrame:
     require_columns(inbound, [options.key], activity="Save audience", where="the inbound transition")
     require_columns(stored, [options.key], activity="Save audience", where=f"'{options.name}'")
-    for column, kind in stored.schema.items():
-        if inbound.schema.get(column, kind) != kind:
-            types = f"{kind} in '{options.name}', {inbound.schema[column]} in the inbound transition"
+    kinds = inbound.collect_schema()
+    for column, kind in stored.collect_schema().items():
+        if kinds.get(column, kind) != kind:
+            types = f"{kind} in '{options.name}', {kinds[column]} in the inbound transition"
             raise ColumnTypesDiffer(activity="Save audience", column=column, types=types)
-    new = inbound.join(stored, on=options.key, how="anti", maintain_order="left")
+    new = inbound.join(stored.select(options.key), on=options.key, how="anti", maintain_order="left")
     key = pl.col(options.key)
     return pl.concat([stored, new.filter(key.is_null() | key.is_first_distinct())], how="diagonal")
 
 
-def _saved(inbound: pl.DataFrame, name: str, table: pl.DataFrame, *, added: int) -> SavedAudience:
-    return SavedAudience(
-        standard=inbound, audience=pl.DataFrame({"audience": [name], "rows": [table.height], "added": [added]})
-    )
-
-
-@task(
-    name="Save audience",
-    task_run_name="Save audience {options.name}",
-    cache_policy=PER_RUN,
-    result_serializer=ARROW,
-)
-def save_audience(inbound: pl.DataFrame, options: SaveAudienceOptions, business_date: date) -> SavedAudience:
+@table_activity("Save audience", task_run_name="Save audience {options.name}", gives=SavedAudience)
+def save_audience(inbound: pl.LazyFrame, options: SaveAudienceOptions, business_date: date) -> Lazily:
     """Store a population under a name.
 
     In: any table; the business date, which `create_dated` puts into the name. Out: `standard`, the population as it
@@ -115,7 +110,4 @@ def save_audience(inbound: pl.DataFrame, options: SaveAudienceOptions, business_
     Errors: `AudienceTaken`, `ColumnsMissing`, `ColumnTypesDiffer`, `SourceUnreadable`, `StoreUnwritable`.
     Source: Adobe Campaign Standard, Save audience activity.
     """
-    saved = save(inbound, options, business_date)
-    name, rows, added = saved.audience.row(0)
-    get_run_logger().info("Audience '%s' has %d members, %d of them new.", name, rows, added)
-    return saved
+    return {"standard": inbound, "audience": save(inbound, options, business_date).lazy()}

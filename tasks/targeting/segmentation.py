@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import polars as pl
-from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import ColumnTaken, PopulationUnknown
-from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.activity import Lazily, table_activity
+from tasks.runs.audience import Audience
 from tasks.tables.conditions import EVERYTHING, condition, expression
 from tasks.tables.lots import lot
 from tasks.tables.transitions import Transitions, quoted, require_columns
@@ -125,44 +125,69 @@ class Segmented(Transitions):
     excluded: pl.DataFrame
     """Members of segments that are excluded from the population, with the column of the code."""
     counts: pl.DataFrame
-    """Segments in order: segment_code, label, rows."""
+    """Segments in order: segment_code, label, excluded, rows."""
 
     def segment(self, code: str) -> pl.DataFrame:
         """The members of one segment: its own transition. Errors: `PopulationUnknown`."""
-        codes = self.counts["segment_code"].to_list()
-        if code not in codes:
-            raise PopulationUnknown(activity="Segmentation", name=f"(segment) '{code}'", present=quoted(codes))
-        return pl.concat([self.standard, self.excluded]).filter(pl.last() == code)
+        name = transition_of_segment(self.counts, code)
+        return getattr(self, name).filter(pl.last() == code)  # type: ignore[no-any-return]
 
 
-def segment_population(inbound: pl.DataFrame, options: SegmentationOptions) -> Segmented:
-    """Divide the rows into segments, in inbound order within each.
+def segment(divided: Audience, code: str) -> Audience:
+    """The members of one segment of an audience that Segmentation divided. Errors: `PopulationUnknown`."""
+    name = transition_of_segment(divided.transition("counts").collect(), code)
+    return divided.transition(name).where_last_is(code)
 
+
+def transition_of_segment(counts: pl.DataFrame, code: str) -> str:
+    """The transition that holds a segment's members: standard, or excluded. Errors: `PopulationUnknown`."""
+    excluded = dict(counts.select("segment_code", "excluded").iter_rows())
+    if code not in excluded:
+        raise PopulationUnknown(activity="Segmentation", name=f"(segment) '{code}'", present=quoted(excluded))
+    return "excluded" if excluded[code] else "standard"
+
+
+@table_activity(
+    "Segmentation",
+    gives=Segmented,
+    stays_distinct=lambda column, options: not options.overlap,  # noqa: ARG005
+)
+def segmentation(inbound: pl.LazyFrame, options: SegmentationOptions) -> Lazily:
+    """Divide a population into segments with a code each.
+
+    In: any table. Out: `standard` (the segments' members, with their code; `segment(divided, "vip")` is the
+    transition of one), `complement` (rows in no segment), `excluded` (segments that leave the population), and
+    `counts` (segment_code, label, excluded, rows); rows in inbound order within each segment. Random samples are
+    drawn by the key, and repeat with the seed.
     Errors: `FilterInvalid`, `ExpressionInvalid`, `ColumnsMissing`, `ColumnTaken`.
+    Source: Adobe Campaign Standard, Segmentation activity.
     """
-    if options.code_column in inbound.columns:
+    schema = inbound.collect_schema()
+    if options.code_column in schema:
         raise ColumnTaken(activity="Segmentation", name=options.code_column)
     rows = inbound.with_row_index(PLACE)
     left, taken = rows, []
-    for segment in options.segments:
+    for one in options.segments:
         candidates = left if not options.overlap else rows
-        where = condition(
-            segment.where, inbound.schema, activity=_activity(segment), where="the inbound transition"
-        )
-        members = _limited(candidates.filter(where), segment, options)
+        where = condition(one.where, schema, activity=_activity(one), where="the inbound transition")
+        members = _limited(candidates.filter(where), one, schema, options)
         taken.append(members)
         left = left.join(members.select(PLACE), on=PLACE, how="anti", maintain_order="left")
     segments = list(zip(options.segments, taken, strict=True))
-    return Segmented(
-        standard=_coded([pair for pair in segments if not pair[0].exclude], inbound, options),
-        complement=left.drop(PLACE),
-        excluded=_coded([pair for pair in segments if pair[0].exclude], inbound, options),
-        counts=pl.DataFrame(
-            [(segment.code, segment.label, members.height) for segment, members in segments],
-            schema={"segment_code": pl.String(), "label": pl.String(), "rows": pl.Int64()},
-            orient="row",
+    return {
+        "standard": _coded([pair for pair in segments if not pair[0].exclude], schema, options),
+        "complement": left.drop(PLACE),
+        "excluded": _coded([pair for pair in segments if pair[0].exclude], schema, options),
+        "counts": pl.concat(
+            members.select(
+                segment_code=pl.lit(one.code),
+                label=pl.lit(one.label),
+                excluded=pl.lit(one.exclude),
+                rows=pl.len().cast(pl.Int64()),
+            )
+            for one, members in segments
         ),
-    )
+    }
 
 
 def _activity(segment: Segment) -> str:
@@ -170,10 +195,10 @@ def _activity(segment: Segment) -> str:
 
 
 def _coded(
-    segments: list[tuple[Segment, pl.DataFrame]], inbound: pl.DataFrame, options: SegmentationOptions
-) -> pl.DataFrame:
+    segments: list[tuple[Segment, pl.LazyFrame]], schema: pl.Schema, options: SegmentationOptions
+) -> pl.LazyFrame:
     code = pl.lit(None, pl.String()).alias(options.code_column)
-    nobody = inbound.clear().with_columns(code)
+    nobody = schema.to_frame().lazy().with_columns(code)
     return pl.concat(
         [
             nobody,
@@ -185,29 +210,28 @@ def _coded(
     )
 
 
-def _limited(candidates: pl.DataFrame, segment: Segment, options: SegmentationOptions) -> pl.DataFrame:
+def _limited(
+    candidates: pl.LazyFrame, segment: Segment, schema: pl.Schema, options: SegmentationOptions
+) -> pl.LazyFrame:
     limit = segment.limit
     if limit.maximum is None and limit.percentage is None and not limit.maximum_of_value:
         return candidates
     if limit.per:
-        require_columns(candidates, [limit.per], activity=_activity(segment), where="the inbound transition")
+        require_columns(schema, [limit.per], activity=_activity(segment), where="the inbound transition")
     group = pl.col(limit.per) if limit.per else pl.lit(0)
-    drawn = candidates.select(
-        PLACE, group.alias("\x00group"), _draw(candidates, segment, options).alias("\x00draw")
-    )
+    drawn = candidates.select(PLACE, group.alias("\x00group"), _draw(segment, schema, options).alias("\x00draw"))
     ranked = drawn.sort("\x00draw", descending=limit.descending, nulls_last=True, maintain_order=True).select(
         PLACE, (pl.int_range(pl.len()).over("\x00group") < _size(limit)).alias("\x00in")
     )
     return candidates.join(ranked.filter("\x00in"), on=PLACE, how="semi", maintain_order="left")
 
 
-def _draw(candidates: pl.DataFrame, segment: Segment, options: SegmentationOptions) -> pl.Expr:
+def _draw(segment: Segment, schema: pl.Schema, options: SegmentationOptions) -> pl.Expr:
     """What the first are chosen by."""
     if not segment.limit.order_by:
         where = "the inbound transition (a random sample is drawn by the key)"
-        require_columns(candidates.drop(PLACE), [options.key], activity=_activity(segment), where=where)
+        require_columns(schema, [options.key], activity=_activity(segment), where=where)
         return lot(pl.col(options.key), "segment", options.seed, segment.code)
-    schema = candidates.drop(PLACE).schema
     return expression(segment.limit.order_by, schema, activity=_activity(segment), where="the inbound transition")
 
 
@@ -222,21 +246,3 @@ def _size(limit: SegmentLimit) -> pl.Expr:
     for name, maximum in limit.maximum_of_value.items():
         size = pl.when(value == name).then(pl.lit(maximum, pl.Int64())).otherwise(size)
     return size
-
-
-@task(name="Segmentation", task_run_name="Segmentation", cache_policy=PER_RUN, result_serializer=ARROW)
-def segmentation(inbound: pl.DataFrame, options: SegmentationOptions) -> Segmented:
-    """Divide a population into segments with a code each.
-
-    In: any table. Out: `standard` (the segments' members, with their code; `outbound.segment("vip")` is the
-    transition of one), `complement` (rows in no segment), `excluded` (segments that leave the population), and
-    `counts` (segment_code, label, rows). Random samples repeat with the seed.
-    Errors: `FilterInvalid`, `ExpressionInvalid`, `ColumnsMissing`, `ColumnTaken`.
-    Source: Adobe Campaign Standard, Segmentation activity.
-    """
-    outbound = segment_population(inbound, options)
-    log = get_run_logger()
-    for code, _, rows in outbound.counts.iter_rows():
-        log.info("Segment '%s': %d members.", code, rows)
-    log.info("%d rows in no segment.", outbound.complement.height)
-    return outbound

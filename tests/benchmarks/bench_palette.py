@@ -20,11 +20,11 @@ from tasks.data_management.reconciliation import ReconciliationOptions, reconcil
 from tasks.data_management.update_data import UpdateDataOptions, update
 from tasks.sources.sql import Database
 from tasks.tables.columns import ColumnDefinition
-from tasks.targeting.deduplication import DeduplicationOptions, deduplicate
-from tasks.targeting.enrichment import EnrichmentOptions, enrich
-from tasks.targeting.exclusion import ExclusionOptions, exclude
-from tasks.targeting.segmentation import SegmentationOptions, segment_population
-from tasks.targeting.union import UnionOptions, unite
+from tasks.targeting.deduplication import DeduplicationOptions, deduplication
+from tasks.targeting.enrichment import EnrichmentOptions, enrichment
+from tasks.targeting.exclusion import ExclusionOptions, exclusion
+from tasks.targeting.segmentation import SegmentationOptions, segmentation
+from tasks.targeting.union import UnionOptions, union
 
 ROUNDS = 3
 Case = tuple[str, Callable[[], object], Callable[[], object] | None]
@@ -93,11 +93,15 @@ def cases(rows: int, folder: Path) -> list[Case]:
         connection.execute("CREATE TABLE p (profile_id TEXT PRIMARY KEY, email TEXT, age INT, state TEXT)")
     updating = UpdateDataOptions(database=database, table="p", key=["profile_id"])
     return [
-        ("Union", lambda: unite({"all": people, "half": half}, UnionOptions()).standard.height, None),
-        ("Exclusion", lambda: exclude({"all": people, "half": half}, ExclusionOptions()).standard.height, None),
-        ("Segmentation", lambda: segment_population(people, segments).standard.height, None),
-        ("Deduplication", lambda: deduplicate(people, unique).standard.height, None),
-        ("Enrichment, aggregates", lambda: enrich(people, purchases, totals).height, None),
+        ("Union", lambda: union.fn({"all": people, "half": half}, UnionOptions()).standard.height, None),
+        (
+            "Exclusion",
+            lambda: exclusion.fn({"all": people, "half": half}, ExclusionOptions()).standard.height,
+            None,
+        ),
+        ("Segmentation", lambda: segmentation.fn(people, segments).standard.height, None),
+        ("Deduplication", lambda: deduplication.fn(people, unique).standard.height, None),
+        ("Enrichment, aggregates", lambda: enrichment.fn(people, purchases, totals).height, None),
         ("Reconciliation", lambda: reconcile(strangers, known, by_mail).standard.height, None),
         (
             "Load file / csv module",

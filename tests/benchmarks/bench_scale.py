@@ -29,6 +29,7 @@ import psutil
 from prefect import flow, task, unmapped
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
+from tasks.runs.partitions import Outcome, Part
 
 from deployments.serve import SERVER
 from flows.birthday_coupons import messages_of_partition
@@ -38,15 +39,14 @@ from tasks.content.personalization import PersonalizationOptions, personalize, r
 from tasks.execution.report import report
 from tasks.messages.send_folder import write_rejects
 from tasks.runs.engine import ENGINE
-from tasks.runs.partitions import Outcome, Part
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
 from tasks.settings import Settings
 from tasks.sources.files import ProfileFile
 from tasks.sources.selection import selected_batches
 from tasks.tables.relations import rows_linked
-from tasks.targeting.deduplication import DeduplicationOptions, deduplicate, deduplication_of_partitions
-from tasks.targeting.enrichment import EnrichmentOptions, enrich
+from tasks.targeting.deduplication import DeduplicationOptions, deduplication, deduplication_of_partitions
+from tasks.targeting.enrichment import EnrichmentOptions, enrichment
 from tasks.targeting.query import QueryOptions, query_partitions
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ def outcome_of(
 ) -> Outcome:
     """What the birthday campaign does to a partition, told to a plain log."""
     with_coupon = EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"})
-    enriched = enrich(rows, coupons, with_coupon)
+    enriched = enrichment.fn(rows, coupons, with_coupon)
     LOG.info("%d rows have coupons.", rows_linked(rows, coupons, with_coupon, activity="Enrichment"))
     messages = personalize(enriched, content, logger=LOG)
     sent = deliver(messages.standard, options, content.send, datetime.now(UTC), part)
@@ -173,7 +173,7 @@ def without_prefect(profiles: Path, folder: Path) -> int:
     with WATCH.phase("deduplication"):
         for part in parts:
             rows = pl.read_ipc(part.file)
-            kept = deduplicate(rows if kept is None else pl.concat([kept, rows]), BY_ZIP_CODE).standard
+            kept = deduplication.fn(rows if kept is None else pl.concat([kept, rows]), BY_ZIP_CODE).standard
         coupons = coupons_of.fn(kept)
 
     def work(part: Part) -> Outcome:

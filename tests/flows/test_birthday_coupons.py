@@ -173,14 +173,13 @@ def test_the_run_can_be_read_in_the_prefect_ui(
         "Query",
         "Deduplication",
         "External API coupons",
-        "Messages 1",
         "Enrichment coupons",
         "Personalization",
         "Outbox",
         "Report",
     }
     report: CampaignReport = state.result()
-    assert f"{report.queried} profiles of 'samples/profiles.parquet' selected." in caplog.text
+    assert f"Query: standard: {report.queried}." in caplog.text
     assert f"{report.delivered} messages delivered" in caplog.text
     assert "profile.first_name has no value for" in caplog.text
     counts, rejects, preview = (

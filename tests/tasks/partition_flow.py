@@ -12,11 +12,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow
 from prefect.states import AwaitingRetry
+from tasks.runs.partitions import Outcome, Part
 
 from tasks.channels.outbox import OutboxOptions, deliver
 from tasks.content.personalization import PersonalizationOptions, Templates, personalize
 from tasks.runs.engine import ENGINE
-from tasks.runs.partitions import Outcome, Part
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
 from tasks.settings import Settings

@@ -13,6 +13,7 @@ import pytest
 
 from tasks.channels.outbox import OutboxOptions, outbox
 from tasks.content.personalization import PersonalizationOptions, TemplateFolder, personalization, read_templates
+from tasks.runs.audience import Audience
 from tasks.send import Send
 from tasks.sources.files import ProfileFile
 
@@ -48,14 +49,14 @@ def storage(in_folder: Path) -> Path:
     return folder
 
 
-Deliver = Callable[..., pl.DataFrame]
+Deliver = Callable[..., Audience]
 
 
 @pytest.fixture
 def deliver(in_folder: Path, result_folder: Path) -> Deliver:
     """The end of a workflow: personalization and outbox. Gives who was delivered to."""
 
-    def personalized_and_sent(audience: pl.DataFrame, campaign: str, text: str, day: date = TODAY) -> pl.DataFrame:
+    def personalized_and_sent(audience: Audience, campaign: str, text: str, day: date = TODAY) -> Audience:
         folder = in_folder / "templates" / campaign
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("subject.txt", "body.html", "body.txt"):
@@ -64,7 +65,7 @@ def deliver(in_folder: Path, result_folder: Path) -> Deliver:
         options = PersonalizationOptions(templates=read_templates(TemplateFolder(folder=folder)), send=send)
         messages = personalization(audience, options)
         sent_at = datetime(2026, 11, 24, 7, tzinfo=UTC)
-        return outbox(messages.standard, messages.rejects, OutboxOptions(), send, sent_at).standard
+        return outbox(messages, OutboxOptions(), send, sent_at)
 
     return personalized_and_sent
 

@@ -11,7 +11,7 @@ from prefect import flow
 from tasks.execution.execution_options import with_segment_codes
 from tasks.sources.files import ProfileFile
 from tasks.targeting.query import QueryOptions, has_text, query
-from tasks.targeting.segmentation import SegmentationOptions, segmentation
+from tasks.targeting.segmentation import SegmentationOptions, segment, segmentation
 
 CALIFORNIANS = SegmentationOptions(segments=[{"code": "ca", "where": "state = 'CA'"}])
 
@@ -23,9 +23,9 @@ def test_everyone_gets_exactly_one_of_the_two_mails(
     def two_deliveries() -> set[str]:
         audience = query(QueryOptions(source=people, where=f"may_contact AND {has_text('email')}"))
         divided = with_segment_codes(segmentation(audience, CALIFORNIANS), {"complement": "elsewhere"})
-        deliver(divided.segment("ca"), "beach", "To the beach, {{ profile.first_name }}")
+        deliver(segment(divided, "ca"), "beach", "To the beach, {{ profile.first_name }}")
         deliver(divided.complement, "home", "At home, {{ profile.first_name }} ({{ profile.segment_code }})")
-        return set(audience["email"])
+        return set(audience.collect()["email"])
 
     everyone = two_deliveries()
     assert set(mails("beach")) == {"ada@x.example", "bob@x.example", "ADA@x.example"}

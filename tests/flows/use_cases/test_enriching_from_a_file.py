@@ -32,7 +32,7 @@ def test_the_mail_tells_what_the_file_knows(
         on = {"profile_id": "profile_id"}
         enriched = enrichment(audience, loyalty.standard, EnrichmentOptions(name="loyalty", on=on))
         deliver(enriched, "points", "{{ profile.first_name }}: {{ content.loyalty.points | default('no') }} points")
-        return loyalty.rejects["row"].to_list()
+        return loyalty.rejects.collect()["row"].to_list()
 
     assert points_news() == [2]
     assert mails("points") == {

@@ -8,6 +8,7 @@ transfer file -> load file -> reconciliation -> enrichment -> email
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 from prefect import flow
 
 from tasks.data_management.load_file import LoadFileOptions, load_file
@@ -44,7 +45,7 @@ def test_each_profile_is_told_of_its_own_next_renewal(
         profiles = query(QueryOptions(source=people, where="may_contact AND email IS NOT NULL"))
         linked = reconciliation(loaded.standard, profiles, BY_ADDRESS)
         enriched = enrichment(profiles, linked.standard, RENEWAL_OF_PROFILE)
-        due = enriched.filter(enriched["renewal"].is_not_null())
+        due = enriched.collect().filter(pl.col("renewal").is_not_null())
         deliver(
             due, "renewal", "{{ profile.first_name }}: {{ content.renewal.plan }}, {{ content.renewal.renews_on }}"
         )

@@ -62,7 +62,7 @@ def test_each_purchase_is_kept_with_its_profile(
             aggregates={"total": "SUM(amount)"},
         )
         rows = query(QueryOptions(source=people, where="state <> 'TX'", additional_data=[total]))
-        return {row["profile_id"]: row["bought"]["total"] for row in rows.iter_rows(named=True)}
+        return {row["profile_id"]: row["bought"]["total"] for row in rows.collect().iter_rows(named=True)}
 
     purchases()
     assert (storage / "unknown.csv").read_text() == "Order\no3\n"

@@ -11,7 +11,7 @@ from prefect import flow
 
 from tasks.sources.files import ProfileFile
 from tasks.targeting.query import QueryOptions, query
-from tasks.targeting.segmentation import SegmentationOptions, segmentation
+from tasks.targeting.segmentation import SegmentationOptions, segment, segmentation
 
 AGE_GROUPS = SegmentationOptions(
     segments=[
@@ -29,9 +29,10 @@ def test_each_age_group_gets_its_own_mail(people: ProfileFile, deliver: Callable
             QueryOptions(source=people, where="may_contact", fields={"age": "2026 - EXTRACT(YEAR FROM birth_date)"})
         )
         groups = segmentation(audience, AGE_GROUPS)
-        for code, label, _ in groups.counts.iter_rows():
-            deliver(groups.segment(code), f"age-{code}", f"{label}: {{{{ profile.first_name }}}}")
-        return dict(groups.counts.select("segment_code", "rows").iter_rows()) | {"none": groups.complement.height}
+        counts = groups.transition("counts").collect()
+        for code, label in counts.select("segment_code", "label").iter_rows():
+            deliver(segment(groups, code), f"age-{code}", f"{label}: {{{{ profile.first_name }}}}")
+        return dict(counts.select("segment_code", "rows").iter_rows()) | {"none": groups.complement.height}
 
     assert age_groups() == {"young": 2, "grown": 3, "senior": 1, "none": 1}
     assert mails("age-young") == {"bob@x.example": "Under 25: Bob", "gus@x.example": "Under 25: Gus"}

@@ -42,16 +42,14 @@ def test_the_database_knows_what_the_file_says(
     @flow
     def nightly_update() -> tuple[int, ...]:
         rows = load_file(CRM, transfer_file(DELIVERED_FILES)).standard
-        counts = update_data(
-            rows, UpdateDataOptions(database=database, table="profiles", key=["profile_id"])
-        ).counts
-        return counts.row(0)
+        options = UpdateDataOptions(database=database, table="profiles", key=["profile_id"])
+        return update_data(rows, options).transition("counts").collect().row(0)
 
     assert nightly_update() == (1, 1, 0, 1)
     assert nightly_update() == (0, 0, 0, 0), "the file is done with"
 
     @flow
     def look() -> list[tuple[str, ...]]:
-        return query(QueryOptions(source=profiles)).rows()
+        return query(QueryOptions(source=profiles)).collect().rows()
 
     assert look() == [("1", "ada@new", "Wien"), ("2", "bob@x", "Graz"), ("3", "cid@x", None)]

@@ -8,12 +8,11 @@ import polars as pl
 from prefect import flow
 
 from tasks.channels.email import EmailOptions, email
-from tasks.delivery.delivery import Delivery
 from tasks.delivery.smtp.connection import MailServer, Security
+from tasks.runs.audience import Audience
 from tasks.send import Send
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
-NO_REJECTS = pl.DataFrame(schema=dict.fromkeys(("profile_id", "email", "reason"), pl.String()))
 
 
 def made_up_messages(count: int) -> pl.DataFrame:
@@ -44,8 +43,8 @@ def options_for(port: int, folder: Path, **options: object) -> EmailOptions:
 
 
 @flow
-def birthday_mail(count: int, port: int, folder: Path) -> Delivery:
-    return email(made_up_messages(count), NO_REJECTS, options_for(port, folder), SEND)
+def birthday_mail(count: int, port: int, folder: Path) -> Audience:
+    return email(made_up_messages(count), options_for(port, folder), SEND)
 
 
 if __name__ == "__main__":

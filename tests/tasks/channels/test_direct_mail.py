@@ -10,12 +10,13 @@ import polars as pl
 import pytest
 from prefect import flow
 
-from tasks.channels.direct_mail import DirectMailOptions, Extracted, direct_mail, extract
+from tasks.channels.direct_mail import DirectMailOptions, direct_mail, extract
 from tasks.errors import ColumnsMissing, OutboxUnwritable
+from tasks.runs.audience import Audience, Table
 from tasks.send import Send
+from tasks.tables.transitions import REJECTS
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
-NO_REJECTS = pl.DataFrame(schema=dict.fromkeys(("profile_id", "email", "reason"), pl.String()))
 PEOPLE = pl.DataFrame(
     {
         "profile_id": ["1", "2", "3"],
@@ -104,13 +105,12 @@ def test_in_a_flow_the_rejects_of_all_activities_are_left_beside_the_file(
     result_folder: Path, in_folder: Path
 ) -> None:
     @flow
-    def campaign() -> Extracted:
-        return direct_mail(
-            PEOPLE,
-            pl.DataFrame([("9", None, "no consent")], schema=NO_REJECTS.schema, orient="row"),
-            DirectMailOptions(folder=in_folder, required=("name",)),
-            SEND,
+    def campaign() -> Audience:
+        without_consent = pl.DataFrame([("9", None, "no consent")], schema=REJECTS, orient="row")
+        audience = Audience(
+            Table.of(PEOPLE), activity="Preparation", rejected={"before": Table.of(without_consent)}
         )
+        return direct_mail(audience, DirectMailOptions(folder=in_folder, required=("name",)), SEND)
 
     assert campaign().standard.height == 2
     rejects = pl.read_csv(in_folder / "birthday" / "2026-11-24" / "rejects.csv", infer_schema=False)

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import trustme
 from polars.testing import assert_frame_equal
-from prefect import flow, task, unmapped
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
@@ -22,7 +22,7 @@ from prefect.runtime import flow_run
 from pydantic import SecretStr, ValidationError
 
 from deployments.sandbox.mail_server import At, Fault, MailBehaviour, MailSandbox, running_mail_server
-from tasks.channels.email import EmailOptions, email, email_channel, email_of_partitions, mail
+from tasks.channels.email import EmailOptions, email, email_channel
 from tasks.delivery.delivery import Delivery, deliver
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal.storage import open_journal
@@ -30,11 +30,11 @@ from tasks.delivery.smtp.carrier import Pace
 from tasks.delivery.smtp.connection import MailServer, Security
 from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailable
 from tasks.messages.letter import Letter, Message, Skeleton
+from tasks.runs.audience import Audience, stored
 from tasks.runs.engine import ENGINE
-from tasks.runs.partitions import Outcome, Part, stored_partitions
-from tasks.runs.results import ARROW, PER_RUN, ArrowSerializer
+from tasks.runs.results import ArrowSerializer
 from tasks.settings import JournalSettings
-from tests.tasks.channels.email_flow import NO_REJECTS, SEND, made_up_messages, options_for
+from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SCHEMA = ("profile_id", "email", "subject", "html", "text")
@@ -268,8 +268,8 @@ def test_a_rate_limit_spaces_messages_and_saves_up_no_burst(
 
 
 @flow
-def mail_flow(count: int, options: EmailOptions) -> Delivery:
-    return email(made_up_messages(count), NO_REJECTS, options, SEND, NOON)
+def mail_flow(count: int, options: EmailOptions) -> Audience:
+    return email(made_up_messages(count), options, SEND, NOON)
 
 
 def artifact(key: str) -> Artifact:
@@ -293,8 +293,8 @@ def test_a_run_leaves_a_report_its_progress_the_rejects_and_a_manifest(
     messages = made_up_messages(50).with_columns(email=pl.col("email").str.replace(r"^p9@", "bad9@"))
 
     @flow
-    def campaign() -> Delivery:
-        return email(messages, NO_REJECTS, options_for(sandbox.port, in_folder), SEND, NOON)
+    def campaign() -> Audience:
+        return email(messages, options_for(sandbox.port, in_folder), SEND, NOON)
 
     mailed = campaign()
     counts = {row["outcome"]: row["messages"] for row in json.loads(artifact("birthday-email").data)}
@@ -308,14 +308,15 @@ def test_a_run_leaves_a_report_its_progress_the_rejects_and_a_manifest(
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     manifest = pl.read_parquet(path)
     assert dict(manifest["outcome"].value_counts().iter_rows()) == {"sent": 48, "refused": 1, "unknown": 1}
-    assert set(manifest.filter(outcome="sent")["message_id"]) | set(mailed.unknown["message_id"]) == set(
+    assert set(manifest.filter(outcome="sent")["message_id"]) | set(mailed.unknown.collect()["message_id"]) == set(
         sandbox.message_ids
     )
     assert manifest.filter(outcome="sent")["answer"].str.starts_with("250 2.0.0 Ok: queued as").all()
     assert manifest["at"].null_count() == 0
     assert "1 messages may have been sent, or not" in caplog.text
     assert not any(f"p{number}@" in caplog.text for number in range(50)), "an address in the log"
-    assert_frame_equal(ArrowSerializer().loads(ArrowSerializer().dumps(mailed)).unknown, mailed.unknown)
+    again = ArrowSerializer().loads(ArrowSerializer().dumps(mailed))
+    assert_frame_equal(again.unknown.collect(), mailed.unknown.collect())
 
 
 def test_a_run_that_cannot_send_fails_with_the_sentence_and_still_leaves_the_manifest(
@@ -349,12 +350,6 @@ def test_the_journal_is_for_its_owner_only(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "j" / "journal.db").stat().st_mode) == 0o600
 
 
-@task(cache_policy=PER_RUN, result_serializer=ARROW)
-def mails_of(part: Part, options: EmailOptions) -> Outcome:
-    messages = part.read()
-    return Outcome.of({"Email": mail(messages, options, SEND, NOON)}, messages)
-
-
 def test_partitions_that_are_mailed_side_by_side_are_one_send(
     serve: Callable[..., MailSandbox], in_folder: Path, result_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -365,15 +360,13 @@ def test_partitions_that_are_mailed_side_by_side_are_one_send(
     )
 
     @flow(task_runner=ENGINE)
-    def campaign() -> Outcome:
-        audience = stored_partitions(messages.iter_slices(30), str(flow_run.id), distinct=True)
-        outcome = Outcome.joined(mails_of.map(audience, unmapped(options)).result())
-        email_of_partitions(outcome, options, SEND)
-        return outcome
+    def campaign() -> Audience:
+        in_parts = stored(messages.iter_slices(30), str(flow_run.id), distinct=True)
+        return email(Audience(in_parts, activity="Personalization"), options, SEND)
 
     first, again = campaign(), campaign()
-    assert (first.rows("Email"), first.rows("Email", "rejects")) == (99, 1)
-    assert (again.rows("Email"), again.rows("Email", "complement")) == (0, 99)
+    assert (first.height, first.rejects.height) == (99, 1)
+    assert (again.height, again.complement.height) == (0, 99)
     assert sorted(one.recipient for one in sandbox.taken) == sorted(set(messages["email"]) - {""})
     folder = in_folder / "birthday" / "2026-11-24"
     assert pl.read_parquet(folder / "email-manifest.parquet")["outcome"].to_list() == ["sent"] * 99

@@ -13,7 +13,7 @@ import pytest
 
 from tasks.channels.outbox import OutboxOptions, deliver, outbox, write_page
 from tasks.errors import ColumnsMissing, OutboxUnwritable
-from tasks.runs.partitions import Part
+from tasks.runs.audience import Audience, Part, Table
 from tasks.send import Send
 
 SEND = Send(campaign="birthday", label="Birthday <1>", business_date=date(2026, 11, 24))
@@ -27,7 +27,6 @@ MESSAGES = pl.DataFrame(
         "text": ["Ada", "שלום", "From here\n.\nto there"],
     }
 )
-NO_REJECTS = pl.DataFrame(schema=dict.fromkeys(("profile_id", "email", "reason"), pl.String()))
 
 
 def options(folder: Path, **changed: object) -> OutboxOptions:
@@ -201,7 +200,10 @@ def test_the_task_writes_messages_page_and_rejects(
         {"profile_id": ["9"], "email": ["z@x.example"], "reason": ["no value for profile.first_name"]}
     )
     bad = MESSAGES.head(1).with_columns(profile_id=pl.lit("8"), email=pl.lit("nowhere"))
-    delivered = outbox(pl.concat([MESSAGES, bad]), earlier, options(tmp_path), SEND)
+    audience = Audience(
+        Table.of(pl.concat([MESSAGES, bad])), activity="Personalization", rejected={"before": Table.of(earlier)}
+    )
+    delivered = outbox(audience, options(tmp_path), SEND)
     assert delivered.standard.height == 3
     folder = options(tmp_path).send_folder(SEND)
     rejects = pl.read_csv(folder / "rejects.csv", infer_schema=False)
@@ -211,7 +213,7 @@ def test_the_task_writes_messages_page_and_rejects(
     ]
     assert (folder / "preview.html").is_file()
     assert "3 messages delivered, 0 delivered before, 1 rejected." in caplog.text
-    assert outbox(MESSAGES.clear(), NO_REJECTS, options(tmp_path), SEND).standard.is_empty()
+    assert outbox(MESSAGES.clear(), options(tmp_path), SEND).height == 0
 
 
 def parquet(folder: Path) -> OutboxOptions:

@@ -10,14 +10,13 @@ from prefect import flow
 from pydantic import SecretStr
 
 from tasks.channels.push import FcmMessages, PushOptions, push
-from tasks.delivery.delivery import Delivery
 from tasks.delivery.provider import Meaning, ProviderMessage
 from tasks.messages.address import Unsendable
+from tasks.runs.audience import Audience
 from tasks.send import Send
 from tests.tasks.provider_server import Answer, Asked, running_provider
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
-NO_REJECTS = pl.DataFrame(schema=dict.fromkeys(("profile_id", "email", "reason"), pl.String()))
 OPTIONS = PushOptions(project="shop", access_token=SecretStr("ya29.s3cret"))
 
 
@@ -51,12 +50,12 @@ def test_notifications_are_sent_once_and_a_device_that_is_gone_is_quarantined(
         )
 
         @flow
-        def campaign() -> Delivery:
-            return push(people, NO_REJECTS, options, SEND)
+        def campaign() -> Audience:
+            return push(people, options, SEND)
 
         delivery, again = campaign(), campaign()
     assert delivery.standard.height == again.complement.height == 9
-    assert delivery.rejects["reason"].to_list() == ["refused: 404 UNREGISTERED m"]
+    assert delivery.rejects.collect()["reason"].to_list() == ["refused: 404 UNREGISTERED m"]
     assert len(provider.asked) == 10
     one = next(asked for asked in provider.asked if b"token-7" in asked.body)
     assert one.path == "/v1/projects/shop/messages:send"

@@ -12,14 +12,13 @@ from prefect import flow
 from pydantic import SecretStr
 
 from tasks.channels.sms import SmsOptions, TwilioMessages, sms
-from tasks.delivery.delivery import Delivery
 from tasks.delivery.provider import Meaning, ProviderMessage
 from tasks.messages.address import Unsendable
+from tasks.runs.audience import Audience
 from tasks.send import Send
 from tests.tasks.provider_server import Answer, Asked, running_provider
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
-NO_REJECTS = pl.DataFrame(schema=dict.fromkeys(("profile_id", "email", "reason"), pl.String()))
 OPTIONS = SmsOptions(account="AC1", password=SecretStr("s3cret"), sender="+15550100")
 
 
@@ -61,12 +60,12 @@ def test_texts_are_sent_once_and_a_bad_number_is_quarantined_and_masked(
         )
 
         @flow
-        def campaign() -> Delivery:
-            return sms(people, NO_REJECTS, options, SEND)
+        def campaign() -> Audience:
+            return sms(people, options, SEND)
 
         delivery, again = campaign(), campaign()
     assert delivery.standard.height == 18
-    assert delivery.rejects["reason"].str.starts_with("refused: 400 21211 The 'To' number").all()
+    assert delivery.rejects.collect()["reason"].str.starts_with("refused: 400 21211 The 'To' number").all()
     assert again.complement.height == 18
     assert len(provider.asked) == 20
     first = provider.asked[0]

@@ -224,7 +224,7 @@ def test_the_task_runs_alone_and_logs_its_counts(
     audience = pl.concat([AUDIENCE, with_values(first_name=None).cast(AUDIENCE.schema)])
     outbound = personalization(audience, options(folder(body_txt="{{ first_name }}")))
     assert outbound.standard.height == 1
-    assert "1 messages rendered, 1 profiles rejected." in caplog.text
+    assert "Personalization: standard: 1, rejects: 1." in caplog.text
 
 
 def test_the_log_says_what_is_rendered_row_by_row_and_why_and_what_it_costs(

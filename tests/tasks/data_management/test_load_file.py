@@ -195,7 +195,7 @@ def test_the_task_loads_what_transfer_file_gave_and_logs_its_counts(
     (in_folder / "storage" / "in.csv").write_bytes(PLAIN + b"C,x,1\n")
     options = LoadFileOptions(columns=COLUMNS, rejects_file="rejects.csv")
     assert load_file(options, pl.DataFrame({"file": ["in.csv"]})).standard.height == 2
-    assert "2 rows loaded, 1 lines rejected, 0 values replaced" in caplog.text
+    assert "standard: 2, rejects: 1, replaced: 0." in caplog.text
     assert (in_folder / "storage" / "rejects.csv").read_text().count("\n") == 2
     with pytest.raises(ColumnsMissing, match="names no file itself"):
         load_file(options)

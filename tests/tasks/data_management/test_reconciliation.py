@@ -95,4 +95,4 @@ def test_every_row_goes_exactly_one_way(keys: list[int | None], known: list[int]
 
 def test_the_task_runs_alone_and_logs_its_counts(result_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert reconciliation(DATA, PROFILES, ReconciliationOptions(criteria=[BY_EMAIL])).standard.height == 1
-    assert "1 rows kept, 3 without a profile left out, 1 with several profiles rejected" in caplog.text
+    assert "Reconciliation: standard: 1, complement: 3, rejects: 1." in caplog.text

@@ -86,4 +86,4 @@ def test_the_task_runs_alone_and_logs_its_counts(
 ) -> None:
     options = SubscriptionServicesOptions(database=database, service="newsletter")
     assert subscription_services(pl.DataFrame({"profile_id": ["1", "2"]}), options, FIRST).standard.height == 2
-    assert "Subscribe of 'newsletter': 2 changed, 0 were so already, 0 rejected" in caplog.text
+    assert "Subscription services newsletter: standard: 2, complement: 0, rejects: 0." in caplog.text

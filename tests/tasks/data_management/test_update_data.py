@@ -186,4 +186,4 @@ def test_the_task_runs_alone_and_logs_its_counts(
 ) -> None:
     options = UpdateDataOptions(database=people, table="people", key=["id"])
     assert update_data(inbound(NEW_BOB, EVE), options).standard.height == 2
-    assert "1 rows inserted, 1 updated, 0 deleted, 0 unchanged, 0 rejected" in caplog.text
+    assert "standard: 2, rejects: 0, inserted: 1, updated: 1, deleted: 0, unchanged: 0." in caplog.text

@@ -4,9 +4,9 @@ from datetime import date
 import polars as pl
 from prefect import flow
 from prefect.artifacts import Artifact
+from tasks.runs.partitions import rows_with_content, transition_counts
 
 from tasks.execution.report import message_preview, reject_reasons, report
-from tasks.runs.partitions import rows_with_content, transition_counts
 from tasks.send import Send
 from tasks.tables.transitions import Transitions
 

@@ -13,16 +13,16 @@ from moto.server import ThreadedMotoServer
 from polars.testing import assert_frame_equal
 from prefect import flow, task
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
+from tasks.runs.partitions import Outcome, Part, Partitions, stored_partitions, transition_counts
 
 from tasks import partitions
 from tasks.errors import CampaignError, PartitionGone, ResultsUnwritable, SourceUnreadable
-from tasks.runs.partitions import Outcome, Part, Partitions, stored_partitions, transition_counts
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.settings import PartitionOptions
 from tasks.sources.files import ProfileFile
 from tasks.tables.transitions import Transitions
-from tasks.targeting.deduplication import DeduplicationOptions, deduplicate, deduplicate_partitions
-from tasks.targeting.query import QueryOptions, query_partitions, select_profiles
+from tasks.targeting.deduplication import DeduplicationOptions, deduplicate_partitions, deduplication
+from tasks.targeting.query import QueryOptions, query, query_partitions
 
 PROFILES = pl.DataFrame(
     {
@@ -76,7 +76,7 @@ def test_partitions_are_the_query_s_rows_in_its_order(
 
     read: list[pl.DataFrame] = []
     audience = campaign()
-    whole = select_profiles(options)
+    whole = query.fn(options)
     assert_frame_equal(pl.concat(read), whole)
     assert audience.height == whole.height
     assert [part.rows for part in audience] == [table.height for table in read]
@@ -104,7 +104,7 @@ def test_partitions_of_a_source_with_additional_data_have_it(source: ProfileFile
     def campaign() -> list[pl.DataFrame]:
         return [part.read() for part in query_partitions(options, PartitionOptions(size=4))]
 
-    assert_frame_equal(pl.concat(campaign()), select_profiles(options))
+    assert_frame_equal(pl.concat(campaign()), query.fn(options))
 
 
 def test_a_source_that_turns_out_unreadable_is_told_as_by_the_query(tmp_path: Path, result_folder: Path) -> None:
@@ -140,7 +140,7 @@ def test_deduplication_keeps_the_same_rows_in_one_piece_and_in_partitions(
         patch.setattr(partitions, "result_storage", lambda: storage)
         slices = list(table.iter_slices(size)) or [table]
         kept = deduplicate_partitions(stored_partitions(slices, "run", distinct=True), options)
-    assert_frame_equal(kept, deduplicate(table, options).standard)
+    assert_frame_equal(kept, deduplication.fn(table, options).standard)
 
 
 def test_a_partition_that_is_gone_is_told_in_a_sentence(in_memory: LocalFileSystem) -> None:

@@ -13,7 +13,7 @@ from tasks.errors import CampaignError, ColumnsMissing, DatabaseFailed, FilterIn
 from tasks.sources.database import DatabaseTable, select_statement
 from tasks.sources.selection import selected_batches
 from tasks.sources.sql import Database, transaction
-from tasks.targeting.query import QueryOptions, birthday_on, has_text, select_profiles
+from tasks.targeting.query import QueryOptions, birthday_on, has_text, query
 
 PROFILES = sa.Table(
     "profiles",
@@ -44,11 +44,11 @@ def table(database: Database) -> DatabaseTable:
 
 
 def ids(table: DatabaseTable, where: str) -> list[str]:
-    return select_profiles(QueryOptions(source=table, where=where))["profile_id"].to_list()
+    return query.fn(QueryOptions(source=table, where=where)).collect()["profile_id"].to_list()
 
 
 def test_rows_come_typed_named_and_in_the_order_of_the_key(table: DatabaseTable) -> None:
-    rows = select_profiles(QueryOptions(source=table))
+    rows = query.fn(QueryOptions(source=table)).collect()
     assert rows.schema == {
         "profile_id": pl.String(),
         "email": pl.String(),
@@ -113,7 +113,7 @@ def test_text_that_first_appears_after_thousands_of_nulls_is_read(
     database: Database, make_table: Callable[..., None]
 ) -> None:
     make_table("late", "profile_id INTEGER, note TEXT", [(number, None) for number in range(3000)] + [(3000, "x")])
-    notes = select_profiles(QueryOptions(source=DatabaseTable(database=database, table="late")))["note"]
+    notes = query.fn(QueryOptions(source=DatabaseTable(database=database, table="late"))).collect()["note"]
     assert notes.drop_nulls().to_list() == ["x"]
 
 
@@ -122,14 +122,14 @@ def test_a_type_that_the_database_does_not_know_is_given(
 ) -> None:
     make_table("texts", "profile_id TEXT, day TEXT", [("1", "2026-11-24"), ("2", None)])
     source = DatabaseTable(database=database, table="texts", types={"day": "date"})
-    assert select_profiles(QueryOptions(source=source))["day"].to_list() == [date(2026, 11, 24), None]
+    assert query.fn(QueryOptions(source=source)).collect()["day"].to_list() == [date(2026, 11, 24), None]
 
 
 def test_a_bad_value_is_not_shown(database: Database, make_table: Callable[..., None]) -> None:
     make_table("texts", "profile_id TEXT, day TEXT", [("1", "somebody's secret")])
     source = DatabaseTable(database=database, table="texts", types={"day": "date"})
     with pytest.raises(SourceUnreadable, match="row 1 of the column 'day' is not a date") as failed:
-        select_profiles(QueryOptions(source=source))
+        query.fn(QueryOptions(source=source)).collect()
     assert "secret" not in str(failed.value)
 
 
@@ -181,7 +181,7 @@ def test_ranges_of_the_key_are_together_the_rows_of_the_query(
     table: DatabaseTable, size: int, where: str, remove_duplicates: bool
 ) -> None:
     found = batches(table, size, where, remove_duplicates=remove_duplicates)
-    whole = select_profiles(QueryOptions(source=table, where=where))
+    whole = query.fn(QueryOptions(source=table, where=where)).collect()
     assert_frame_equal(pl.concat(found), whole)
     assert all(0 < rows.height <= size for rows in found) or whole.is_empty()
 

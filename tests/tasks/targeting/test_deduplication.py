@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.errors import ColumnsMissing, ExpressionInvalid
-from tasks.targeting.deduplication import DeduplicationOptions, deduplicate, deduplication
+from tasks.targeting.deduplication import DeduplicationOptions, deduplication
 
 TABLE = pl.DataFrame({"n": [0, 1, 2, 3, 4, 5], "zip": ["a", "b", "a", None, None, "a"], "state": list("xxxxxy")})
 
@@ -23,7 +23,7 @@ TABLE = pl.DataFrame({"n": [0, 1, 2, 3, 4, 5], "zip": ["a", "b", "a", None, None
 def test_the_first_of_each_group_are_kept_and_nothing_is_lost(
     columns: list[str], keep: int, kept: list[int]
 ) -> None:
-    outbound = deduplicate(TABLE, DeduplicationOptions(columns=columns, keep=keep))
+    outbound = deduplication.fn(TABLE, DeduplicationOptions(columns=columns, keep=keep))
     assert outbound.standard["n"].to_list() == kept
     assert outbound.complement["n"].to_list() == [n for n in range(6) if n not in kept]
 
@@ -51,7 +51,7 @@ LACKING = pl.DataFrame(
 def test_what_becomes_of_rows_that_lack_a_key_can_be_chosen(
     column: str, missing_keys: str, kept: list[int]
 ) -> None:
-    outbound = deduplicate(LACKING, DeduplicationOptions(columns=[column], missing_keys=missing_keys))
+    outbound = deduplication.fn(LACKING, DeduplicationOptions(columns=[column], missing_keys=missing_keys))
     assert outbound.standard["n"].to_list() == kept
     assert outbound.complement["n"].to_list() == [n for n in range(7) if n not in kept]
 
@@ -59,7 +59,7 @@ def test_what_becomes_of_rows_that_lack_a_key_can_be_chosen(
 @pytest.mark.parametrize(("which", "kept"), [("largest", [6]), ("smallest", [0])])
 def test_not_a_number_is_neither_the_largest_nor_the_smallest(which: str, kept: list[int]) -> None:
     same = DeduplicationOptions(expressions=["1 + 0 * n"], which=which, by="score")
-    assert deduplicate(LACKING, same).standard["n"].to_list() == kept
+    assert deduplication.fn(LACKING, same).standard["n"].to_list() == kept
 
 
 PEOPLE = pl.DataFrame(
@@ -90,7 +90,7 @@ PEOPLE = pl.DataFrame(
 )
 def test_which_one_is_kept_can_be_chosen(options: dict[str, object], kept: list[int]) -> None:
     by_address = {"expressions": ["TRIM(LOWER(email))"], **options}
-    outbound = deduplicate(PEOPLE, DeduplicationOptions(**by_address))
+    outbound = deduplication.fn(PEOPLE, DeduplicationOptions(**by_address))
     assert outbound.standard["n"].to_list() == kept
     assert outbound.complement["n"].to_list() == [n for n in range(5) if n not in kept]
 
@@ -112,21 +112,21 @@ def test_options_that_contradict_each_other_are_refused(options: dict[str, objec
 
 def test_an_expression_that_cannot_be_used_is_shown() -> None:
     with pytest.raises(ExpressionInvalid, match="LOWER"):
-        deduplicate(TABLE, DeduplicationOptions(expressions=["LOWER(zip"]))
+        deduplication.fn(TABLE, DeduplicationOptions(expressions=["LOWER(zip"]))
 
 
 def test_an_empty_table_stays_empty() -> None:
-    outbound = deduplicate(TABLE.clear(), DeduplicationOptions(columns=["zip"]))
+    outbound = deduplication.fn(TABLE.clear(), DeduplicationOptions(columns=["zip"]))
     assert outbound.standard.is_empty()
     assert outbound.standard.schema == TABLE.schema
 
 
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ColumnsMissing, match="Did you mean 'zip'"):
-        deduplicate(TABLE, DeduplicationOptions(columns=["zipp"]))
+        deduplication.fn(TABLE, DeduplicationOptions(columns=["zipp"]))
 
 
 def test_the_task_runs_alone_and_logs_its_counts(result_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert deduplication(TABLE, DeduplicationOptions(columns=["zip"])).standard.height == 3
-    assert "3 rows kept, 3 duplicates left out" in caplog.text
+    assert "Deduplication: standard: 3, complement: 3." in caplog.text
     assert "2 rows lack a key; missing_keys is 'one_group'" in caplog.text

@@ -16,7 +16,7 @@ from tasks.errors import (
     FilterInvalid,
     KeyTypesDiffer,
 )
-from tasks.targeting.enrichment import EnrichmentOptions, enrich, enrichment
+from tasks.targeting.enrichment import EnrichmentOptions, enrichment
 
 PRIMARY = pl.DataFrame({"id": [1, 2, 3, 4], "zip_code": ["b", "a", None, "b"]})
 COUPONS = pl.DataFrame({"zip": ["a", "b", None], "code": ["A1", "B1", "N1"]})
@@ -31,18 +31,18 @@ def options(**changed: object) -> EnrichmentOptions:
 
 
 def test_each_row_gets_its_one_row_or_null_in_its_own_order() -> None:
-    enriched = enrich(PRIMARY, COUPONS, options())
+    enriched = enrichment.fn(PRIMARY, COUPONS, options())
     assert_frame_equal(enriched.drop("coupons"), PRIMARY)
     b, a = {"zip": "b", "code": "B1"}, {"zip": "a", "code": "A1"}
     assert enriched["coupons"].to_list() == [b, a, None, b]
 
 
 def test_no_content_at_all_leaves_every_row() -> None:
-    assert enrich(PRIMARY, COUPONS.clear(), options())["coupons"].to_list() == [None] * 4
+    assert enrichment.fn(PRIMARY, COUPONS.clear(), options())["coupons"].to_list() == [None] * 4
 
 
 def test_content_may_have_columns_named_as_the_primary_set() -> None:
-    enriched = enrich(PRIMARY, COUPONS.rename({"zip": "zip_code"}), options(on={"zip_code": "zip_code"}))
+    enriched = enrichment.fn(PRIMARY, COUPONS.rename({"zip": "zip_code"}), options(on={"zip_code": "zip_code"}))
     assert enriched.columns == ["id", "zip_code", "coupons"]
 
 
@@ -76,12 +76,12 @@ def test_a_relation_that_does_not_hold_is_an_error_that_names_the_key(
     says: str,
 ) -> None:
     with pytest.raises(error, match=says):
-        enrich(primary, additional, options(**changed))
+        enrichment.fn(primary, additional, options(**changed))
 
 
 def purchases(**changed: object) -> list[object]:
     relation = options(**{"name": "purchases", "on": {"id": "who"}, "cardinality": "many", **changed})
-    return enrich(PRIMARY, PURCHASES, relation)["purchases"].to_list()
+    return enrichment.fn(PRIMARY, PURCHASES, relation)["purchases"].to_list()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_many_linked_rows_become_a_collection_its_first_row_or_aggregates(
 
 def test_a_filter_can_make_a_relation_unique() -> None:
     twice = pl.concat([COUPONS, COUPONS.with_columns(code=pl.lit("old"))])
-    assert enrich(PRIMARY, twice, options(where="code <> 'old'"))["coupons"].null_count() == 1
+    assert enrichment.fn(PRIMARY, twice, options(where="code <> 'old'"))["coupons"].null_count() == 1
 
 
 @pytest.mark.parametrize(
@@ -142,14 +142,14 @@ def test_aggregates_are_those_of_a_plain_reading(ids: list[int | None], rows: li
     additional = pl.DataFrame(rows, schema={"who": pl.Int64, "amount": pl.Int64}, orient="row")
     relation = options(on={"id": "who"}, cardinality="many", aggregates={"n": "COUNT(*)", "total": "SUM(amount)"})
     linked = [[amount for who, amount in rows if who is not None and who == one] for one in ids]
-    assert enrich(primary, additional, relation)["coupons"].to_list() == [
+    assert enrichment.fn(primary, additional, relation)["coupons"].to_list() == [
         {"n": len(amounts), "total": sum(amounts) if amounts else None} for amounts in linked
     ]
 
 
 def test_the_task_runs_alone_and_logs_its_counts(result_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert enrichment(PRIMARY, COUPONS, options()).height == 4
-    assert "3 of 4 rows have 'coupons'" in caplog.text
+    assert "standard: 4, standard, with coupons: 3." in caplog.text
     many = options(name="purchases", on={"id": "who"}, cardinality="many", aggregates={"n": "COUNT(*)"})
     assert enrichment(PRIMARY, PURCHASES, many).height == 4
-    assert "2 of 4 rows have 'purchases'" in caplog.text
+    assert "standard: 4, standard, with purchases: 4" in caplog.text

@@ -5,7 +5,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from tasks.errors import CampaignError, ColumnsMissing, KeyTypesDiffer, PopulationUnknown
-from tasks.targeting.exclusion import ExclusionOptions, exclude, exclusion
+from tasks.targeting.exclusion import ExclusionOptions, exclusion
 
 TARGET = pl.DataFrame({"profile_id": ["4", "1", None, "2"], "email": ["d", "a", "n", None]})
 STAFF = pl.DataFrame({"profile_id": ["1", None], "email": ["x", None]})
@@ -27,13 +27,13 @@ BOUNCED = pl.DataFrame({"address": ["d", None]})
 def test_the_others_members_are_taken_out_and_kept_as_the_complement(
     others: dict[str, pl.DataFrame], options: dict[str, object], kept: list[str | None]
 ) -> None:
-    outbound = exclude({"target": TARGET, **others}, ExclusionOptions(**options))
+    outbound = exclusion.fn({"target": TARGET, **others}, ExclusionOptions(**options))
     assert outbound.standard["profile_id"].to_list() == kept
     assert_frame_equal(pl.concat([outbound.standard, outbound.complement]), TARGET, check_row_order=False)
 
 
 def test_the_primary_set_may_be_any_of_them() -> None:
-    outbound = exclude({"staff": STAFF, "target": TARGET}, ExclusionOptions(primary="target"))
+    outbound = exclusion.fn({"staff": STAFF, "target": TARGET}, ExclusionOptions(primary="target"))
     assert outbound.complement["profile_id"].to_list() == ["1"]
 
 
@@ -52,9 +52,9 @@ def test_a_rule_that_cannot_hold_is_named(
 ) -> None:
     target = TARGET.with_columns(n=pl.int_range(4, dtype=pl.Int64))
     with pytest.raises(error, match=says):
-        exclude({"target": target, "bounced": BOUNCED}, ExclusionOptions(**options))
+        exclusion.fn({"target": target, "bounced": BOUNCED}, ExclusionOptions(**options))
 
 
 def test_the_task_runs_alone_and_logs_its_counts(result_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert exclusion({"target": TARGET, "staff": STAFF}).standard.height == 3
-    assert "3 members kept, 1 excluded" in caplog.text
+    assert "Exclusion: standard: 3, complement: 1." in caplog.text

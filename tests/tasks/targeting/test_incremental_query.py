@@ -175,4 +175,4 @@ def test_the_task_runs_alone_and_logs_its_count(
         return [incremental_query(options(), run_at).height for run_at in (TUESDAY, TUESDAY + WEEK)]
 
     assert two_runs() == [5, 0]
-    assert "5 profiles selected that no earlier run of 'weekly' gave" in caplog.text
+    assert "Incremental query weekly: standard: 5." in caplog.text

@@ -16,7 +16,7 @@ from tasks.errors import (
 )
 from tasks.sources.files import ProfileFile, profiles
 from tasks.sources.selection import AdditionalData
-from tasks.targeting.query import QueryOptions, birthday_on, equals, has_text, query, select_profiles
+from tasks.targeting.query import QueryOptions, birthday_on, equals, has_text, query
 
 PROFILES = pl.DataFrame(
     {
@@ -41,7 +41,7 @@ def written(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
 
 
 def selected(path: Path, where: str, **source: object) -> pl.DataFrame:
-    return select_profiles(QueryOptions(source=ProfileFile(path=path, **source), where=where))
+    return query.fn(QueryOptions(source=ProfileFile(path=path, **source), where=where)).collect()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_zip_codes_keep_their_leading_zeros_and_dates_are_dates(written: Write) 
 def test_duplicates_are_removed_unless_they_are_wanted(written: Write) -> None:
     path = written(PROFILES)
     assert selected(path, "TRUE").height == 4
-    everyone = select_profiles(QueryOptions(source=ProfileFile(path=path), remove_duplicates=False))
+    everyone = query.fn(QueryOptions(source=ProfileFile(path=path), remove_duplicates=False)).collect()
     assert everyone.height == 5
 
 
@@ -171,9 +171,9 @@ def test_simple_fields_are_computed_for_each_profile(written: Write) -> None:
     options = QueryOptions(
         source=ProfileFile(path=written(PROFILES)), fields={"region": "LEFT(zip_code, 2)", "age_year": "2026"}
     )
-    assert select_profiles(options)["region"].to_list() == ["02", "95", "95", "95"]
+    assert query.fn(options).collect()["region"].to_list() == ["02", "95", "95", "95"]
     with pytest.raises(ColumnTaken, match="'email'"):
-        select_profiles(options.model_copy(update={"fields": {"email": "LOWER(email)"}}))
+        query.fn(options.model_copy(update={"fields": {"email": "LOWER(email)"}})).collect()
 
 
 def test_the_last_transaction_and_the_total_are_added(written: Write, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_the_last_transaction_and_the_total_are_added(written: Write, tmp_path: 
             AdditionalData(name="bought", aggregates={"total": "SUM(amount)"}, where="amount < 7", **linked),
         ],
     )
-    table = select_profiles(options)
+    table = query.fn(options).collect()
     assert table["last"].to_list() == [{"amount": 6}, None, {"amount": 7}, None]
     assert table["bought"].to_list() == [{"total": 11}, {"total": None}, {"total": None}, {"total": None}]
 
@@ -205,7 +205,7 @@ def test_additional_data_that_cannot_be_linked_is_named(written: Write) -> None:
             **{"name": "more", "source": source, "on": {"profile_id": "profile_id"}, **changed}
         )
         with pytest.raises(error, match="more"):
-            select_profiles(QueryOptions(source=source, additional_data=[additional]))
+            query.fn(QueryOptions(source=source, additional_data=[additional])).collect()
 
 
 def test_a_spoiled_delta_table_is_named(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_the_task_runs_alone_and_logs_its_count(
 ) -> None:
     table = query(QueryOptions(source=ProfileFile(path=written(PROFILES)), where="may_contact"))
     assert table.height == 3
-    assert "3 profiles of" in caplog.text
+    assert "Query: standard: 3." in caplog.text
 
 
 @pytest.mark.parametrize("path", ["profiles", "profiles/*/*.parquet", "profiles/**/*.parquet"])
@@ -253,11 +253,12 @@ def test_parquet_in_partitions_is_one_source(in_folder: Path, path: str) -> None
             file.parent.mkdir(parents=True, exist_ok=True)
             pl.DataFrame({"profile_id": [f"{year}-{number}"], "visits": [number]}).write_parquet(file)
     source = ProfileFile(path=path, types={})
-    everybody = select_profiles(QueryOptions(source=source))
+    everybody = query.fn(QueryOptions(source=source)).collect()
     assert everybody["profile_id"].to_list() == ["2025-0", "2025-1", "2026-0", "2026-1"]
     if path == "profiles":
         assert (
-            select_profiles(QueryOptions(source=source, where="year = 2026 AND visits = 1"))["year"].item() == 2026
+            query.fn(QueryOptions(source=source, where="year = 2026 AND visits = 1")).collect()["year"].item()
+            == 2026
         )
 
 
@@ -265,4 +266,4 @@ def test_parquet_in_partitions_is_one_source(in_folder: Path, path: str) -> None
 def test_a_folder_or_pattern_without_files_is_told(in_folder: Path, path: str) -> None:
     (in_folder / "empty").mkdir()
     with pytest.raises(SourceMissing, match=path.partition("/")[0]):
-        select_profiles(QueryOptions(source=ProfileFile(path=path, types={})))
+        query.fn(QueryOptions(source=ProfileFile(path=path, types={}))).collect()

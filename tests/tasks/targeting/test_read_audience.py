@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("where", "ids"), [("TRUE", ["1", "2"]), ("tier = 'gold'", ["1"]), ("tier IS NULL", [])])
 def test_the_filter_chooses_members(folder: Path, where: str, ids: list[str]) -> None:
-    audience = stored_audience(ReadAudienceOptions(folder=folder, name="VIP", where=where))
+    audience = stored_audience(ReadAudienceOptions(folder=folder, name="VIP", where=where)).collect()
     assert audience["profile_id"].to_list() == ids
 
 
@@ -30,7 +30,7 @@ def test_a_filter_that_cannot_be_run_is_shown(
     folder: Path, where: str, error: type[CampaignError], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        stored_audience(ReadAudienceOptions(folder=folder, name="VIP", where=where))
+        stored_audience(ReadAudienceOptions(folder=folder, name="VIP", where=where)).collect()
 
 
 def test_the_task_reads_what_is_there_now_and_logs_its_count(
@@ -45,4 +45,4 @@ def test_the_task_reads_what_is_there_now_and_logs_its_count(
         return before, read_audience(options).height
 
     assert before_and_after() == (2, 1)
-    assert "2 members of the audience 'VIP'" in caplog.text
+    assert "Read audience VIP: standard: 2." in caplog.text

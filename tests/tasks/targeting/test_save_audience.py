@@ -15,7 +15,7 @@ from tasks.errors import (
     StoreUnwritable,
 )
 from tasks.targeting.read_audience import ReadAudienceOptions, stored_audience
-from tasks.targeting.save_audience import SaveAudienceOptions, SavedAudience, save, save_audience
+from tasks.targeting.save_audience import SaveAudienceOptions, SavedAudience, save_audience
 
 TODAY = date(2026, 11, 24)
 VIP = pl.DataFrame({"profile_id": ["1", "2"], "tier": ["gold", "silver"]})
@@ -25,13 +25,15 @@ MORE = pl.DataFrame({"profile_id": ["2", "3", "3"], "tier": ["gold", "new", "aga
 @pytest.fixture
 def saved(tmp_path: Path) -> object:
     def store(table: pl.DataFrame, mode: str = "create", **options: object) -> SavedAudience:
-        return save(table, SaveAudienceOptions(folder=tmp_path / "a", name="VIP", mode=mode, **options), TODAY)
+        return save_audience.fn(
+            table, SaveAudienceOptions(folder=tmp_path / "a", name="VIP", mode=mode, **options), TODAY
+        )
 
     return store
 
 
 def read(folder: Path, name: str = "VIP") -> pl.DataFrame:
-    return stored_audience(ReadAudienceOptions(folder=folder / "a", name=name))
+    return stored_audience(ReadAudienceOptions(folder=folder / "a", name=name)).collect()
 
 
 @pytest.mark.parametrize(
@@ -128,4 +130,4 @@ def test_the_task_runs_alone_and_logs_its_counts(
 ) -> None:
     options = SaveAudienceOptions(folder=tmp_path / "a", name="VIP")
     assert save_audience(VIP, options, TODAY).standard.height == 2
-    assert "Audience 'VIP' has 2 members, 2 of them new" in caplog.text
+    assert "Save audience VIP: standard: 2, audience: 1." in caplog.text

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import CampaignError, ColumnsMissing, ColumnTypesDiffer, PopulationUnknown
-from tasks.targeting.union import UnionOptions, union, unite
+from tasks.targeting.union import UnionOptions, union
 
 VIP = pl.DataFrame({"profile_id": ["1", "2"], "email": ["one@v", None], "tier": ["gold", "silver"]})
 NEW = pl.DataFrame({"profile_id": ["2", "3", "3"], "email": ["two@n", "three@n", "again@n"], "since": [7, 8, 9]})
@@ -14,7 +14,7 @@ INBOUND = {"vip": VIP, "new": NEW}
 
 
 def test_each_member_once_with_the_first_value_that_its_populations_have() -> None:
-    outbound = unite(INBOUND, UnionOptions())
+    outbound = union.fn(INBOUND, UnionOptions())
     assert outbound.standard.rows() == [
         ("1", "one@v", "gold", None),
         ("2", None, "silver", 7),
@@ -45,20 +45,20 @@ def test_each_member_once_with_the_first_value_that_its_populations_have() -> No
     ],
 )
 def test_every_option_does_what_it_says(options: dict[str, object], rows: list[tuple[object, ...]] | int) -> None:
-    standard = unite(INBOUND, UnionOptions(**options)).standard
+    standard = union.fn(INBOUND, UnionOptions(**options)).standard
     assert (standard.height if isinstance(rows, int) else standard.rows()) == rows
 
 
 def test_who_is_over_the_maximum_size_is_the_complement() -> None:
-    outbound = unite(INBOUND, UnionOptions(maximum_size=2))
+    outbound = union.fn(INBOUND, UnionOptions(maximum_size=2))
     assert (outbound.standard.height, outbound.complement["profile_id"].to_list()) == (2, ["3"])
 
 
 def test_equal_rows_with_nulls_are_one_row_and_null_keys_are_nobody() -> None:
     nobody = pl.DataFrame({"profile_id": [None, None]}, schema={"profile_id": pl.String()})
     twice = {"a": nobody, "b": nobody}
-    assert unite(twice, UnionOptions(reconcile_on="shared_columns")).standard.height == 1
-    assert unite(twice, UnionOptions()).standard.height == 4
+    assert union.fn(twice, UnionOptions(reconcile_on="shared_columns")).standard.height == 1
+    assert union.fn(twice, UnionOptions()).standard.height == 4
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_populations_that_cannot_be_brought_together_are_named(
     inbound: dict[str, pl.DataFrame], options: dict[str, object], error: type[CampaignError], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        unite(inbound, UnionOptions(**options))
+        union.fn(inbound, UnionOptions(**options))
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=8), min_size=1, max_size=4))
@@ -94,11 +94,11 @@ def test_the_union_of_keys_is_that_of_sets(populations: list[list[int]]) -> None
         str(n): pl.DataFrame({"profile_id": ids}, schema={"profile_id": pl.Int64})
         for n, ids in enumerate(populations)
     }
-    united = unite(inbound, UnionOptions()).standard["profile_id"].to_list()
+    united = union.fn(inbound, UnionOptions()).standard["profile_id"].to_list()
     assert len(united) == len(set(united))
     assert set(united) == set().union(*populations)
 
 
 def test_the_task_runs_alone_and_logs_its_counts(result_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert union(INBOUND).standard.height == 3
-    assert "3 members of 2 populations" in caplog.text
+    assert "Union: standard: 3" in caplog.text
