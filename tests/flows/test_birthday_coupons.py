@@ -179,7 +179,7 @@ def test_the_run_can_be_read_in_the_prefect_ui(
         "Report",
     }
     report: CampaignReport = state.result()
-    assert f"Query: standard: {report.queried}." in caplog.text
+    assert f"Query: standard: {report.queried}, rejects: 0." in caplog.text
     assert f"{report.delivered} messages delivered" in caplog.text
     assert "profile.first_name has no value for" in caplog.text
     counts, rejects, preview = (

@@ -242,7 +242,7 @@ def test_the_task_runs_alone_and_logs_its_count(
 ) -> None:
     table = query(QueryOptions(source=ProfileFile(path=written(PROFILES)), where="may_contact"))
     assert table.height == 3
-    assert "Query: standard: 3." in caplog.text
+    assert "Query: standard: 3, rejects: 0." in caplog.text
 
 
 @pytest.mark.parametrize("path", ["profiles", "profiles/*/*.parquet", "profiles/**/*.parquet"])
