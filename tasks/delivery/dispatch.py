@@ -167,6 +167,8 @@ class Dispatch:
     tally: Tally
     smallest_window: int = 8
     refusals: Refusals = field(default_factory=Refusals)
+    claimed: Callable[[], None] = lambda: None
+    """Called when a window has been claimed, before its messages leave; what it raises keeps them back."""
 
     @property
     def medium(self) -> str:
@@ -287,6 +289,8 @@ class Dispatch:
         barred = await asyncio.to_thread(self.journal.suppressions.of, people, self.medium)
         profiles = {key: one.profile_id for key, one in people.items() if key not in barred}
         mine = await asyncio.to_thread(self.journal.claim, self.send, self.channel, profiles, self.options.resend)
+        if mine:
+            await asyncio.to_thread(self.claimed)
         others = profiles.keys() - mine
         known = await asyncio.to_thread(self.journal.known, self.send, self.channel, others) if others else {}
         rows = [row for row in self._rows(messages) if row.key in mine]

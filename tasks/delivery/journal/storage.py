@@ -166,6 +166,11 @@ class Journal:
         }
         self.database.write(lambda database: database.execute(statement, given))
 
+    def newest_message(self) -> int:
+        """A number that grows with each message that any sender claims, and never shrinks."""
+        statement = sa.select(sa.func.max(MESSAGES.c.number))
+        return self.database.read(lambda database: database.execute(statement).scalar()) or 0
+
     def has_any(self, send: Send, channel: str) -> bool:
         """Whether any message of a send was ever claimed."""
         if (number := self.sends.find(send, channel)) is None:
