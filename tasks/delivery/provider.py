@@ -29,7 +29,6 @@ from tasks.http.certificates import AuthorityFile, trusted_certificates, verific
 from tasks.http.network import GuardedTransport, check_url, public_url
 from tasks.http.retry import retry_after_seconds
 from tasks.messages.address import Unsendable
-from tasks.settings import Settings
 
 LONGEST_ANSWER = 64 * 1024
 
@@ -321,12 +320,14 @@ def short(said: Any) -> str:  # noqa: ANN401
     return " ".join(str(said)[:2000].split())[:200]
 
 
-def provider_channel(title: str, provider: ProviderFormat, options: ProviderOptions) -> Channel:
+def provider_channel(
+    title: str, provider: ProviderFormat, options: ProviderOptions, allowed_hosts: frozenset[str]
+) -> Channel:
     """A channel over a provider. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
     return Channel(
         title=title,
         name=options.channel(title.lower()),
-        carrier=ProviderCarrier(provider, options.connection, Settings.load().network.allowed_hosts),
+        carrier=ProviderCarrier(provider, options.connection, allowed_hosts),
         row=ProviderMessage,
         connections=options.connection.connections,
     )
