@@ -16,8 +16,10 @@ from prefect.automations import AutomationCore, EventTrigger, Posture, RunDeploy
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 
-TAG = "campaign"
+CAMPAIGN = "campaign"
 """Tag of every campaign's deployment: runs have the tags of their deployment."""
+OPERATIONS = "operations"
+"""Tag of the deployments that keep the campaigns going."""
 REQUESTED = "campaign.requested"
 
 FAILED = frozenset({"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"})
@@ -30,8 +32,10 @@ BUSINESS_DATE = {"__prefect_kind": "jinja", "template": "{{ event.payload.get('b
 """The day that the event names, as JSON; null where it names none."""
 
 
-def notification(name: str, events: Iterable[str], subject: str, block: UUID) -> AutomationCore:
-    """An automation that sends a notification through a block when one of the events happens to a campaign."""
+def notification(
+    name: str, events: Iterable[str], subject: str, block: UUID, tag: str = CAMPAIGN
+) -> AutomationCore:
+    """An automation that sends a notification through a block when one of the events happens to a run of a tag."""
     return AutomationCore(
         name=name,
         description="Made by deployments/automations.py.",
@@ -39,7 +43,7 @@ def notification(name: str, events: Iterable[str], subject: str, block: UUID) ->
             expect=set(events),
             match_related={
                 "prefect.resource.role": "tag",
-                "prefect.resource.id": f"prefect.tag.{TAG}",
+                "prefect.resource.id": f"prefect.tag.{tag}",
             },
             for_each={"prefect.resource.id"},
             posture=Posture.Reactive,
@@ -72,14 +76,16 @@ def start_by_event(deployment: str, deployment_id: UUID) -> AutomationCore:
     )
 
 
-def wanted(deployments: Mapping[str, UUID], notify: UUID | None) -> list[AutomationCore]:
-    """The automations of these deployments, {name: id}; those that notify only where there is a block to do it."""
-    starting = [start_by_event(name, identifier) for name, identifier in deployments.items()]
+def wanted(campaigns: Mapping[str, UUID], notify: UUID | None) -> list[AutomationCore]:
+    """The automations of these campaigns, {name: id}; those that notify only where there is a block to do it."""
+    starting = [start_by_event(name, identifier) for name, identifier in campaigns.items()]
     if notify is None:
         return starting
     return [
         notification("A campaign failed", FAILED, "Campaign failed: {{ flow.name }}", notify),
         notification("A campaign is late", LATE, "Campaign late: {{ flow.name }}", notify),
+        notification("An operation failed", FAILED, "Operation failed: {{ flow.name }}", notify, OPERATIONS),
+        notification("An operation is late", LATE, "Operation late: {{ flow.name }}", notify, OPERATIONS),
         *starting,
     ]
 

@@ -22,7 +22,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 
-from deployments.automations import block_id, put, wanted
+from deployments.automations import CAMPAIGN, block_id, put, wanted
 from tasks.http.accounts import AccessToken, BasicAccount, HeaderAccount, OAuth2Account
 
 ROOT = Path(__file__).parents[1]
@@ -54,9 +54,10 @@ def deploy_all() -> None:
     )
 
 
-def declared() -> list[str]:
-    """The names of the deployments of prefect.yaml."""
-    return [found["name"] for found in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]]
+def declared(tag: str = "") -> list[str]:
+    """The names of the deployments of prefect.yaml, or of those with a tag."""
+    found = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    return [deployment["name"] for deployment in found if not tag or tag in deployment["tags"]]
 
 
 def register(notify: str = "") -> list[str]:
@@ -67,9 +68,9 @@ def register(notify: str = "") -> list[str]:
             kind.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
         deploy_all()
         there = {deployment.name: deployment.id for deployment in client.read_deployments()}
-        deployments = {name: there[name] for name in declared()}
-        put(wanted(deployments, block_id(notify) if notify else None), client)
-    return list(deployments)
+        campaigns = {name: there[name] for name in declared(CAMPAIGN)}
+        put(wanted(campaigns, block_id(notify) if notify else None), client)
+    return declared()
 
 
 def main() -> None:

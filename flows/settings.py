@@ -13,7 +13,7 @@ from textwrap import wrap
 from typing import Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
 from flows.endpoints import (
@@ -26,10 +26,12 @@ from flows.endpoints import (
     forecast_of,
     schedule_between,
 )
+from flows.feedback_services import PROVIDERS, ProviderAccess, ProviderList
 from tasks.channels.email import EmailOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder
 from tasks.endpoint.endpoint import Endpoint
+from tasks.feedback.mailboxes.mailbox import MailboxOptions
 from tasks.settings import DELIMITER, PREFIX, Settings
 from tasks.sources.files import ProfileFile
 
@@ -48,6 +50,33 @@ def templates_of(campaign: str) -> TemplateFolder:
 
 EndpointName = Literal["coupons", "schedule", "offers", "weather"]
 """The endpoints of the settings."""
+
+
+class FeedbackSettings(BaseModel):
+    """Where the flow Feedback hears what became of messages."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mailbox: MailboxOptions = Field(default=MailboxOptions(), title="Mailbox")
+    providers: dict[Literal["sendgrid", "postmark"], ProviderAccess] = Field(
+        default={},
+        title="Providers",
+        description="Whose lists are read, {sendgrid: {account: header-account/sendgrid}}.",
+    )
+    ses_events: str = Field(
+        default="",
+        title="Events of Amazon SES",
+        description="Folder of the storage with files of events, as Firehose writes them to S3. Empty: none.",
+    )
+
+    @property
+    def lists(self) -> dict[str, tuple[ProviderList, ProviderAccess]]:
+        """Every list that is read, by its name."""
+        return {
+            listed.endpoint.name: (listed, access)
+            for provider, access in self.providers.items()
+            for listed in PROVIDERS[provider]
+        }
 
 
 class CampaignSettings(Settings):
@@ -74,6 +103,7 @@ class CampaignSettings(Settings):
     )
     outbox: OutboxOptions = Field(default=OutboxOptions(), title="Outbox")
     email: EmailOptions = Field(default=EmailOptions(), title="Email")
+    feedback: FeedbackSettings = Field(default=FeedbackSettings(), title="Feedback")
     time_zone: str = Field(
         default="UTC",
         title="Time zone",

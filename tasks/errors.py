@@ -10,7 +10,6 @@ CampaignError
 ├── ColumnTaken               CMP-114      a column that an activity would add is there already
 ├── ExpressionInvalid         CMP-115      an expression is not SQL over the table's columns
 ├── PopulationUnknown         CMP-116      an option names an inbound population that is not there
-├── TransitionUnknown         CMP-136      an activity has no outbound transition of this name
 ├── AudienceMissing           CMP-117      no audience is stored under a name
 ├── AudienceTaken             CMP-118      an audience that should be created is stored already
 ├── StoreUnwritable           CMP-119      a file that is kept between runs cannot be written
@@ -34,12 +33,13 @@ CampaignError
 ├── JournalUnavailable        CMP-157      the journal cannot be read or written
 ├── MailServerUnavailable     CMP-151      the mail server is away, or takes nothing, for longer than is waited
 ├── MailServerRefuses         CMP-152      the mail server refuses the sender, not a message
-├── SenderBlamed              CMP-158      many people were refused with the same words: the sender is
-├── JournalBehind             CMP-159      the journal knows less than the send's own record: another, an older one
 ├── MessageFileUnreadable     CMP-153      a file that should go into every message cannot be read
 ├── SendNotConfirmed          CMP-154      nobody confirmed a send that asks for it
 ├── ProviderRefuses           CMP-155      a provider of SMS, push or in-app messages refuses the sender
 ├── MailboxUnreadable         CMP-190      the mailbox of bounces and complaints cannot be read
+├── FeedbackIncomplete        CMP-191      some sources of feedback could not be read
+├── SendForgotten             CMP-192      a send is so old that the journal has forgotten who got it
+├── DecisionIncomplete        CMP-193      an operation lacks what it needs: on what, by whom, why
 ├── ProviderUnavailable       CMP-156      such a provider takes nothing for longer than is waited
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── RequestTooLarge       WKF-560250
@@ -289,8 +289,7 @@ class OutboxUnwritable(CampaignError):
     code = "CMP-140"
     sentence = "The outbox '{path}' cannot be written: {reason}."
     remedy = (
-        "Free disk space or correct its permissions, and run again: nothing is sent twice. Choose no other folder"
-        " for a send that has begun: this one knows what was delivered."
+        "Free or open it, or set CAMPAIGN_OUTBOX__FOLDER to another folder, and run again: nothing is sent twice."
     )
 
 
@@ -360,10 +359,7 @@ class JournalUnavailable(CampaignError):
 
     code = "CMP-157"
     sentence = "The journal of deliveries ({url}) is not usable: {reason}."
-    remedy = (
-        "Repair it, and run again: nothing is sent twice. Set no other journal in its place: only this one knows"
-        " who has got a message."
-    )
+    remedy = "Mend it, or set CAMPAIGN_JOURNAL__URL to one that works, and run again: nothing is sent twice."
 
 
 class MailServerUnavailable(CampaignError):
@@ -382,29 +378,6 @@ class MailServerRefuses(CampaignError):
     remedy = (
         "Check its address, security, user name and password, and the sender's address, and run again:"
         " {sent} messages of this run were sent, and none is sent twice."
-    )
-
-
-class SenderBlamed(CampaignError):
-    """A receiving side refuses many different people with the same words: it is the sender who is refused."""
-
-    code = "CMP-158"
-    sentence = "{server} refused {people} different people with the same words: {reason}."
-    remedy = (
-        "Correct what the words say of the sender (its rights, signature, reputation or content), and run again:"
-        " these people are deferred, none of them is in quarantine for it; {sent} messages of this run were sent,"
-        " and none is sent twice."
-    )
-
-
-class JournalBehind(CampaignError):
-    """The journal is not the one that a send began with, or an older copy of it."""
-
-    code = "CMP-159"
-    sentence = "The journal {url} {reason}. No message was sent."
-    remedy = (
-        "Set CAMPAIGN_JOURNAL__URL to the journal that this send began with ({known}), or restore its newest copy:"
-        " another one does not know who has got a message. What the send itself recorded is '{record}'."
     )
 
 
@@ -443,6 +416,33 @@ class MailboxUnreadable(CampaignError):
     remedy = (
         "Check CAMPAIGN_FEEDBACK__MAILBOX__* and run again: what was read is kept, and reading goes on after it."
     )
+
+
+class FeedbackIncomplete(CampaignError):
+    """Some sources of feedback could not be read. The others were, and are written down."""
+
+    code = "CMP-191"
+    sentence = "Feedback could not be read from {sources}: {reason}"
+    remedy = "What came from the other sources is written down, and the next run reads on where this one did."
+
+
+class SendForgotten(CampaignError):
+    """A send is so old that the journal has forgotten who got it."""
+
+    code = "CMP-192"
+    sentence = (
+        "The send of '{campaign}' on {day} over {channel} cannot be sent any more: retention has removed the record"
+        " of who got it."
+    )
+    remedy = "Nothing was sent. Run the campaign for another business date."
+
+
+class DecisionIncomplete(CampaignError):
+    """An operation lacks what it needs: on what, by whom, why."""
+
+    code = "CMP-193"
+    sentence = "'{operation}' needs {missing}."
+    remedy = "Fill it in and run again; nothing was changed."
 
 
 class ProviderUnavailable(CampaignError):

@@ -24,7 +24,6 @@ from tasks.delivery.provider import (
 )
 from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
-from tasks.settings import Settings
 
 
 class InAppOptions(ProviderOptions):
@@ -75,8 +74,7 @@ class Webhook:
 
 def in_app_channel(options: InAppOptions) -> Channel:
     """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
-    allowed_hosts = Settings.load().network.allowed_hosts
-    return provider_channel("In-app", Webhook(options), options, allowed_hosts)
+    return provider_channel("In-app", Webhook(options), options)
 
 
 @sink_activity("In-app")

@@ -24,7 +24,6 @@ from tasks.http.bounded import json_object
 from tasks.messages.address import Unsendable
 from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
-from tasks.settings import Settings
 
 LONGEST_PAYLOAD = 4096
 BY_ERROR_CODE = {
@@ -92,8 +91,7 @@ class FcmMessages:
 
 def push_channel(options: PushOptions) -> Channel:
     """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
-    allowed_hosts = Settings.load().network.allowed_hosts
-    return provider_channel("Push", FcmMessages(options), options, allowed_hosts)
+    return provider_channel("Push", FcmMessages(options), options)
 
 
 @sink_activity("Push")

@@ -5,7 +5,7 @@ from email.utils import getaddresses
 
 from tasks.feedback.dsn import clues_of
 from tasks.feedback.parts import blocks_of, first_part, header, headers, original_of
-from tasks.feedback.report import Kind, NoReport, Report, moment_of
+from tasks.feedback.report import Kind, NoReport, NothingFinal, Report, moment_of
 
 KINDS = {
     "abuse": Kind.COMPLAINED,
@@ -13,7 +13,8 @@ KINDS = {
     "opt-out": Kind.UNSUBSCRIBED,
     "opt-out-list": Kind.UNSUBSCRIBED,
 }
-"""By the field Feedback-Type. The others (not-spam, virus, auth-failure, other) do not say what a person wants."""
+"""By the field Feedback-Type: what a person wants."""
+NO_COMPLAINT = ("not-spam", "auth-failure", "dmarc")
 
 
 def reports_of(message: Message) -> list[Report] | None:
@@ -26,8 +27,10 @@ def reports_of(message: Message) -> list[Report] | None:
         return None
     blocks = blocks_of(part)
     kind = header(blocks[0], "Feedback-Type").lower() if blocks else ""
+    if kind in NO_COMPLAINT:
+        raise NothingFinal(f"a feedback report of the type '{kind}', which is no complaint")
     if kind not in KINDS:
-        raise NoReport(f"a feedback report of the type '{kind[:40]}', which is no complaint")
+        raise NoReport(f"a feedback report of the type '{kind[:40]}'")
     fields, original = blocks[0], original_of(message)
     given = headers(fields, "Original-Rcpt-To") or (headers(original, "To") if original is not None else [])
     sent_to = [address for _, address in getaddresses(given) if "@" in address]

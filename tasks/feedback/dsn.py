@@ -4,7 +4,7 @@ import re
 from email.message import Message
 
 from tasks.feedback.parts import Fields, blocks_of, first_part, header, headers, original_of
-from tasks.feedback.report import Kind, NoReport, Report, moment_of
+from tasks.feedback.report import Kind, NoReport, NothingFinal, Report, moment_of
 
 STATUS_PARTS = ("message/delivery-status", "message/global-delivery-status")
 KINDS = {"failed": Kind.BOUNCED, "delivered": Kind.DELIVERED}
@@ -32,7 +32,7 @@ def reports_of(message: Message) -> list[Report] | None:
     found = [_report(group, clues, header(message, "Date")) for group in groups]
     final = [report for report in found if report is not None]
     if not final:
-        raise NoReport("a delivery status that says nothing final: the message is delayed or was handed on")
+        raise NothingFinal("a delivery status that says nothing final: the message is delayed or was handed on")
     return final
 
 

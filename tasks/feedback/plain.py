@@ -8,7 +8,7 @@ from flufl.bounce import all_failures
 
 from tasks.feedback.dsn import STATUS, clues_of
 from tasks.feedback.parts import header, parts_of
-from tasks.feedback.report import Kind, NoReport, Report, moment_of
+from tasks.feedback.report import Kind, NoReport, NothingFinal, Report, moment_of
 
 LONGEST_TEXT = 10_000
 SYSTEMS = ("mailer-daemon", "postmaster", "mail-daemon", "mmdf")
@@ -30,7 +30,7 @@ def reports_of(message: Message) -> list[Report] | None:
     except Exception as error:  # noqa: BLE001  # its detectors read what nobody checked
         raise NoReport(f"a bounce that cannot be read ({type(error).__name__})") from None
     if temporary and not permanent:
-        raise NoReport("a warning that says nothing final: the message is delayed")
+        raise NothingFinal("a warning that says nothing final: the message is delayed")
     words = _text(message)
     status = STATUS.search(words)
     return [

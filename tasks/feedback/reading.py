@@ -2,7 +2,7 @@
 
 from tasks.feedback import arf, dsn, plain
 from tasks.feedback.parts import header, parsed
-from tasks.feedback.report import NoReport, Report
+from tasks.feedback.report import NoReport, NothingFinal, Report
 
 READERS = (dsn.reports_of, arf.reports_of, plain.reports_of)
 """The most certain first."""
@@ -20,5 +20,5 @@ def reports_in(content: bytes) -> list[Report]:
         raise NoReport("its parts are nested too deep") from None
     automatic = header(message, "Auto-Submitted").lower().partition(";")[0].strip()
     if automatic == "auto-replied" or header(message, "X-Autoreply"):
-        raise NoReport("an automatic reply of a person's mailbox, as for holidays")
+        raise NothingFinal("an automatic reply of a person's mailbox, as for holidays")
     raise NoReport("neither a bounce nor a complaint: a person may have written it")

@@ -36,7 +36,11 @@ class Report(NamedTuple):
 
 
 class NoReport(ValueError):
-    """A message says nothing final of a message of ours, or cannot be read. Says why."""
+    """A message is no report that can be read. Says why; somebody should look at it."""
+
+
+class NothingFinal(NoReport):
+    """A message is understood, and says nothing final of a message of ours. Says what it is; nobody needs it."""
 
 
 def moment_of(text: str) -> datetime | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.feedback.report import Kind, NoReport, Report
+from tasks.feedback.report import Kind, NoReport, NothingFinal, Report
 
 
 class Meaning(BaseModel):
@@ -77,7 +77,7 @@ def report_of(row: Mapping[str, object], mapping: RowMapping) -> Report:
     """What one row says. Errors: `NoReport`."""
     meaning = mapping.kind or _meaning(str(row.get(mapping.type)), mapping)
     if meaning.kind is None:
-        raise NoReport(f"the provider's type '{row.get(mapping.type)}' says nothing of the message")
+        raise NothingFinal(f"the provider's type '{row.get(mapping.type)}' says nothing of the message")
     recipient = _text(row, mapping.recipient)
     if "@" not in recipient:
         raise NoReport("the row has no address")

@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.feedback.report import Kind, NoReport, Report
+from tasks.feedback.report import Kind, NoReport, NothingFinal, Report
 
 KINDS = {
     "Bounce": (Kind.BOUNCED, "bounce", "bouncedRecipients"),
@@ -27,7 +27,7 @@ def reports_in_event(line: str) -> list[Report]:
         event = json.loads(line)
         kind = event.get("eventType") or event.get("notificationType")
         if kind in NOT_FINAL:
-            raise NoReport(f"an event of the type '{kind}', which says nothing final")
+            raise NothingFinal(f"an event of the type '{kind}', which says nothing final")
         if kind not in KINDS:
             raise NoReport(f"an event of the type '{str(kind)[:40]}'")
         return _reports(event, *KINDS[kind])

@@ -38,7 +38,10 @@ def _references(found: re.Match[str]) -> str:
 def show_table(table: pl.DataFrame, *, key: str, description: str) -> None:
     """Show a table as the artifact `key`."""
     rows = [
-        {name: as_text(value) if isinstance(value, str) else value for name, value in row.items()}
+        {
+            name: value if value is None or isinstance(value, int | float) else as_text(value)
+            for name, value in row.items()
+        }
         for row in table.iter_rows(named=True)
     ]
     create_table_artifact(table=rows, key=key, description=as_text(description))

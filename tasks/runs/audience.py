@@ -23,7 +23,7 @@ from tasks.runs.counts import COUNTS, counts_of
 from tasks.runs.digest import arrow_file, digest_of
 from tasks.runs.results import ARROW, result_storage
 from tasks.settings import Settings
-from tasks.tables.transitions import REJECT_COLUMNS, REJECTS, Transitions, nearest, quoted
+from tasks.tables.transitions import REJECTS, Transitions, nearest, quoted
 
 STANDARD = "standard"
 PARTED = " in parts"
@@ -113,11 +113,12 @@ def lazily(pieces: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema) -> p
     ) -> Iterator[pl.DataFrame]:
         own, following, left = run.copy(), pieces(), limit
         while (piece := own.run(next, following, None)) is not None and left != 0:
-            # The limit is one of rows that are read, of which the predicate takes some.
-            chosen = piece if left is None else piece.head(left)
-            left = None if left is None else left - chosen.height
-            chosen = chosen if columns is None else chosen.select(columns)
-            yield chosen if predicate is None else chosen.filter(predicate)
+            chosen = piece if columns is None else piece.select(columns)
+            chosen = chosen if predicate is None else chosen.filter(predicate)
+            if left is not None:
+                chosen = chosen.head(left)
+                left -= chosen.height
+            yield chosen
 
     return register_io_source(read, schema=schema)
 
@@ -380,10 +381,7 @@ class Audience(Transitions):
     def rejects_so_far(self) -> pl.LazyFrame:
         """Everyone whom activities on the way rejected: profile_id, email, reason."""
         return pl.concat(
-            [
-                pl.LazyFrame(schema=REJECTS),
-                *(table.scan().select(REJECT_COLUMNS) for table in self.rejected.values()),
-            ]
+            [pl.LazyFrame(schema=REJECTS), *(table.scan().select(REJECTS) for table in self.rejected.values())]
         )
 
     def pieces(self) -> Iterator[pl.DataFrame]:

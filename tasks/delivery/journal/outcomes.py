@@ -61,7 +61,8 @@ class Unmatched(NamedTuple):
 
     source: str
     reference: str
-    kind: OutcomeKind
+    kind: str
+    """Of `OutcomeKind`, or 'unreadable'."""
     at: datetime
     reason: str
     payload: str

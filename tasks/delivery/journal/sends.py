@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from tasks.delivery.journal.database import Database
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.tables import MESSAGES, SENDS
+from tasks.errors import SendForgotten
 from tasks.send import Send
 
 SCHEMA = {
@@ -30,21 +31,26 @@ class Sends:
 
     database: Database
     _numbers: dict[tuple[str, date, str], int] = field(default_factory=dict)
+    _forgotten: set[int] = field(default_factory=set)
 
     def find(self, send: Send, channel: str) -> int | None:
         """The number of a send; None where nothing of it was ever claimed."""
         named = (send.campaign, send.business_date, channel)
         if named not in self._numbers:
-            statement = sa.select(SENDS.c.number).where(*_is(send, channel))
-            found = self.database.read(lambda database: database.execute(statement).scalar())
+            statement = sa.select(SENDS.c.number, SENDS.c.forgotten_at).where(*_is(send, channel))
+            found = self.database.read(lambda database: database.execute(statement).first())
             if found is None:
                 return None
-            self._numbers[named] = int(found)
+            self._numbers[named] = int(found.number)
+            if found.forgotten_at is not None:
+                self._forgotten.add(int(found.number))
         return self._numbers[named]
 
     def begin(self, send: Send, channel: str, owner: str = "") -> int:
-        """The number of a send, which is entered if it is new. Errors: `JournalUnavailable`."""
+        """The number of a send, which is entered if it is new. Errors: `JournalUnavailable`, `SendForgotten`."""
         if (number := self.find(send, channel)) is not None:
+            if number in self._forgotten:
+                raise SendForgotten(campaign=send.campaign, day=send.business_date, channel=channel)
             return number
         now = self.database.now()
         statement = (

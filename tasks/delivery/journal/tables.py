@@ -49,9 +49,13 @@ SENDS = sa.Table(
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("changed_at", Moment, nullable=False),
+    sa.Column("forgotten_at", Moment),
     sa.UniqueConstraint("campaign", "business_date", "channel", name="one_send"),
 )
-"""One row a campaign, business date and channel; `owner` is the deployment that sent it first, if one did."""
+"""One row a campaign, business date and channel; `owner` is the deployment that sent it first, if one did.
+
+`forgotten_at`: retention has removed its messages, and nobody can say any more who got one.
+"""
 
 MESSAGES = sa.Table(
     "messages",

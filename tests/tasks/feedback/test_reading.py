@@ -98,7 +98,7 @@ NOTHING: dict[str, tuple[Sample, str]] = {
     "a delay": (lambda a: report(a, samples.DELAYED), "nothing final"),
     "handed on": (lambda a: report(a, samples.DELIVERED.replace("delivered", "relayed")), "nothing final"),
     "not spam after all": (lambda a: loop(a, samples.ABUSE.replace("abuse", "not-spam")), "no complaint"),
-    "a complaint without a type": (lambda a: loop(a, samples.ABUSE.partition("\n")[2]), "no complaint"),
+    "a complaint without a type": (lambda a: loop(a, samples.ABUSE.partition("\n")[2]), "of the type ''"),
     "an action that nobody knows": (
         lambda a: report(a, samples.POSTFIX.replace("failed", "pondered")),
         "the action 'pondered'",

@@ -1,0 +1,1 @@
+"""Operations: flows with forms, for the people who keep campaigns going."""

@@ -1,0 +1,20 @@
+"""Which folders operations look through."""
+
+from pathlib import Path
+
+from flows.settings import CampaignSettings
+from tasks.operations.stores import Store, stores_of
+
+
+def stores(settings: CampaignSettings) -> list[Store]:
+    """Every folder that a campaign of these settings writes into."""
+    return stores_of(
+        {
+            "outbox": settings.outbox.folder,
+            "email": settings.email.folder,
+            "storage": settings.storage.folder,
+            "audiences": Path("audiences"),
+            "histories": Path("histories"),
+            "previews": Path("previews"),
+        }
+    )
