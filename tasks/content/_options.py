@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tasks.content._rendering import SLICE, Renderer
 from tasks.content._variants import DEFAULT, Variant, variant_codes
 from tasks.errors import RelationsDiffer
+from tasks.messages.unsubscribe import unsubscribe_links
 from tasks.send import Send
+from tasks.settings import Settings
 from tasks.tables.transitions import quoted, require_columns
 from tasks.templates.content import content_of
 from tasks.templates.filters import known_locale
@@ -128,7 +130,12 @@ class Renderers:
 
     def _renderer(self, schema: pl.Schema, templates: Templates, locale: str) -> Renderer:
         send = self._options.send
-        campaign = {"name": send.campaign, "label": send.label, "business_date": send.business_date}
+        campaign = {
+            "name": send.campaign,
+            "label": send.label,
+            "business_date": send.business_date,
+            "unsubscribe_url": unsubscribe_links(self._options.key, send, Settings.load().unsubscribe),
+        }
         return Renderer(
             templates,
             schema,

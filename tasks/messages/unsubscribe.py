@@ -10,6 +10,8 @@ import hmac
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote, urlsplit
 
+import polars as pl
+
 from tasks.send import Send
 from tasks.settings import UnsubscribeSettings
 
@@ -35,6 +37,17 @@ def unsubscribe_link(settings: UnsubscribeSettings, send: Send, profile_id: str)
     values = zip(FIELDS, (*who, signature), strict=True)
     joint = "&" if "?" in settings.url else "?"
     return settings.url + joint + "&".join(f"{name}={quote(value, safe='')}" for name, value in values)
+
+
+def unsubscribe_links(key: str, send: Send, settings: UnsubscribeSettings) -> pl.Expr:
+    """The link of each profile, whose key is in a column; null where there is no page."""
+    if not settings.url:
+        return pl.lit(None, pl.String())
+
+    def link(profile_id: str) -> str:
+        return unsubscribe_link(settings, send, profile_id)
+
+    return pl.col(key).cast(pl.String()).map_elements(link, return_dtype=pl.String())
 
 
 def who_unsubscribes(link: str, secret: bytes) -> Unsubscriber | None:

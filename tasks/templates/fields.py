@@ -104,9 +104,15 @@ class Fields:
     """Names that templates may use, by namespace, and the column or constant that each one is."""
 
     def __init__(self, schema: pl.Schema, campaign: Mapping[str, object], contents: Iterable[Content] = ()) -> None:
-        self.constants: dict[Path, object] = {("campaign", name): value for name, value in campaign.items()}
-        self._columns: dict[Path, pl.Expr] = {}
-        self.types: dict[Path, pl.DataType] = {}
+        named = {("campaign", name): value for name, value in campaign.items()}
+        self.constants: dict[Path, object] = {
+            path: value for path, value in named.items() if not isinstance(value, pl.Expr)
+        }
+        # What is each profile's own is a text, made of its columns.
+        self._columns: dict[Path, pl.Expr] = {
+            path: value for path, value in named.items() if isinstance(value, pl.Expr)
+        }
+        self.types: dict[Path, pl.DataType] = dict.fromkeys(self._columns, pl.String())
         for name, kind in schema.items():
             space = "content" if isinstance(_innermost(kind), pl.Struct) else "profile"
             self._add((space, name), pl.col(name), kind)

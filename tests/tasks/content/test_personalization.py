@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from datetime import date
+from html import escape
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +15,7 @@ from tasks.content.personalization import (
     read_templates,
 )
 from tasks.errors import CampaignError, ColumnsMissing, TemplatesInvalid, TemplatesUnreadable
+from tasks.messages.unsubscribe import who_unsubscribes
 from tasks.send import Send
 
 SEND = Send(campaign="birthday", label="Birthday & more", business_date=date(2026, 11, 24))
@@ -279,3 +281,24 @@ def test_all_that_is_wrong_with_the_templates_is_told_at_once(
         personalize(offers, options(folder(**files)))
     for problem in problems or ["body.html, line 1: 'content.offers[]' has no 'titel'. Did you mean 'title'?"]:
         assert problem.rstrip("?") in str(invalid.value)
+
+
+@pytest.mark.parametrize("row_by_row", [False, True])
+def test_a_template_has_the_link_that_unsubscribes_the_profile(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, row_by_row: bool
+) -> None:
+    written = folder(
+        body_html='<a href="{{ campaign.unsubscribe_url }}">No more</a>',
+        body_txt="{% if campaign.unsubscribe_url %}{{ campaign.unsubscribe_url }}{% endif %}",
+    )
+    chosen = options(written).model_copy(update={"row_by_row": row_by_row})
+    people = pl.concat([AUDIENCE, AUDIENCE.with_columns(profile_id=pl.lit("ü/2"))])
+    without = personalize(people, chosen)
+    assert set(without.rejects["reason"]) == {"no value for campaign.unsubscribe_url"}
+    monkeypatch.setenv("CAMPAIGN_UNSUBSCRIBE__URL", "https://example.com/unsubscribe")
+    monkeypatch.setenv("CAMPAIGN_UNSUBSCRIBE__SECRET", "a secret of the tests")
+    made = personalize(people, chosen).standard
+    for profile, html, text in made.select("profile_id", "html", "text").iter_rows():
+        who = who_unsubscribes(text, b"a secret of the tests")
+        assert who == ("birthday", "2026-11-24", profile)
+        assert html == f'<a href="{escape(text)}">No more</a>'
