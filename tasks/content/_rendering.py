@@ -14,8 +14,9 @@ from tasks.lowering.vectors import CannotLower
 from tasks.templates.content import Content
 from tasks.templates.environment import CampaignEnvironment
 from tasks.templates.fields import ELEMENT, WHITE_SPACE, Fact, Facts, Fields, Path, Slice
-from tasks.templates.reading import PARTS, Templates, required_uses, resolved_uses
+from tasks.templates.reading import PARTS, Templates
 from tasks.templates.rows import render_rows
+from tasks.templates.uses import required_uses, resolved_uses
 
 SLICE = 20_000
 """Profiles that are rendered together: some 50 MB of messages, so that memory stays flat."""

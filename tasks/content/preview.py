@@ -22,7 +22,7 @@ from tasks.runs.artifacts import show_link
 from tasks.runs.audience import Audience, part_size
 from tasks.runs.results import ARROW
 from tasks.templates.fields import ELEMENT
-from tasks.templates.reading import optional_fields
+from tasks.templates.uses import optional_fields
 
 LOOKED_THROUGH = 50_000
 """Profiles among which one is looked for that takes each branch of the templates."""

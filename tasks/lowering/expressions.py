@@ -49,8 +49,8 @@ from tasks.templates.environment import CampaignEnvironment
 from tasks.templates.escaping import EMPTY_UNQUOTED, GUARDS, QUOTED, UnsafeValue
 from tasks.templates.fields import ELEMENT, Fact, Fields, Path, known_length, struct_types
 from tasks.templates.filters import EXPECTED
-from tasks.templates.reading import path_of
 from tasks.templates.rows import undefined_reason
+from tasks.templates.uses import path_of
 
 TEST_OPERATORS = {
     "eq": "eq", "==": "eq", "equalto": "eq", "ne": "ne", "!=": "ne", "lt": "lt", "<": "lt", "lessthan": "lt",
@@ -146,7 +146,7 @@ class Expressions(ABC):
             ):
                 return _attribute_of_binding(frame.scope[name], attribute)
         free = _root_name(node)
-        path = path_of(node, {free: ()}) if free is not None and free not in frame.scope else None
+        path = path_of(node) if free is not None and free not in frame.scope else None
         if path is not None and self._full_path(path) is not None:
             return self._field(path, frame)
         if isinstance(node, nodes.Getattr):

@@ -73,10 +73,15 @@ class Use:
     assigned: bool = False
     """Whether the template gives the name a value in one of its branches; it then need not be a field."""
 
+    via: str = ""
+    """The files that lead to it, for an included or extended one."""
+    isolated: bool = False
+    """Whether it stands in a file that is imported without context, which sees no field."""
+
     @property
     def where(self) -> str:
         """File and line, as error sentences name them."""
-        return f"{self.template}, line {self.line}"
+        return f"{self.template}, line {self.line}{self.via}"
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,8 @@ class Fields:
         where = f"{use.where}: "
         shown = ".".join(use.path).replace(f".{ELEMENT}", ELEMENT)
         matches = self._matches(use.path)
+        if use.isolated and matches:
+            return f"{where}an imported file does not see '{shown}': import it 'with context', or pass an argument"
         if len(matches) == 1:
             attributes = use.path[known_length(use.path, matches[0]) :]
             if attributes and not self._has_attribute(matches[0], attributes[0]):

@@ -219,8 +219,7 @@ class Guard:
         return self._body(block.body, places, walk.inner(file=file, block=(name, depth)))
 
     def _include(self, node: nodes.Include, places: Places, walk: Walk) -> Places:
-        names = _constant(node.template)
-        for name in [names] if isinstance(names, str) else names if isinstance(names, list | tuple) else []:
+        for name in fixed_names(node):
             if name in _files(walk) or name not in self._sources:
                 continue
             chain = (*walk.chain, f"{walk.file}, line {node.lineno}")
@@ -359,7 +358,9 @@ class Guard:
         others = [each for node in inside for each in _of_kind(node, nodes.Include, nodes.Block)]
         if not others and all(self._printed[id(each)].own for each in values if id(each) in self._printed):
             return
-        self._covered_files |= {str(_constant(each.template)) for each in others if isinstance(each, nodes.Include)}
+        self._covered_files.update(
+            name for each in others if isinstance(each, nodes.Include) for name in fixed_names(each)
+        )
         first = inside[0].nodes[0] if isinstance(inside[0], nodes.Output) else None
         own_text = first.data if isinstance(first, nodes.TemplateData) else ""
         line = values[0].lineno if values else inside[0].lineno
@@ -445,6 +446,15 @@ def _printed_block(expression: nodes.Expr, walk: Walk) -> tuple[str, int] | None
         case nodes.Call(node=nodes.Getattr(node=nodes.Name(name="self"), attr=name)):
             return name, 0
     return None
+
+
+def fixed_names(node: nodes.Stmt) -> list[str]:
+    """Files that an include, import or extends names; none where a name is no fixed text."""
+    template = node.template  # type: ignore[attr-defined]
+    names = template.items if isinstance(template, nodes.List | nodes.Tuple) else [template]
+    values = [name.value if isinstance(name, nodes.Const) else None for name in names]
+    found = [each for value in values for each in (value if isinstance(value, list | tuple) else [value])]
+    return found if all(isinstance(each, str) for each in found) else []
 
 
 def _constant(node: nodes.Node) -> object:
