@@ -30,19 +30,19 @@ def _of_filter(node: nodes.Filter) -> Iterator[str]:
     if len(node.args) > len(parameters):
         yield f"it takes {len(parameters)} arguments, {len(node.args)} are given"
     given: dict[str, nodes.Node] = dict(zip(parameters, node.args, strict=False))
-    for pair in node.kwargs:
-        if pair.key not in parameters:
-            yield f"there is no argument '{pair.key}'. {nearest([pair.key], parameters)}".rstrip(". ")
-        elif pair.key in given:
-            yield f"the argument '{pair.key}' is given twice"
-        given[pair.key] = pair.value
+    for key, value in ((str(pair.key), pair.value) for pair in node.kwargs):
+        if key not in parameters:
+            yield f"there is no argument '{key}'. {nearest([key], parameters)}".rstrip(". ")
+        elif key in given:
+            yield f"the argument '{key}' is given twice"
+        given[key] = value
     if node.name == "currency" and "currency" not in given:
         yield "it needs the code of a currency, as in currency('EUR')"
-    for parameter, value in given.items():
-        if isinstance(value, nodes.Neg) and isinstance(value.node, nodes.Const) and parameter in CHECKS:
-            yield from CHECKS[parameter](-value.node.value, node.name)
-        if parameter in CHECKS and isinstance(value, nodes.Const):
-            yield from CHECKS[parameter](value.value, node.name)
+    for parameter, argument in given.items():
+        match argument:
+            case nodes.Const(value=constant) | nodes.Neg(node=nodes.Const(value=constant)) if parameter in CHECKS:
+                number = -constant if isinstance(argument, nodes.Neg) else constant
+                yield from CHECKS[parameter](number, node.name)
 
 
 _GIVEN = ("environment", "value")

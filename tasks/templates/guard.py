@@ -454,7 +454,8 @@ def fixed_names(node: nodes.Stmt) -> list[str]:
     names = template.items if isinstance(template, nodes.List | nodes.Tuple) else [template]
     values = [name.value if isinstance(name, nodes.Const) else None for name in names]
     found = [each for value in values for each in (value if isinstance(value, list | tuple) else [value])]
-    return found if all(isinstance(each, str) for each in found) else []
+    texts = [each for each in found if isinstance(each, str)]
+    return texts if len(texts) == len(found) else []
 
 
 def _constant(node: nodes.Node) -> object:

@@ -144,7 +144,7 @@ def _text_of(path: Path) -> str:
 def _referenced(tree: nodes.Template) -> Iterator[tuple[int, object, bool]]:
     """Files that are named: line, name (None where it is no fixed text), and whether it may be missing."""
     for node in tree.find_all((nodes.Extends, nodes.FromImport, nodes.Import, nodes.Include)):
-        names = fixed_names(node)
+        names: list[str | None] = [*fixed_names(node)]
         optional = len(names) > 1 or getattr(node, "ignore_missing", False)
         yield from ((node.lineno, name, optional) for name in names or [None])
 
