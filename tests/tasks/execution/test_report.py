@@ -1,28 +1,30 @@
-from dataclasses import dataclass
+"""Report: the run in numbers, and what the Prefect UI shows of it."""
+
 from datetime import date
+from html import unescape
 
 import polars as pl
 from prefect import flow
 from prefect.artifacts import Artifact
-from tasks.runs.partitions import rows_with_content, transition_counts
 
-from tasks.execution.report import message_preview, reject_reasons, report
+from tasks.execution.report import CampaignReport, report
+from tasks.runs.audience import Audience, Table
+from tasks.runs.counts import COUNTS, counts_of, merged, rows_with_content, summed
+from tasks.runs.published import message_preview, reject_reasons
 from tasks.send import Send
-from tasks.tables.transitions import Transitions
 
 SEND = Send(campaign="report-test", label="Report test", business_date=date(2026, 11, 24))
 MESSAGES = pl.DataFrame(
-    {"email": ["ada@x.example", None], "subject": ["<b>Hi</b>", "s"], "text": ["</pre><script>x</script>", "t"]}
+    {
+        "email": ["ada@x.example", None],
+        "subject": ["<b>Hi</b>", "s"],
+        "html": ["<p>", "<p>"],
+        "text": ["</pre><script>x</script>", "t"],
+    }
 )
-REJECTS = pl.DataFrame({"reason": ["b", "a", "b", "c"]})
-
-
-@dataclass(frozen=True)
-class Sides(Transitions):
-    standard: pl.DataFrame
-    complement: pl.DataFrame
-
-
+REJECTS = pl.DataFrame(
+    {"profile_id": ["1", "2", "3", "4"], "email": ["a@x"] * 4, "reason": ["b", "a", "b", "c"]},
+)
 ENRICHED = pl.DataFrame(
     {
         "n": [1, 2, 3],
@@ -34,39 +36,63 @@ ENRICHED = pl.DataFrame(
 
 
 def test_every_transition_is_counted_and_content_that_was_found() -> None:
-    outbound = {"Query": MESSAGES, "Split": Sides(REJECTS, REJECTS.clear()), "Enrichment": ENRICHED}
-    assert transition_counts(outbound).rows() == [
-        ("Query", "standard", 2),
-        ("Split", "standard", 4),
-        ("Split", "complement", 0),
-        ("Enrichment", "standard", 3),
-        ("Enrichment", "standard, with coupons", 2),
-        ("Enrichment", "standard, with offers", 1),
+    assert counts_of(ENRICHED, "Enrichment", "run").rows() == [
+        ("run", "Enrichment", "standard", 3),
+        ("run", "Enrichment", "standard, with coupons", 2),
+        ("run", "Enrichment", "standard, with offers", 1),
+        ("run", "Enrichment", "standard, with all content", 1),
     ]
     assert rows_with_content(ENRICHED, ["coupons", "offers"]) == 1
     assert rows_with_content(ENRICHED, []) == 3
 
 
+def test_counts_of_parts_add_up_and_counts_that_are_told_twice_count_once() -> None:
+    one = counts_of(ENRICHED, "Enrichment", "run")
+    assert summed([one, one])["rows"].to_list() == [6, 4, 2, 2]
+    assert merged([one, one]).equals(one)
+
+
 def test_rejects_are_told_by_reason_the_most_frequent_first() -> None:
-    assert reject_reasons(REJECTS).rows() == [("b", 2), ("a", 1), ("c", 1)]
+    assert reject_reasons(REJECTS.lazy()).rows() == [("b", 2), ("a", 1), ("c", 1)]
 
 
 def test_a_preview_masks_addresses_and_shows_text_as_text() -> None:
     shown = message_preview(MESSAGES)
-    assert "a…@x.example" in shown
-    assert "ada@" not in shown
+    assert "a…@x.example" in unescape(shown)
+    assert "ada@" not in unescape(shown)
     assert "<script>" not in shown
     assert "<b>" not in shown
     assert message_preview(MESSAGES.clear()) == "No messages."
 
 
-def test_the_artifacts_can_be_read_in_the_prefect_ui(prefect_backend: str) -> None:
-    @flow
-    def campaign() -> pl.DataFrame:
-        return report(SEND, {"Query": MESSAGES}, MESSAGES, REJECTS)
+def test_the_run_is_told_in_numbers_and_in_the_prefect_ui(prefect_backend: str) -> None:
+    def way(*rows: tuple[str, str, int]) -> pl.DataFrame:
+        return pl.DataFrame([("run", *row) for row in rows], schema=COUNTS, orient="row")
 
-    assert campaign().height == 1
+    queried = Audience(Table.of(ENRICHED), activity="Query", counts=way(("Query", "standard", 9)))
+    sent = Audience(
+        Table.of(MESSAGES),
+        activity="Outbox",
+        rejected={"one": Table.of(REJECTS)},
+        counts=way(
+            ("Query", "standard", 9),
+            ("Enrichment offers", "standard, with offers", 7),
+            ("Personalization", "standard", 5),
+            ("Outbox", "inbound", 5),
+            ("Outbox", "standard", 2),
+            ("Outbox", "complement", 3),
+        ),
+    )
+
+    @flow
+    def campaign() -> CampaignReport:
+        return report(SEND, queried, sent)
+
+    told = campaign()
+    assert told == CampaignReport(
+        send=SEND, queried=9, enriched=7, personalized=5, rejected=4, delivered=2, delivered_before=3
+    )
     counts, rejects, preview = (Artifact.get(f"report-test-{kind}") for kind in ("counts", "rejects", "preview"))
-    assert '"rows": 2' in str(counts.data)
+    assert '"rows": 9' in str(counts.data)
     assert '"profiles": 2' in str(rejects.data)
-    assert "a…@x.example" in str(preview.data)
+    assert "a…@x.example" in unescape(str(preview.data))

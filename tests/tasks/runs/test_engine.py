@@ -117,6 +117,26 @@ def test_a_run_that_is_killed_and_resumed_does_only_the_partitions_that_are_miss
     assert (tmp_path / "counts").read_text() == f"{PROFILES} 0 0"
 
 
+def test_a_run_that_is_killed_when_all_parts_are_done_does_only_its_closing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "die-closing").touch()
+    assert run("threads") != 0
+    assert delivered(tmp_path) == EVERYBODY
+    assert run("threads") == 0, (tmp_path / "log").read_text()
+    assert delivered(tmp_path) == EVERYBODY
+    assert worked(tmp_path) == Counter(range(1, PARTITIONS + 1))
+    assert (tmp_path / "counts").read_text() == f"{PROFILES} 0 0"
+
+
+def test_a_run_that_is_resumed_with_parts_of_another_size_keeps_those_of_its_query(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "die-3").touch()
+    assert run("threads", CAMPAIGN_ENGINE__WORKERS="1") != 0
+    assert run("threads", CAMPAIGN_PARTITIONS__SIZE="7") == 0, (tmp_path / "log").read_text()
+    assert delivered(tmp_path) == EVERYBODY
+    assert worked(tmp_path) == Counter({1: 1, 2: 1, 3: 2, 4: 1, 5: 1})
+
+
 def test_a_worker_of_a_dask_cluster_made_for_the_run_is_one_thread_of_polars_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
