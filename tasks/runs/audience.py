@@ -23,7 +23,7 @@ from tasks.runs.counts import COUNTS, counts_of
 from tasks.runs.digest import arrow_file, digest_of
 from tasks.runs.results import ARROW, result_storage
 from tasks.settings import Settings
-from tasks.tables.transitions import REJECTS, Transitions, nearest, quoted
+from tasks.tables.transitions import REJECT_COLUMNS, REJECTS, Transitions, nearest, quoted
 
 STANDARD = "standard"
 PARTED = " in parts"
@@ -381,7 +381,10 @@ class Audience(Transitions):
     def rejects_so_far(self) -> pl.LazyFrame:
         """Everyone whom activities on the way rejected: profile_id, email, reason."""
         return pl.concat(
-            [pl.LazyFrame(schema=REJECTS), *(table.scan().select(REJECTS) for table in self.rejected.values())]
+            [
+                pl.LazyFrame(schema=REJECTS),
+                *(table.scan().select(REJECT_COLUMNS) for table in self.rejected.values()),
+            ]
         )
 
     def pieces(self) -> Iterator[pl.DataFrame]:
