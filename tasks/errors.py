@@ -53,6 +53,7 @@ CampaignError
     ├── HeaderNameReserved    WKF-560248
     ├── HeaderValueInvalid    WKF-560247
     ├── ResponseShapeInvalid  WKF-560240
+    │   ├── SampleInvalid     WKF-560240      no mapping can be made from a sample
     │   └── PagesInvalid      WKF-560240      its pages do not follow each other as the pagination says
     ├── ResponseMalformed     WKF-560241
     ├── ProfileLevelCall      CMP-180      the mapping would send one row per profile
@@ -568,6 +569,14 @@ class ResponseShapeInvalid(ApiError):
         super().__init__(message, **{"cure": cure, **facts})
 
 
+class SampleInvalid(ResponseShapeInvalid):
+    """A sample from which no mapping can be made."""
+
+    def __init__(self, message: str | None = None, /, **facts: Any) -> None:  # noqa: ANN401
+        cure = "Paste an answer as it came, or give the mapping's path, rows_are or flatten."
+        super().__init__(message, **{"cure": cure, **facts})
+
+
 class PagesInvalid(ResponseShapeInvalid):
     """The pages of an answer do not follow each other as the endpoint's pagination says."""
 
@@ -581,7 +590,10 @@ class ResponseMalformed(ApiError):
 
     code = "WKF-560241"
     sentence = "Malformed JSON or unacceptable format: '{url}' {reason}."
-    remedy = "Ask the partner for a JSON answer (RFC 8259, UTF-8)."
+    remedy = "{cure}"
+
+    def __init__(self, message: str | None = None, /, **facts: Any) -> None:  # noqa: ANN401
+        super().__init__(message, **{"cure": "Ask the partner for a JSON answer (RFC 8259, UTF-8).", **facts})
 
 
 class ProfileLevelCall(ApiError):

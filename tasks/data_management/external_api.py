@@ -46,7 +46,7 @@ from tasks.runs.locks import SystemLocks
 from tasks.runs.log import Logger
 from tasks.runs.results import ARROW, ReadableResults, last_result
 from tasks.settings import Settings
-from tasks.tables.transitions import Transitions
+from tasks.tables.transitions import Transitions, quoted
 
 P = ParamSpec("P")
 
@@ -350,6 +350,8 @@ def _log_answer(logger: Logger, call: AccountedCall, answer: Answer, rows: int) 
             first["column"],
             first["reason"],
         )
+    if call.endpoint.outbound.left_out:
+        logger.info("Not read of the sample of '%s': %s.", name, quoted(call.endpoint.outbound.left_out))
     for finding in answer.findings.iter_rows(named=True):
         if finding["kind"] == "received":
             logger.info("The answer of '%s': %s.", name, finding["detail"])
@@ -443,6 +445,11 @@ def external_api(call: EndpointCall) -> Content:
         raise ConfigurationError(
             setting=f"CAMPAIGN_{endpoint.name.upper()}__URL",
             reason="the endpoint has no address; give the partner's, or run `make demo` for the sandbox's",
+        )
+    if not endpoint.outbound.columns:
+        raise ConfigurationError(
+            setting=f"CAMPAIGN_{endpoint.name.upper()}__OUTBOUND",
+            reason="the outbound mapping reads no column; name columns, or paste a sample",
         )
     fetched_at = datetime.now(UTC) if endpoint.stale_if_error else None
     if call.inbound is not None and call.inbound.is_empty():

@@ -45,6 +45,15 @@ def partner_words(body: bytes, secrets: Iterable[SecretStr] = ()) -> str:
         words = _message(orjson.loads(text))
     except orjson.JSONDecodeError:
         words = unescape(MARKUP.sub(" ", text)) if "<" in text else text
+    return _shown(words, secrets)
+
+
+def words_of(document: Any) -> str:  # noqa: ANN401
+    """The reason in a part of an answer, as one masked line."""
+    return _shown(_message(document) or "(no message)")
+
+
+def _shown(words: str, secrets: Iterable[SecretStr] = ()) -> str:
     for secret in secrets:
         if len(secret.get_secret_value()) >= 4:
             for part in {secret.get_secret_value(), *secret.get_secret_value().split()}:

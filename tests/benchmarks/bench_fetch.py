@@ -1,7 +1,7 @@
 """A whole fetch, process against process: this project's guarded call to Parquet, and dlt's rest_api source.
 
 `python tests/benchmarks/bench_fetch.py` serves one made-up answer of 5 MB and 28,000 rows over HTTPS on loopback.
-It is fetched in turn by `tasks.endpoint.endpoint.fetch` with every guardrail on, and by dlt to Parquet and
+It is fetched in turn by `tasks.endpoint.fetch.fetch` with every guardrail on, and by dlt to Parquet and
 to DuckDB (extra `bench`), each time as a process of its own. Prints medians of the wall time and their ratios.
 """
 
@@ -26,12 +26,14 @@ ROUNDS = 7
 OURS = """
 import sys
 from tasks.endpoint.answer.mapping import OutboundMapping
-from tasks.endpoint.endpoint import Endpoint, fetch
+from tasks.endpoint.call import EndpointCall
+from tasks.endpoint.endpoint import Endpoint
+from tasks.endpoint.fetch import fetch
 address, ca_file, out = sys.argv[1:]
 mapping = OutboundMapping(sample={"offers": [{"id": 1, "zipCode": "01234", "code": "a", "title": "b", "price": 1.5,
     "active": True, "startsOn": "2026-11-24", "updatedAt": "2026-11-24T07:30:00Z"}]})
 endpoint = Endpoint(name="offers", url=address + "/offers", method="GET", ca_file=ca_file, outbound=mapping)
-fetch(None, endpoint, frozenset({"localhost"})).answer.standard.write_parquet(out + "/offers.parquet")
+fetch(EndpointCall(None, endpoint), frozenset({"localhost"})).answer.standard.write_parquet(out + "/offers.parquet")
 """
 DLT = """
 import sys

@@ -54,6 +54,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_deep_sample_is_read_with_a_raised_limit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sample = write(tmp_path, b'[{"v": ' + b"[" * 9 + b"]" * 9 + b"}]")
+    sample = write(tmp_path, b'[{"a": 1, "v": ' + b"[" * 9 + b"]" * 9 + b"}]")
     assert main([sample]) == 1
     assert main([sample, "--max-depth", "11"]) == 0

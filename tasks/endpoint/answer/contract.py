@@ -1,5 +1,6 @@
 """What has changed between the answer that a mapping was written for and the one that came."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +13,7 @@ from tasks.endpoint.answer.shape import some_of
 from tasks.errors import ResponseShapeInvalid
 from tasks.tables.transitions import nearest
 
-Kind = Literal["missing", "new", "changed", "unreadable", "more"]
+Kind = Literal["missing", "new", "changed", "unreadable", "more", "empty"]
 
 FINDINGS = {"kind": pl.String(), "column": pl.String(), "action": pl.String(), "detail": pl.String()}
 """Columns of a table of findings; `action` is the contract's, error left out: that one is raised."""
@@ -34,6 +35,10 @@ def missing_column(name: str, column: OutboundColumn, where: str, present: Itera
     """No element has the property of a column."""
     present = list(present)
     hint = nearest([column.key], present)
+    if column.key in present:
+        # A name with a dot: the JMESPath of it goes two steps down.
+        quoted_key = json.dumps(column.key)
+        return Finding("missing", name, f"'{column.key}' is one property's name: write the key as '{quoted_key}'")
     detail = f"no object at '{where}' has '{column.key}', only {some_of(present)}. {hint}".rstrip(". ")
     return Finding("missing", name, detail)
 

@@ -6,8 +6,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, m
 
 from tasks.endpoint.answer.column import OutboundColumn
 from tasks.endpoint.answer.guards import ReaderLimits
+from tasks.endpoint.answer.place import RowsAre
 from tasks.endpoint.answer.sample import recorded
-from tasks.endpoint.answer.shape import WHOLE_ANSWER, levels_of
+from tasks.endpoint.answer.shape import WHOLE_ANSWER, Property, levels_of, steps_of
+from tasks.errors import SampleInvalid
 from tasks.tables.transitions import nearest, quoted
 
 Action = Literal["error", "warn", "accept"]
@@ -41,6 +43,14 @@ class Contract(BaseModel):
         default="warn",
         title="Unreadable column",
         description="Not one value of a column is of its type.",
+    )
+    empty: Action = Field(
+        default="warn",
+        title="Nothing",
+        description=(
+            "In place of the rows there is null, an empty object or nothing at all. If that is no error, there"
+            " are no rows; an empty array is never a difference."
+        ),
     )
     more: Action = Field(
         default="warn",
@@ -87,6 +97,20 @@ class OutboundMapping(BaseModel):
             " position is a row, and plain values are repeated."
         ),
     )
+    rows_are: RowsAre = Field(
+        default="array",
+        title="Rows are",
+        description=(
+            "What is at the path: array (of objects); map (an object whose values are the rows; their key is the"
+            " column key @key); table (an array of arrays, column keys 0, 1, ...); table_with_names (the first of"
+            " the arrays has the names); one_or_many (an object is one row, or rows under numbers)."
+        ),
+    )
+    left_out: tuple[str, ...] = Field(
+        default=(),
+        title="Left out",
+        description="What of the sample the mapping does not read; found with the sample, for who looks at it.",
+    )
     properties: tuple[str, ...] = Field(
         default=(),
         title="Known properties",
@@ -118,12 +142,21 @@ class OutboundMapping(BaseModel):
         if not isinstance(options, dict) or options.get("sample") is None:
             return options
         given = {name: value for name, value in options.items() if name != "sample"}
-        return {**recorded(options["sample"], given), **given}
+        found = recorded(options["sample"], given)
+        if not found.get("columns") and not given.get("columns"):
+            raise SampleInvalid(reason="the sample implies no column: its rows hold no plain value")
+        return {**found, **given}
 
     @model_validator(mode="after")
     def _levels_are_on_the_way(self) -> "OutboundMapping":
         if self.flatten and (self.parallel or self.path != WHOLE_ANSWER):
             raise ValueError("flatten takes the whole answer as one row: it has no path and no parallel arrays")
+        if self.rows_are != "array":
+            steps = steps_of(self.path)
+            if self.flatten or self.parallel or steps is None or not all(isinstance(s, Property) for s in steps):
+                raise ValueError(
+                    "rows_are goes with a path of property names alone, and without flatten or parallel"
+                )
         levels = levels_of(self.path)
         for name, column in self.columns.items():
             if column.at is not None and column.at not in levels:

@@ -21,10 +21,12 @@ from tasks.endpoint.answer.contract import (
 )
 from tasks.endpoint.answer.guards import Number
 from tasks.endpoint.answer.mapping import OutboundMapping
+from tasks.endpoint.answer.place import placed
 from tasks.endpoint.answer.shape import (
     WHOLE_ANSWER,
     Level,
     Property,
+    hint_of,
     is_anywhere,
     key_steps,
     leaves_of,
@@ -101,6 +103,8 @@ class _Rows:
     places: list[str]
     properties: list[str]
     """Names of the rows' properties; flattened: keys of the answer's values."""
+    nothing: str = ""
+    """Why there is nothing where the rows should be, if there is nothing in any of the answers."""
 
     def level_of(self, column: OutboundColumn) -> int:
         return len(self.levels) - 1 if column.at is None else self.places.index(column.at)
@@ -123,7 +127,8 @@ def _only_goes_down(mapping: OutboundMapping) -> bool:
 def _read_rows(documents: list[Any], mapping: OutboundMapping) -> Answer:
     rows = _rows(documents, mapping)
     columns = {name: column for name, column in mapping.columns.items() if not column.ignore}
-    return _answer(_raw_columns(columns, rows), _new(rows, mapping), mapping)
+    nothing = [Finding("empty", "", rows.nothing)] if rows.nothing else []
+    return _answer(_raw_columns(columns, rows), [*_new(rows, mapping), *nothing], mapping)
 
 
 def _answer(raw: dict[str, _Raw], findings: list[Finding], mapping: OutboundMapping) -> Answer:
@@ -146,20 +151,25 @@ def _rows(documents: list[Any], mapping: OutboundMapping) -> _Rows:
         return _Rows([Level((), documents, [len(documents)])], [WHOLE_ANSWER], list(leaves))
     keys = [column.key for column in mapping.columns.values() if column.at is None and not column.ignore]
     places = levels_of(mapping.path)
+    each = [placed(document, mapping.path, mapping.rows_are, parallel=mapping.parallel) for document in documents]
+    documents, reasons = [document for document, _ in each], [reason for _, reason in each]
     if mapping.parallel:
         levels = objects_at(documents, mapping.path)
         properties = _names_in(levels[-1].elements, mapping)
         levels.append(side_by_side(levels[-1], _names_read(keys, properties)))
-        return _Rows(levels, places, properties)
+        nothing = next(filter(None, reasons), "") if not levels[-1].elements else ""
+        return _Rows(levels, places, properties, nothing)
     levels = rows_at(documents, mapping.path)
+    nothing = next(filter(None, reasons), "") if documents and not levels[-1].elements else ""
     # Rows that are read as they are (`@`) may be plain values.
     plain = set(keys) == {WHOLE_ANSWER} and not mapping.properties
-    return _Rows(levels, places, [] if plain else _names_in(levels[-1].elements, mapping))
+    return _Rows(levels, places, [] if plain else _names_in(levels[-1].elements, mapping), nothing)
 
 
 def _names_in(elements: list[Any], mapping: OutboundMapping) -> list[str]:
     if not set(map(type, elements)) <= {dict}:
-        raise ResponseShapeInvalid(reason=f"the array at '{mapping.path}' holds values that are not objects")
+        reason = f"the array at '{mapping.path}' holds values that are not objects{hint_of(elements)}"
+        raise ResponseShapeInvalid(reason=reason)
     names = set().union(*elements)
     longest = max(map(len, names), default=0)
     if longest > mapping.limits.max_key_length:

@@ -11,12 +11,15 @@ import polars as pl
 
 from tasks.endpoint.answer.column import OutboundColumn, json_type_of
 from tasks.endpoint.answer.guards import ReaderLimits, exact_document
+from tasks.endpoint.answer.place import RowsAre, placed
 from tasks.endpoint.answer.shape import (
     Each,
     Index,
     Level,
     Property,
     Steps,
+    hint_of,
+    kind_of,
     leaves_of,
     objects_at,
     path_of,
@@ -24,7 +27,7 @@ from tasks.endpoint.answer.shape import (
     side_by_side,
     steps_of,
 )
-from tasks.errors import ResponseShapeInvalid
+from tasks.errors import ResponseMalformed, ResponseShapeInvalid, SampleInvalid
 from tasks.tables.columns import ISO_DATE, ISO_DATETIME, ISO_TIME, ColumnType, typed_table
 from tasks.tables.transitions import quoted
 
@@ -45,6 +48,8 @@ class Leaf:
     at: str | None
     steps: Steps
     values: list[Any]
+    optional: bool = False
+    """Whether an element of the sample lacks it, or has null."""
 
     @property
     def names(self) -> list[str]:
@@ -76,17 +81,33 @@ def recorded(sample: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: 
     Flattened: every value of the sample is a column.
     Errors: `ResponseShapeInvalid` (no candidate or several, listed; a limit is exceeded), `ResponseMalformed`.
     """
+    try:
+        return _recorded(sample, given)
+    except ResponseShapeInvalid as error:
+        raise SampleInvalid(reason=error.facts["reason"]) from None
+    except ResponseMalformed as error:
+        raise ResponseMalformed(**{**error.facts, "cure": "Paste an answer as it came, as JSON."}) from None
+
+
+def _recorded(sample: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
     limits = ReaderLimits.model_validate(given.get("limits") or {})
     answer = exact_document(_bytes_of(sample), limits, url="the sample")
+    rows_are: RowsAre = given.get("rows_are") or "array"
     found: dict[str, Any] = {}
     if given.get("flatten"):
         leaves = [Leaf(None, steps, [value]) for steps, value in leaves_of(answer)]
         found["properties"] = tuple(path_of(leaf.steps) for leaf in leaves)
     else:
+        if rows_are != "array":
+            path = given.get("path") or _only(list(_places(answer, rows_are)), PLACES[rows_are])
+            answer, _ = placed(answer, path, rows_are, parallel=False)
+            given = {**given, "path": path}
         found = _place_of_rows(answer, given)
         levels = _sample_levels(answer, found["path"], parallel=found["parallel"])
         leaves = [*_leaves(levels[-1], None), *chain.from_iterable(map(_outer_leaves, levels[1:], levels[2:]))]
-        found["properties"] = tuple(dict.fromkeys(chain.from_iterable(levels[-1].elements)))
+        elements = [element for element in levels[-1].elements if isinstance(element, dict)]
+        found["properties"] = tuple(dict.fromkeys(chain.from_iterable(elements)))
+        found["left_out"] = tuple(_left_out(answer, levels, leaves, [*candidates(answer)]))
     if "columns" not in given:
         found["columns"] = _columns(leaves, limits, flat=bool(given.get("flatten")))
     return found
@@ -145,6 +166,10 @@ def _place_of_rows(answer: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # 
             return {"path": _only(arrays, "arrays of objects"), "parallel": False}
     if path is None:
         found = parallel_candidates(answer)
+        if not found:
+            raise ResponseShapeInvalid(
+                reason=f"the sample has no arrays of objects to take rows from: {_shapes_met(answer)}"
+            )
         path = _only(
             found, "objects whose arrays lie side by side" if found else "arrays of objects, or side by side,"
         )
@@ -154,9 +179,68 @@ def _place_of_rows(answer: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # 
     return {"path": path, "parallel": parallel}
 
 
+PLACES: Mapping[str, str] = {
+    "map": "objects of objects",
+    "table": "arrays of arrays",
+    "table_with_names": "arrays of arrays",
+    "one_or_many": "objects",
+}
+
+
+def _places(answer: Any, rows_are: RowsAre) -> Iterator[str]:  # noqa: ANN401
+    """Paths of the outermost places whose rows could be so."""
+    for steps, value in _outermost(answer, ()):
+        if not all(isinstance(step, Property) for step in steps):
+            continue
+        if not steps and isinstance(value, dict) and len(value) < 2:
+            continue  # what everything lies in
+        match rows_are:
+            case "map" if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
+                yield path_of(steps)
+            case "table" | "table_with_names" if _is_table(value):
+                yield path_of(steps)
+
+
+def _is_table(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, list) and bool(value) and all(isinstance(row, list) for row in value)
+
+
+def _shapes_met(answer: Any) -> str:  # noqa: ANN401
+    """What the sample has instead of an array of objects, and what reads it."""
+    maps = list(_places(answer, "map"))
+    tables = list(_places(answer, "table"))
+    plain = [
+        path_of(steps)
+        for steps, value in _outermost(answer, ())
+        if isinstance(value, list) and value and all(isinstance(each, PLAIN) for each in value)
+    ]
+    hints = [
+        f"the objects in {quoted(maps)} could be rows with rows_are: map" if maps else "",
+        f"the arrays in {quoted(tables)} could be rows with rows_are: table or table_with_names" if tables else "",
+        f"the values of {quoted(plain)} could be rows with that path and a column with the key @" if plain else "",
+        "flatten makes it one row",
+    ]
+    return f"the sample is {kind_of(answer)}; " + "; ".join(filter(None, hints))
+
+
+def _left_out(answer: Any, levels: list[Level], leaves: list[Leaf], others: list[str]) -> Iterator[str]:  # noqa: ANN401
+    """Paths of the sample that no column reads: other arrays, and values around the rows."""
+    path = path_of(levels[-1].path)
+    place = steps_of(path) or ()
+    yield from (other for other in others if steps_of(other) != place[: len(steps_of(other) or ())])
+    if isinstance(answer, dict):
+        top = place[0].name if place and isinstance(place[0], Property) else None
+        for steps, value in _values_within({n: v for n, v in answer.items() if n != top}, ()):
+            if _is_plain(value):
+                yield path_of(steps)
+    read = {path_of(leaf.steps[:1]) for leaf in leaves if leaf.at is None and leaf.steps}
+    names = dict.fromkeys(chain.from_iterable(each for each in levels[-1].elements if isinstance(each, dict)))
+    yield from (f"{path}.{name}" for name in names if path_of((Property(name),)) not in read)
+
+
 def _only(found: list[str], what: str) -> str:
     if not found:
-        raise ResponseShapeInvalid(reason=f"the sample has no {what} to take rows from; flatten makes it one row")
+        raise ResponseShapeInvalid(reason=f"the sample has no {what} to take rows from")
     if len(found) > 1:
         raise ResponseShapeInvalid(reason=f"the sample has several {what}: give path as one of {quoted(found)}")
     return found[0]
@@ -174,8 +258,15 @@ def _leads_to_parallel_arrays(answer: Any, path: str) -> bool:  # noqa: ANN401
 
 def _sample_levels(answer: Any, path: str, *, parallel: bool) -> list[Level]:  # noqa: ANN401
     levels = objects_at([answer], path) if parallel else rows_at([answer], path)
+    if not levels[-1].elements:
+        raise ResponseShapeInvalid(reason=f"there is no array at '{path}' of the sample, or an empty one")
+    if levels[-1].elements and all(isinstance(element, PLAIN) for element in levels[-1].elements):
+        return levels
     if not all(isinstance(element, dict) for element in levels[-1].elements):
-        raise ResponseShapeInvalid(reason=f"the array at '{path}' of the sample holds values that are not objects")
+        hint = hint_of(levels[-1].elements)
+        raise ResponseShapeInvalid(
+            reason=f"the array at '{path}' of the sample holds values that are not objects{hint}"
+        )
     if parallel:
         levels.append(side_by_side(levels[-1], set(chain.from_iterable(levels[-1].elements))))
     return levels
@@ -183,6 +274,8 @@ def _sample_levels(answer: Any, path: str, *, parallel: bool) -> list[Level]:  #
 
 def _leaves(level: Level, at: str | None) -> list[Leaf]:
     """The columns that the elements of a level imply."""
+    if level.elements and all(isinstance(element, PLAIN) for element in level.elements):
+        return [Leaf(at, (), level.elements)]
     found: dict[Steps, list[Any]] = {}
     rows_within: set[Steps] = set()
     for element in level.elements:
@@ -196,7 +289,7 @@ def _leaves(level: Level, at: str | None) -> list[Leaf]:
     # A property that is null in one element and an object in another is the object's values.
     inner = {steps[:length] for steps in found for length in range(1, len(steps))}
     return [
-        Leaf(at, steps, values)
+        Leaf(at, steps, values, optional=len(values) < len(level.elements) or any(v is None for v in values))
         for steps, values in found.items()
         if not (steps in inner and all(value is None for value in values))
     ]
@@ -237,7 +330,7 @@ def _ways(leaves: list[Leaf]) -> list[str]:
     """Column ids of rows: a row's own property by its name, what lies deeper or around by the whole way to it."""
     named: dict[int, str] = {}
     for position in sorted(range(len(leaves)), key=lambda each: leaves[each].distance):
-        named[position] = _free(["_".join(leaves[position].way)], named.values())
+        named[position] = _free(["_".join(leaves[position].way) or "value"], named.values())
     return [named[position] for position in range(len(leaves))]
 
 
@@ -275,7 +368,7 @@ def _column(leaf: Leaf, limits: ReaderLimits) -> dict[str, Any]:
     many = bool(values) and all(isinstance(value, list) for value in values)
     if many:
         values = [element for value in values for element in value if element is not None]
-    options = {"key": key, "at": leaf.at, "many": many, **_type_of(values)}
+    options = {"key": key, "at": leaf.at, "many": many, "optional": leaf.optional, **_type_of(values)}
     return OutboundColumn.model_validate(options).model_dump(exclude_defaults=True)
 
 

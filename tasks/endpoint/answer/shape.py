@@ -162,7 +162,7 @@ def objects_at(answers: list[Any], path: str) -> list[Level]:
         raise ConfigurationError(setting="outbound path", reason=reason)
     levels, values = _walked(answers, steps)
     found = _found(values, steps)
-    for value in found.elements or values:
+    for value in found.elements:
         if type(value) is not dict:
             raise ResponseShapeInvalid(reason=f"there is no object at '{path}'; {_met(value, answers)}")
     return [*levels, found]
@@ -208,13 +208,19 @@ def _elements(above: Level, values: list[Any], path: Steps, answers: list[Any]) 
     shown = path_of(path).removesuffix("[]") or WHOLE_ANSWER
     if len(above.path):
         _require_way(above, path[len(above.path) : -1])
-        values = [[] if value is None else value for value in values]
+        values = [[] if value is None or value is False or value in ("", {}) else value for value in values]
     return _elements_of(values, path, shown, answers)
 
 
 def _require_way(level: Level, way: Steps) -> None:
-    """Check that any of a level's elements has the property that a way leads to, be it null."""
-    if way and level.elements and not any(_has(element, way) for element in level.elements):
+    """Check that any of a level's elements has the property that a way leads to, be it null.
+
+    Elements that have no array at all are those of a quiet day: they have no rows.
+    """
+    if not way or not level.elements or any(_has(element, way) for element in level.elements):
+        return
+    inner = (value for element in level.elements if type(element) is dict for value in element.values())
+    if any(type(value) is list for value in inner):
         reason = f"no object at '{path_of(level.path)}' has '{path_of(way)}'"
         raise ResponseShapeInvalid(reason=reason)
 
@@ -232,7 +238,9 @@ def _has(value: Any, way: Steps) -> bool:  # noqa: ANN401
 def _elements_of(arrays: list[Any], path: Steps, shown: str, answers: list[Any]) -> Level:
     for array in arrays:
         if type(array) is not list:
-            raise ResponseShapeInvalid(reason=f"there is no array at '{shown}'; {_met(array, answers)}")
+            raise ResponseShapeInvalid(
+                reason=f"there is no array at '{shown}'; {_met(array, answers)}{hint_of(array)}"
+            )
     last = path[-1]
     if isinstance(last, Each) and last.merged and any(type(value) is list for array in arrays for value in array):
         arrays = [_merged(array) for array in arrays]
@@ -247,6 +255,19 @@ def _met(value: Any, answers: list[Any]) -> str:  # noqa: ANN401
     if value is None and len(answers) > 0 and type(answers[0]) is dict:
         return f"the answer is an object with {some_of(answers[0])}"
     return f"there is {kind_of(value)}"
+
+
+def hint_of(value: Any) -> str:  # noqa: ANN401
+    """Which option reads a value that is no array of objects; an empty text where none does."""
+    if type(value) is dict and value:
+        if all(type(inner) is dict for inner in value.values()):
+            return "; rows_are: map reads its values as rows, with the key as the column @key"
+        return "; rows_are: one_or_many reads it as one row"
+    if type(value) is list and value and all(type(inner) is list for inner in value):
+        return "; rows_are: table reads them by position, table_with_names by the names in the first one"
+    if type(value) is list and value and not any(type(inner) is dict for inner in value):
+        return "; one column with the key @ reads them"
+    return ""
 
 
 def kind_of(value: Any) -> str:  # noqa: ANN401

@@ -103,7 +103,7 @@ def test_rows_are_found_with_how_many_lie_in_what(
         ({}, "@", "no array at '@'"),
         (7, "rows", "no array at 'rows'"),
         (None, "@", "there is null"),
-        ([{"a": 1}], "[].rows", "no object at '\\[\\]' has 'rows'"),
+        ([{"a": []}], "[].rows", "no object at '\\[\\]' has 'rows'"),
         ({"x": [{"a": []}]}, "x[].rows[]", "no object at 'x\\[\\]' has 'rows'"),
         ({"x": [{"rows": "text"}]}, "x[].rows[]", "no array at 'x\\[\\].rows'; there is a text"),
         ({"x": [1]}, "x[?v]", None),
@@ -146,7 +146,7 @@ def test_arrays_side_by_side_are_rows(answer: object, path: str, names: set[str]
         ({"daily": ARRAYS}, "daily", ResponseShapeInvalid, "not of one length: 'time' has 2, 'odd' has 1"),
         ({"daily": {"time": 1}}, "daily", ResponseShapeInvalid, "no arrays are at 'daily'"),
         ({"daily": [ARRAYS]}, "daily", ResponseShapeInvalid, "no object at 'daily'; there is an array"),
-        ({}, "daily", ResponseShapeInvalid, "no object at 'daily'"),
+        ({"daily": 1}, "daily", ResponseShapeInvalid, "no object at 'daily'"),
         ({}, "daily || x", ConfigurationError, "more than going down"),
     ],
 )
