@@ -45,6 +45,7 @@ CampaignError
     ├── RequestTooLarge       WKF-560250
     ├── ResponseTooLarge      WKF-560239
     ├── TooManyPages          WKF-560239
+    ├── TooManyCalls          CMP-184      a call for each key would be more calls than allowed
     ├── UrlUnparsable         WKF-560245
     ├── UrlNotSecure          WKF-560238
     ├── HostNotAllowed        WKF-560244
@@ -496,6 +497,14 @@ class TooManyPages(ApiError):
     code = "WKF-560239"
     sentence = "API response exceeded limit: '{url}' has more than {limit} pages."
     remedy = "Ask the partner for larger pages, or raise pagination.max_pages."
+
+
+class TooManyCalls(ApiError):
+    """An endpoint with a call for each key would make more calls than its limit."""
+
+    code = "CMP-184"
+    sentence = "'{url}' would be called {count} times; {limit} calls are allowed."
+    remedy = "Deduplicate first, send chunks of rows (calls.per: chunk), or raise the endpoint's calls.max_calls."
 
 
 class UrlUnparsable(ApiError):

@@ -28,7 +28,8 @@ from prefect.transactions import IsolationLevel
 from tasks.endpoint.answer.reader import Answer, read_answer
 from tasks.endpoint.call import EndpointCall
 from tasks.endpoint.endpoint import Endpoint
-from tasks.endpoint.fetch import Progress, fetch
+from tasks.endpoint.fetch import Progress, at_once, fetch
+from tasks.endpoint.many import fetch_many
 from tasks.errors import (
     ApiError,
     AuthorizationServerUnreachable,
@@ -322,8 +323,21 @@ def _called(call: AccountedCall, attempts: Attempts, logger: Logger) -> Answer:
         _take_place(endpoint, held, logger)
         credentials = credentials_of(endpoint.account, allowed_hosts, logger)
         logger.info("Invoking API URL '%s'.", url)
-        before_request = partial(anyio.to_thread.run_sync, _take_rate, endpoint, logger)
-        fetched = fetch(call, allowed_hosts, credentials, _call_id(call), attempts.progress, before_request)
+        before_request = (
+            partial(anyio.to_thread.run_sync, _take_rate, endpoint, logger) if endpoint.rate_limit else at_once
+        )
+        if endpoint.calls is not None and call.inbound is not None:
+            fetched = fetch_many(
+                call,
+                endpoint.calls,
+                allowed_hosts,
+                credentials,
+                _call_id(call),
+                before_request=before_request,
+                before_wait=partial(log_retry, logger),
+            )
+        else:
+            fetched = fetch(call, allowed_hosts, credentials, _call_id(call), attempts.progress, before_request)
     answer = fetched.answer
     logger.info("Transferring content from '%s' (%s / %s).", url, fetched.bytes, endpoint.max_response_bytes)
     _log_answer(logger, call, answer, fetched.rows)

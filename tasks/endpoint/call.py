@@ -60,6 +60,14 @@ class EndpointCall:
         """The first request, without credentials."""
         return self.request(self.endpoint.pagination.first() if self.endpoint.pagination else Step())
 
+    @property
+    def _whole(self) -> PartnerRequest:
+        """What is sent in all: the first request, or of many calls their address and all rows."""
+        if self.endpoint.calls is None:
+            return self.first
+        url = f"{self.endpoint.url}?{as_json(self.endpoint.inbound.model_dump(mode='json'), 'query').decode()}"
+        return PartnerRequest(self.endpoint.method, url, self._data, headers=self.endpoint.headers)
+
     def request(self, step: Step, headers: Mapping[str, SecretStr] | None = None) -> PartnerRequest:
         """The request for one page."""
         endpoint = self.endpoint
@@ -137,7 +145,7 @@ class EndpointCall:
 
         `digest` makes it; `credential` tells the account's credentials apart.
         """
-        endpoint, request = self.endpoint, self.first
+        endpoint, request = self.endpoint, self._whole
         ignored = {name.lower() for name in endpoint.cache_ignores}
         headers = [
             (name.lower(), secret.get_secret_value())

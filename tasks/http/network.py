@@ -8,9 +8,12 @@ the check and the connection. TLS still verifies the name.
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import httpcore
 import httpx
@@ -131,6 +134,10 @@ def guarded_socket(
     raise refused or OSError(f"'{host}' has no address")
 
 
+CONNECTION_ATTEMPT_DELAY = 0.25
+"""Seconds after which the next address is tried while the one before has not answered (RFC 8305, 8)."""
+
+
 class GuardedBackend(httpcore.AsyncNetworkBackend):
     """httpcore network backend that connects only to addresses it has checked."""
 
@@ -154,23 +161,63 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         addresses = await anyio.to_thread.run_sync(
             checked_addresses, host, port, self._allowed_hosts, abandon_on_cancel=True
         )
-        refused: Exception | None = None
-        for address in addresses:
-            try:
-                return await self._backend.connect_tcp(
-                    address,
-                    port,
-                    timeout=timeout,
-                    local_address=local_address,
-                    socket_options=socket_options,
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                refused = error
-        raise refused or httpcore.ConnectError(f"'{host}' has no address")
+        connect = partial(
+            self._backend.connect_tcp,
+            port=port,
+            timeout=timeout,
+            local_address=local_address,
+            socket_options=socket_options,
+        )
+        found = await _first_stream(_in_turn(addresses), connect)
+        if found is None:
+            raise httpcore.ConnectError(f"'{host}' has no address")
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def sleep(self, seconds: float) -> None:
         """Wait, for httpcore's own retries."""
         await self._backend.sleep(seconds)
+
+
+def _in_turn(addresses: list[str]) -> list[str]:
+    """Addresses with the two families in turn, the resolver's first one first (RFC 8305, 4)."""
+    first = [address for address in addresses if (":" in address) == (":" in addresses[0])]
+    other = [address for address in addresses if address not in first]
+    pairs = zip_longest(first, other)
+    return [address for pair in pairs for address in pair if address is not None]
+
+
+async def _first_stream(
+    addresses: list[str], connect: Callable[[str], Awaitable[httpcore.AsyncNetworkStream]]
+) -> httpcore.AsyncNetworkStream | Exception | None:
+    """The first connection to any of the addresses; the next is tried after a short while (RFC 8305, 5).
+
+    The last failure where none answers; None for no address.
+    """
+    found: list[httpcore.AsyncNetworkStream] = []
+    failed: list[Exception] = []
+
+    async def attempt(address: str, is_over: anyio.Event, scope: anyio.CancelScope) -> None:
+        try:
+            stream = await connect(address)
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            failed.append(error)
+            is_over.set()
+            return
+        if found:
+            await stream.aclose()
+            return
+        found.append(stream)
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for address in addresses:
+            is_over = anyio.Event()
+            group.start_soon(attempt, address, is_over, group.cancel_scope)
+            with anyio.move_on_after(CONNECTION_ATTEMPT_DELAY):
+                await is_over.wait()
+    return found[0] if found else failed[-1] if failed else None
 
 
 class _Body(httpx.AsyncByteStream):
@@ -188,9 +235,9 @@ class _Body(httpx.AsyncByteStream):
 class GuardedTransport(httpx.AsyncBaseTransport):
     """httpx transport over `GuardedBackend`. Errors of a connection reach the caller as httpcore raises them."""
 
-    def __init__(self, ssl_context: ssl.SSLContext, allowed_hosts: Iterable[str]) -> None:
+    def __init__(self, ssl_context: ssl.SSLContext, allowed_hosts: Iterable[str], connections: int = 10) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl_context, network_backend=GuardedBackend(allowed_hosts)
+            ssl_context=ssl_context, network_backend=GuardedBackend(allowed_hosts), max_connections=connections
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

@@ -41,10 +41,11 @@ T = TypeVar("T")
 class Client:
     """Guarded connections to one partner, kept open between requests; an async context manager."""
 
-    def __init__(self, connection: Connection, allowed_hosts: frozenset[str]) -> None:
+    def __init__(self, connection: Connection, allowed_hosts: frozenset[str], connections: int = 1) -> None:
         self.connection = connection
         self.allowed_hosts = allowed_hosts
-        self._transport = GuardedTransport(trusted_certificates(connection.ca_file), allowed_hosts)
+        context = trusted_certificates(connection.ca_file)
+        self._transport = GuardedTransport(context, allowed_hosts, connections)
 
     async def __aenter__(self) -> Self:
         return self

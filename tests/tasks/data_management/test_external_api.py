@@ -717,3 +717,19 @@ def test_an_account_lends_itself_only_to_its_hosts(
     with pytest.raises(AccountNotForHost, match=r"'header-account/lent' is not for 'localhost:\d+'.*CMP-182"):
         external_api(None, endpoint_at(server, account="header-account/lent"))
     assert server.calls == []
+
+
+def test_a_call_for_each_key_is_one_cached_activity(start_server: StartServer, result_folder: Path) -> None:
+    server = start_server(lambda call: Reply(b'{"codes": [{"code": "%s"}]}' % call.path[-1:].encode()))
+    endpoint = endpoint_at(
+        server,
+        url=f"{server.address}/codes/${{row.zip}}",
+        method="GET",
+        inbound={"columns": {"zip_code": "zip"}},
+        calls={"parallel": 2},
+    )
+    for _ in range(2):
+        table = external_api(pl.DataFrame({"zip_code": ["1", "2"]}), endpoint).standard
+        assert table.rows() == [("1", "1"), ("2", "2")]
+    assert len(server.calls) == 2
+    assert external_api(pl.DataFrame({"zip_code": ["3"]}), endpoint).standard.rows() == [("3", "3")]

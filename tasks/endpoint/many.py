@@ -1,0 +1,109 @@
+"""Many calls of one endpoint: one for each distinct key or chunk of rows, with one table of answers."""
+
+from collections.abc import Callable, Iterator
+
+import anyio
+import polars as pl
+
+from tasks.endpoint.answer.reader import elements_of
+from tasks.endpoint.call import EndpointCall
+from tasks.endpoint.completeness import Marks
+from tasks.endpoint.endpoint import Calls, Endpoint
+from tasks.endpoint.fetch import Access, BeforeRequest, Fetched, Progress, at_once, fetch_pages, read_fetched
+from tasks.errors import ColumnTaken, ResponseTooLarge, TooManyCalls
+from tasks.http.credentials import NO_CREDENTIALS, Credentials
+from tasks.http.retry import retrying
+from tasks.http.session import Client, from_any_thread
+
+BeforeWait = Callable[[BaseException, float, int], None]
+"""Called before a call is made again: with its failure, the seconds to wait, and the attempt that follows."""
+
+
+def without_a_word(error: BaseException, seconds: float, attempt: int) -> None:
+    """Say nothing before a call is made again."""
+
+
+def calls_of(call: EndpointCall, options: Calls) -> list[EndpointCall]:
+    """The calls that a call is made of. Errors: `TooManyCalls`, and those of a request that cannot be built."""
+    call.rows  # noqa: B018  # checks the rows as a whole: that they are there, and about the campaign
+    inbound = call.inbound if call.inbound is not None else pl.DataFrame()
+    rows = inbound.select(list(call.endpoint.inbound.columns)).unique(maintain_order=True)
+    size = 1 if options.per == "key" else options.size
+    count = -(-rows.height // size)
+    if count > options.max_calls:
+        raise TooManyCalls(url=call.url, count=count, limit=options.max_calls)
+    return [
+        EndpointCall(rows.slice(start, size), call.endpoint, call.since) for start in range(0, rows.height, size)
+    ]
+
+
+def fetch_many(
+    call: EndpointCall,
+    options: Calls,
+    allowed_hosts: frozenset[str],
+    credentials: Credentials = NO_CREDENTIALS,
+    call_id: str = "",
+    *,
+    before_request: BeforeRequest = at_once,
+    before_wait: BeforeWait = without_a_word,
+) -> Fetched:
+    """Make the calls, so many side by side, each retried by itself, and read their answers as one.
+
+    Out: the tables of the outbound mapping; of calls for each key the rows have the key's columns too.
+    Errors: `ApiError` and its kinds: the first call that failed for good ends them all.
+    """
+    calls = calls_of(call, options)
+    came = [Progress() for _ in calls]
+
+    async def run() -> None:
+        access = Access(credentials)
+        left = iter(range(len(calls)))
+        endpoint = call.endpoint
+        async with Client(endpoint, allowed_hosts, options.parallel) as client:
+
+            async def work(numbers: Iterator[int]) -> None:
+                for number in numbers:
+                    part = f"{call_id}-call-{number + 1}" if call_id else ""
+                    async for attempt in retrying(endpoint.retries, endpoint, before_wait):
+                        with attempt:
+                            await fetch_pages(calls[number], client, access, part, came[number], before_request)
+                    if sum(progress.bytes for progress in came[: number + 1]) > options.max_bytes:
+                        raise ResponseTooLarge(url=call.url, limit=options.max_bytes)
+
+            async with anyio.create_task_group() as group:
+                for _ in range(min(options.parallel, len(calls))):
+                    group.start_soon(work, left)
+
+    try:
+        from_any_thread(run)
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from None
+    more = next((progress.marks for progress in came if progress.marks.more), None)
+    is_all = all(progress.marks.all for progress in came)
+    bodies = [body for progress in came for body in progress.bodies]
+    fetched = read_fetched(bodies, call.endpoint, more or Marks(all=is_all))
+    return _with_keys(fetched, calls, came, call.endpoint) if options.per == "key" else fetched
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = failures.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+def _with_keys(fetched: Fetched, calls: list[EndpointCall], came: list[Progress], endpoint: Endpoint) -> Fetched:
+    """Each row with the columns of the key that it was asked for with. Errors: `ColumnTaken`."""
+    standard = fetched.answer.standard
+    taken = [name for name in endpoint.inbound.columns if name in standard.columns]
+    if taken:
+        raise ColumnTaken(activity="External API", name=taken[0])
+    counts = [sum(len(elements_of(body, endpoint.outbound)) for body in progress.bodies) for progress in came]
+    keys = pl.concat([each.inbound for each in calls if each.inbound is not None])
+    of_rows = keys.select(pl.all().repeat_by(pl.Series(counts, dtype=pl.UInt32())).explode(empty_as_null=False))
+    rejected = fetched.answer.rejects["row"].unique()
+    of_rows = (
+        of_rows.with_row_index("@row", offset=1).filter(~pl.col("@row").is_in(rejected.implode())).drop("@row")
+    )
+    answer = type(fetched.answer)(
+        **{**fetched.answer.tables(), "standard": pl.concat([of_rows, standard], how="horizontal")}
+    )
+    return Fetched(answer, fetched.bytes, fetched.pages, fetched.rows)
