@@ -31,9 +31,11 @@ from tasks.channels.email import EmailOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder
 from tasks.endpoint.endpoint import Endpoint
+from tasks.errors import ConfigurationError
 from tasks.feedback.mailboxes.mailbox import MailboxOptions
 from tasks.settings import DELIMITER, PREFIX, Settings
 from tasks.sources.files import ProfileFile
+from tasks.tables.transitions import nearest, quoted
 
 ROOT = Path(__file__).parents[1]
 REGIONS = {
@@ -87,6 +89,14 @@ class CampaignSettings(Settings):
     schedule: Endpoint = Field(default=SCHEDULE, title="Schedule of matches")
     offers: Endpoint = Field(default=OFFERS, title="Products on offer")
     weather: Endpoint = Field(default=WEATHER, title="Weather service")
+    endpoints: dict[str, Endpoint] = Field(
+        default={},
+        title="Further endpoints",
+        description=(
+            "Endpoints of other partners, {name: {url: ..., ...}}, or CAMPAIGN_ENDPOINTS__<name>__URL and so on;"
+            " a flow takes one by its name (endpoint_on)."
+        ),
+    )
     regions: dict[str, Place] = Field(
         default=REGIONS,
         min_length=1,
@@ -110,8 +120,8 @@ class CampaignSettings(Settings):
         description="Time zone in which 'today' is decided when a run names no business date.",
     )
 
-    def endpoint_on(self, name: EndpointName, day: date) -> Endpoint:
-        """One of these endpoints, as it is asked on a day."""
+    def endpoint_on(self, name: str, day: date) -> Endpoint:
+        """One of these endpoints, as it is asked on a day. Errors: `ConfigurationError` for an unknown name."""
         match name:
             case "schedule":
                 return schedule_between(self.schedule, days_before(day, 7), day)
@@ -121,6 +131,26 @@ class CampaignSettings(Settings):
                 return self.coupons
             case "offers":
                 return self.offers
+            case other if other in self.endpoints:
+                return self.endpoints[other]
+        known = ["coupons", "schedule", "offers", "weather", *self.endpoints]
+        raise ConfigurationError(
+            setting="CAMPAIGN_ENDPOINTS",
+            reason=f"there is no endpoint '{name}', only {quoted(known)}. {nearest([name], known)}".rstrip(". "),
+        )
+
+    @field_validator("endpoints", mode="before")
+    @classmethod
+    def _are_named(cls, endpoints: object) -> object:
+        """Each endpoint has its own name, where it gives no other."""
+        if not isinstance(endpoints, dict):
+            return endpoints
+        named = {}
+        for name, options in endpoints.items():
+            if name in cls.model_fields:
+                raise ValueError(f"'{name}' is an endpoint of its own: set CAMPAIGN_{name.upper()}__...")
+            named[name] = {"name": name, **options} if isinstance(options, dict) else options
+        return named
 
     @field_validator("time_zone")
     @classmethod

@@ -687,8 +687,11 @@ class CredentialsRefused(ApiError):
     """The authorization server does not take the client's ID and secret."""
 
     code = "CRL-290200"
-    sentence = "Incomplete or incorrect credentials: the authorization server refuses those of '{provider}'."
+    sentence = "Incomplete or incorrect credentials: the authorization server refuses those of '{provider}'{said}."
     remedy = "Correct client ID, client secret and scope of the external account."
+
+    def __init__(self, message: str | None = None, /, **facts: Any) -> None:  # noqa: ANN401
+        super().__init__(message, **{"said": "", **facts})
 
 
 class AuthorizationServerUnreachable(ApiError):

@@ -198,7 +198,8 @@ class OAuthCredentials:
         except StatusRefused as refused:
             status = int(refused.facts["status"])
             if status in {400, 401, 403}:
-                raise CredentialsRefused(provider=provider, status=status) from None
+                said = refused.facts["said"].replace(self.setup.client_secret.get_secret_value(), "…")
+                raise CredentialsRefused(provider=provider, status=status, said=said) from None
             raise TokenNotFetched(
                 provider=provider,
                 reason=f"HTTP - {status}",

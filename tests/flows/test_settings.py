@@ -1,3 +1,4 @@
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,17 @@ def test_a_header_is_a_secret_from_the_moment_it_is_read(monkeypatch: pytest.Mon
     assert settings.coupons.headers == {"X-Key": SecretStr("canary")}
     assert "canary" not in repr(settings)
     assert "canary" not in settings.model_dump_json()
+
+
+def test_an_endpoint_is_added_without_code(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__URL", "https://news.example/api")
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__METHOD", "GET")
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__OUTBOUND", '{"sample": {"items": [{"title": "x"}]}}')
+    settings = CampaignSettings.load()
+    news = settings.endpoint_on("news", date(2026, 11, 24))
+    assert (news.name, news.url, list(news.outbound.columns)) == ("news", "https://news.example/api", ["title"])
+    with pytest.raises(ConfigurationError, match=r"no endpoint 'newz', only 'coupons'.*Did you mean 'news'"):
+        settings.endpoint_on("newz", date(2026, 11, 24))
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__OFFERS__URL", "https://news.example/api")
+    with pytest.raises(ConfigurationError, match="CAMPAIGN_OFFERS__"):
+        CampaignSettings.load()

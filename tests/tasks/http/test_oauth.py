@@ -154,7 +154,7 @@ def test_fresh_credentials_are_taken_once(start_server: StartServer, caplog: pyt
     ("reply", "error", "retryable", "says"),
     [
         (Reply(b'{"error": "invalid_client"}', 401), CredentialsRefused, False, "CRL-290200"),
-        (Reply(b'{"error": "invalid_scope"}', 400), CredentialsRefused, False, "CRL-290200"),
+        (Reply(b'{"error": "invalid_scope"}', 400), CredentialsRefused, False, "the partner says: invalid_scope"),
         (Reply(b'{"error": "invalid_client"}'), CredentialsRefused, False, "CRL-290200"),
         (Reply(b"{}", 503), TokenNotFetched, True, "HTTP - 503"),
         (Reply(b"{}", 404), TokenNotFetched, False, "HTTP - 404"),
