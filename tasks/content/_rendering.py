@@ -24,6 +24,11 @@ SLICE = 20_000
 PLANS_KEPT = 120
 """Lowered parts that are kept: slices of which other things are known need others."""
 
+LONGEST_VALUE = 100_000
+"""Bytes of a text of a profile or of content; a longer one rejects the profile."""
+LARGEST_PART = 5_000_000
+"""Bytes of a part of a message."""
+
 LACKING = {"field": pl.String(), "where": pl.String(), "profiles": pl.Int64()}
 LINE_BREAK = "[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]"
 """What ends a line for Python, and so for whoever writes the message's header."""
@@ -100,14 +105,15 @@ class Renderer:
         """The messages of one slice: the columns `kept`, subject, html, text, and reason where there is none."""
         profiles = self.fields.slice_of(table, self._paths, kept)
         rows = profiles.rows
-        reason: pl.Series | None = None
+        reason = _too_long(rows, [".".join(path) for path in self._paths])
         parts: list[pl.Series] = []
         for part in PARTS:
             text, why = self._part(part, profiles, reason)
             if part == "subject":
                 text, why = _checked_subject(text, why)
             parts.append(text.alias(part))
-            reason = why if reason is None else reason if why is None else _first(reason, why)
+            for fault in (why, _too_large(part, text)):
+                reason = fault if reason is None else reason if fault is None else _first(reason, fault)
         if reason is None:
             reason = pl.Series([None], dtype=pl.String()).new_from_index(0, rows.height)
         return rows.select(rows.columns[: len(kept)]).with_columns(*parts, reason.alias("reason"))
@@ -175,6 +181,32 @@ def _checked_subject(text: pl.Series, reason: pl.Series | None) -> tuple[pl.Seri
     if faults.null_count() < faults.len():
         reason = faults if reason is None else _first(reason, faults)
     return checked.get_column("text"), reason
+
+
+def _too_long(rows: pl.DataFrame, names: list[str]) -> pl.Series | None:
+    """Which profiles have a value that is longer than any that a message shows."""
+    texts = [name for name in names if rows.schema.get(name) == pl.String()]
+    longest = rows.select(pl.col(name).str.len_bytes().max() for name in texts)
+    long = [name for name in texts if (longest[name].item() or 0) > LONGEST_VALUE]
+    if not long:
+        return None
+    return rows.select(
+        pl.coalesce(
+            pl.when(pl.col(name).str.len_bytes() > LONGEST_VALUE).then(
+                pl.lit(f"the value of {name} has more than {LONGEST_VALUE} bytes")
+            )
+            for name in long
+        )
+    ).to_series()
+
+
+def _too_large(part: str, text: pl.Series) -> pl.Series | None:
+    """Which messages no mail program would show."""
+    large = text.str.len_bytes() > LARGEST_PART
+    if not large.any():
+        return None
+    reason = pl.lit(f"the {part} has more than {LARGEST_PART} bytes")
+    return pl.select(pl.when(large).then(reason)).to_series()
 
 
 def _first(earlier: pl.Series, later: pl.Series) -> pl.Series:

@@ -37,6 +37,8 @@ from tasks.templates.fields import ELEMENT
 
 LONGEST_UNROLLED = 200
 """Elements of a constant list that a loop may have."""
+MOST_STEPS = 20_000
+"""Statements that a part may unfold to."""
 DEEPEST = 40
 """Macros and includes within each other."""
 
@@ -45,6 +47,7 @@ class Lowering(Expressions):
     """Lowers the parts of a message for slices of which the same facts are known."""
 
     _names = 0
+    _steps = 0
 
     def _name(self) -> str:
         """A column name that no field has."""
@@ -100,6 +103,9 @@ class Lowering(Expressions):
     def _body(self, body: Iterable[nodes.Node], frame: Frame) -> list[Piece]:
         pieces: list[Piece] = []
         for node in body:
+            self._steps += 1
+            if self._steps > MOST_STEPS:
+                raise CannotLower("macros, loops and includes that unfold without end")
             try:
                 extend(pieces, self._statement(node, frame))
             except CannotLower as reason:

@@ -16,6 +16,8 @@ from tasks.templates.guard import Guard
 
 LONGEST_REPETITION = 100_000
 HIGHEST_POWER = 1_000
+LARGEST_BITS = 10_000
+PADDING = frozenset({"center", "expandtabs", "ljust", "rjust", "zfill"})
 GUARDS_KEPT = 32
 
 
@@ -64,9 +66,15 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
         """Refuse what would make a text or a number without end."""
-        if operator == "**" and not (_is_number(left) and _is_number(right) and abs(right) <= HIGHEST_POWER):
-            raise SecurityError(f"a power above {HIGHEST_POWER}")
+        if operator == "**":
+            if not (_is_number(left) and _is_number(right) and abs(right) <= HIGHEST_POWER):
+                raise SecurityError(f"a power above {HIGHEST_POWER}")
+            if isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > LARGEST_BITS:
+                raise SecurityError(f"a number of more than {LARGEST_BITS} bits")
         if operator == "*":
+            numbers = isinstance(left, int) and isinstance(right, int)
+            if numbers and left.bit_length() + right.bit_length() > LARGEST_BITS:
+                raise SecurityError(f"a number of more than {LARGEST_BITS} bits")
             for sequence, times in ((left, right), (right, left)):
                 if (
                     hasattr(sequence, "__len__")
@@ -75,6 +83,13 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
                 ):
                     raise SecurityError(f"a repetition longer than {LONGEST_REPETITION}")
         return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Any, obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Refuse a text that is padded without end."""
+        pads = isinstance(getattr(obj, "__self__", None), str) and getattr(obj, "__name__", "") in PADDING
+        if pads and any(isinstance(each, int) and each > LONGEST_REPETITION for each in (*args, *kwargs.values())):
+            raise SecurityError(f"a text padded to more than {LONGEST_REPETITION} characters")
+        return super().call(context, obj, *args, **kwargs)
 
 
 @lru_cache(GUARDS_KEPT)

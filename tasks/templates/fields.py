@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any
 
 import polars as pl
-from jinja2 import StrictUndefined
+from jinja2 import StrictUndefined, Undefined
 
 from tasks.tables.transitions import nearest
 from tasks.templates.content import Content
@@ -272,6 +272,8 @@ def printed(value: Any) -> Any:  # noqa: ANN401
         return format(value, "f")
     if isinstance(value, list | tuple):
         return ", ".join(str(printed(element)) for element in value)
+    if callable(value) and not isinstance(value, Undefined):
+        raise TypeError(f"'{getattr(value, '__name__', 'it')}' is a method; call it, or name a field")
     return value
 
 

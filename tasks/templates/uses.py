@@ -81,6 +81,8 @@ class _Uses:
         tree = self._tree(name)
         for block in tree.find_all(nodes.Block):
             walk.blocks.setdefault(block.name, []).append((block, name))
+        # A macro may call one that is defined after it.
+        walk.scope.update({node.name: LOCAL for node in tree.body if isinstance(node, nodes.Macro)})
         parent = next((node for node in tree.body if isinstance(node, nodes.Extends)), None)
         top = replace(walk, top=walk.scope)
         if parent is None:
