@@ -12,6 +12,7 @@ from pydantic import Field
 from flows.closing import business_date_of
 from flows.plan import (
     AS_FILES,
+    CAMPAIGNS_HERE,
     EVERYONE,
     GREETING,
     Channel,
@@ -22,6 +23,7 @@ from flows.plan import (
     Recipients,
     WrittenTemplates,
     check_columns,
+    check_paths,
     templates_of,
 )
 from flows.settings import CampaignSettings
@@ -33,6 +35,7 @@ from tasks.endpoint.endpoint import Endpoint
 from tasks.execution.report import CampaignReport, report
 from tasks.runs.audience import Audience
 from tasks.runs.engine import ENGINE
+from tasks.runs.ownership import check_name
 from tasks.send import Send
 from tasks.tables.transitions import Transitions
 from tasks.targeting.deduplication import DeduplicationOptions, deduplication
@@ -67,6 +70,8 @@ def campaign(
     settings = CampaignSettings.load()
     today = business_date_of(business_date, settings.zone)
     send = Send(campaign=name, label=label, business_date=today)
+    check_name(name, CAMPAIGNS_HERE)
+    check_paths(audience, templates, settings)
     written = templates_of(templates)
     who = audience.query_on(today, settings.profiles)
     endpoints = [content.endpoint_on(today, settings) for content in contents]

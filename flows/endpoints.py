@@ -16,6 +16,7 @@ from tasks.endpoint.answer.mapping import OutboundMapping
 from tasks.endpoint.endpoint import Endpoint
 from tasks.endpoint.inbound import InboundMapping
 from tasks.endpoint.pagination import Offset
+from tasks.settings import merged
 
 COUPONS = Endpoint(
     name="coupons",
@@ -113,11 +114,10 @@ def forecast_of(endpoint: Endpoint, places: Mapping[str, Place], day: date) -> E
         default=names[0],
         remap={str(number): name for number, name in enumerate(names) if number},
     )
-    outbound = endpoint.outbound.model_copy(
-        update={
-            "path": "[].daily" if len(names) > 1 else "daily",
-            "columns": {**endpoint.outbound.columns, "region": region},
-        }
+    outbound = merged(
+        endpoint.outbound,
+        path="[].daily" if len(names) > 1 else "daily",
+        columns={**endpoint.outbound.columns, "region": region},
     )
     query: dict[str, JsonValue] = {
         "latitude": ",".join(str(place.latitude) for place in places.values()),
@@ -125,9 +125,8 @@ def forecast_of(endpoint: Endpoint, places: Mapping[str, Place], day: date) -> E
         "start_date": day.isoformat(),
         "end_date": day.isoformat(),
     }
-    return _asking(endpoint, query).model_copy(update={"outbound": outbound})
+    return merged(_asking(endpoint, query), outbound=outbound)
 
 
 def _asking(endpoint: Endpoint, query: dict[str, JsonValue]) -> Endpoint:
-    inbound = endpoint.inbound.model_copy(update={"query": {**endpoint.inbound.query, **query}})
-    return endpoint.model_copy(update={"inbound": inbound})
+    return merged(endpoint, inbound=merged(endpoint.inbound, query={**endpoint.inbound.query, **query}))

@@ -28,12 +28,18 @@ from tasks.channels.email import EmailOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder, Templates, read_templates
 from tasks.endpoint.endpoint import Endpoint
+from tasks.errors import OutsideRoot
+from tasks.files.roots import check_under
+from tasks.settings import merged
 from tasks.sources.files import ProfileFile
 from tasks.tables.relations import Relation
 from tasks.tables.transitions import quoted, require_columns
 from tasks.targeting.enrichment import EnrichmentOptions
 from tasks.targeting.query import QueryOptions
 
+TEMPLATE_PARTS = ("subject", "html", "text")
+CAMPAIGNS_HERE = frozenset({"birthday-coupons", "match-day", "latest-offers", "regional-weather"})
+"""Names under which the flows here deliver: no campaign of parameters may have one of them."""
 BUSINESS_DATE = "{business_date}"
 
 
@@ -115,7 +121,7 @@ class Content(Relation):
             return found
         inbound = self.endpoint.inbound
         asked = {name: _dated_json(getattr(inbound, name), day) for name in ("params", "query")}
-        return self.endpoint.model_copy(update={"inbound": inbound.model_copy(update=asked)})
+        return merged(self.endpoint, inbound=merged(inbound, **asked))
 
     def relation_on(self, day: date) -> EnrichmentOptions:
         """The join of a day."""
@@ -181,7 +187,7 @@ def templates_of(chosen: WrittenTemplates | TemplateFolder) -> Templates:
             Path(folder, name).write_text(getattr(chosen, part), encoding="utf-8")
         read = read_templates(TemplateFolder(folder=Path(folder), **names))
     # The folder is gone, and another in the next run: results are found again by what they were made of.
-    return read.model_copy(update={"folder": Path("the form")})
+    return merged(read, folder=Path("the form"))
 
 
 class _FromSomebody(BaseModel):
@@ -207,7 +213,7 @@ class OutboxChannel(_FromSomebody):
 
     def options(self, settings: OutboxOptions) -> OutboxOptions:
         """The activity's options; where its folder is, the settings say."""
-        return settings.model_copy(update=self.model_dump(exclude={"kind"}))
+        return merged(settings, **self.model_dump(exclude={"kind"}))
 
 
 class EmailChannel(_FromSomebody):
@@ -228,7 +234,7 @@ class EmailChannel(_FromSomebody):
 
     def options(self, settings: EmailOptions) -> EmailOptions:
         """The activity's options; the mail server and whatever is secret, the settings say."""
-        return settings.model_copy(update=self.model_dump(exclude={"kind"}))
+        return merged(settings, **self.model_dump(exclude={"kind"}))
 
 
 class PreviewOnly(BaseModel):
@@ -253,6 +259,32 @@ class _AsAnyOf:
 
 
 Channel = Annotated[OutboxChannel | EmailChannel | PreviewOnly, Field(discriminator="kind"), _AsAnyOf()]
+
+
+def check_paths(
+    audience: Recipients, templates: WrittenTemplates | TemplateFolder, settings: CampaignSettings
+) -> None:
+    """Check that the paths of the parameters are under the operator's roots, before anything is read.
+
+    Errors: `OutsideRoot`.
+    """
+    if audience.source is not None and audience.source != settings.profiles:
+        check_under(
+            settings.roots.profiles,
+            audience.source.path,
+            what="profile file",
+            setting="CAMPAIGN_ROOTS__PROFILES",
+        )
+    if isinstance(templates, TemplateFolder):
+        for path in (templates.folder, *(templates.folder / getattr(templates, part) for part in TEMPLATE_PARTS)):
+            check_under(settings.roots.templates, path, what="template folder", setting="CAMPAIGN_ROOTS__TEMPLATES")
+        if templates.url:
+            raise OutsideRoot(
+                what="template address",
+                path=templates.url,
+                root=settings.roots.templates,
+                setting="CAMPAIGN_ROOTS__TEMPLATES",
+            )
 
 
 def check_columns(who: QueryOptions, contents: Sequence[Content], endpoints: Sequence[Endpoint]) -> None:

@@ -81,9 +81,27 @@ class FeedbackSettings(BaseModel):
         }
 
 
+class RootSettings(BaseModel):
+    """Where the paths are that parameters of a run may name. Paths in settings are the operator's, and free."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    templates: Path = Field(
+        default=ROOT / "flows" / "templates",
+        title="Root of templates",
+        description="Folder in which the template folders are that a run's parameters may name.",
+    )
+    profiles: Path = Field(
+        default=Path("samples"),
+        title="Root of profiles",
+        description="Folder in which the profile files are that a run's parameters may name.",
+    )
+
+
 class CampaignSettings(Settings):
     """Settings of the campaigns."""
 
+    roots: RootSettings = Field(default=RootSettings(), title="Roots")
     profiles: ProfileFile = Field(default=ProfileFile(), title="Profiles")
     coupons: Endpoint = Field(default=COUPONS, title="Coupon system")
     schedule: Endpoint = Field(default=SCHEDULE, title="Schedule of matches")

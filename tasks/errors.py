@@ -29,6 +29,9 @@ CampaignError
 ├── ColumnsUnexpected         CMP-162      a file has columns that it should not have
 ├── TransferFailed            CMP-163      a file cannot be transferred
 ├── FilesMissing              CMP-164      there is no file to transfer
+├── OutsideRoot               CMP-165      a parameter names a path that is not under the operator's root
+├── CampaignNameTaken         CMP-166      a run would deliver under a name that belongs to another deployment
+├── ParameterInvalid          CMP-167      a parameter's value does not go with the settings that it is merged into
 ├── SignalRefused             CMP-170      a signal's parameters are not those that it declares
 ├── JournalUnavailable        CMP-157      the journal cannot be read or written
 ├── MailServerUnavailable     CMP-151      the mail server is away, or takes nothing, for longer than is waited
@@ -346,6 +349,30 @@ class FilesMissing(CampaignError):
     code = "CMP-164"
     sentence = "There is no file '{pattern}' in {where}."
     remedy = "Wait for it, correct the name, or let the option when_none say that this is no error."
+
+
+class OutsideRoot(CampaignError):
+    """A parameter names a path that is not under the root that the operator gives for it."""
+
+    code = "CMP-165"
+    sentence = "The {what} '{path}' leads to something that is not a file or folder under '{root}'."
+    remedy = "Name one that is there; the operator can give another root in {setting}."
+
+
+class CampaignNameTaken(CampaignError):
+    """A run would deliver under a name that belongs to another deployment, and so keep it from delivering."""
+
+    code = "CMP-166"
+    sentence = "The campaign name '{name}' belongs to {owner}: this run cannot deliver under it."
+    remedy = "Choose another name, or run that deployment."
+
+
+class ParameterInvalid(CampaignError):
+    """A parameter's value does not go with the model that it is merged into."""
+
+    code = "CMP-167"
+    sentence = "The parameter '{parameter}' is not usable: {reason}."
+    remedy = "Correct it; what it may be is described in the form and in .env.example."
 
 
 class SignalRefused(CampaignError):

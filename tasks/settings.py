@@ -6,13 +6,14 @@ with defaults in `.env.example`.
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, ParameterInvalid
 
+Model = TypeVar("Model", bound=BaseModel)
 PREFIX = "CAMPAIGN_"
 DELIMITER = "__"
 SHORTEST_SECRET = 16
@@ -203,3 +204,17 @@ class Settings(BaseSettings):
         except SettingsError as error:
             # The text names the field; its cause could quote the value, so it is left out.
             raise ConfigurationError(setting=f"{PREFIX}*", reason=str(error)) from None
+
+
+def merged(model: Model, **changes: Any) -> Model:  # noqa: ANN401
+    """The model with other values in some fields, validated as a whole: `model_copy` would take any value.
+
+    Errors: `ParameterInvalid`, naming the field, never its value.
+    """
+    kept = {name: getattr(model, name) for name in model.model_fields_set}
+    try:
+        return type(model).model_validate({**kept, **changes})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(map(str, first["loc"])) or type(model).__name__
+        raise ParameterInvalid(parameter=field, reason=first["msg"]) from None

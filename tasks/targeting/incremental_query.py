@@ -12,6 +12,7 @@ from tasks.errors import ColumnTypesDiffer, ConfigurationError, SourceUnreadable
 from tasks.files.audiences import AUDIENCE_NAME
 from tasks.files.parquet import replace_parquet
 from tasks.runs.activity import source_activity
+from tasks.settings import merged
 from tasks.sources.selection import SelectionOptions, selected_rows
 from tasks.tables.conditions import first_line
 from tasks.tables.transitions import require_columns
@@ -127,7 +128,7 @@ def _between(options: IncrementalQueryOptions, since: datetime | None, run_at: d
         bounds.insert(0, f'"{column}" >= {_literal(since, run_at, kind, column)}')
     # In the filter itself, so that the source runs it too.
     where = " AND ".join([f"({options.where})", *bounds])
-    return selected_rows(options.model_copy(update={"where": where}), activity="Incremental query")
+    return selected_rows(merged(options, where=where), activity="Incremental query")
 
 
 def _literal(moment: datetime, run_at: datetime, kind: pl.DataType, column: str) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import CampaignError, TemplatesInvalid, TemplatesUnreadable
 from tasks.files.remote.place import fetch_folder
+from tasks.settings import merged
 from tasks.tables.transitions import nearest
 from tasks.templates.arguments import argument_problems
 from tasks.templates.environment import CampaignEnvironment
@@ -72,11 +73,11 @@ def read_templates(options: TemplateFolder) -> Templates:
     with TemporaryDirectory() as local:
         fetch_folder(options.url, Path(local))
         try:
-            templates = _read(options.model_copy(update={"folder": Path(local)}))
+            templates = _read(merged(options, folder=Path(local)))
         except CampaignError as error:
             # The sentence names the address, not where it was copied to.
             raise type(error)(str(error).replace(local, options.url)) from None
-    return templates.model_copy(update={"folder": Path(options.url)})
+    return merged(templates, folder=Path(options.url))
 
 
 def _read(options: TemplateFolder) -> Templates:

@@ -1,22 +1,30 @@
 """The configurable campaign as the form and YAML fill it: what it delivers, and how wrong entries are refused."""
 
 import json
+import os
+import re
 from collections.abc import Callable
 from datetime import date
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import polars as pl
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
 from prefect.exceptions import ParameterTypeError
 from prefect.utilities.schema_tools.validation import ValidationError, validate
 
 from deployments.sandbox.mail_server import MailSandbox, running_mail_server
 from deployments.sandbox.partner import Partner, coupon_of, has_coupon
 from flows.campaign import campaign
-from tasks.errors import CampaignError
+from flows.plan import CAMPAIGNS_HERE
+from tasks.channels.outbox import OutboxOptions
+from tasks.errors import CampaignError, CampaignNameTaken, OutsideRoot, ParameterInvalid
+from tasks.runs.ownership import check_name
+from tasks.settings import merged
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2026, 11, 24)
@@ -268,3 +276,96 @@ def test_a_campaign_is_sent_by_mail_and_never_twice(
     sent = message_from_bytes(server.taken[0].content, policy=policy.default)
     assert str(sent["Subject"]).startswith(subject)
     assert sent["From"].addresses[0].addr_spec == "us@spring.example"
+
+
+def outside(tmp_path: Path, in_folder: Path) -> None:
+    """What an attack would like to read, and links that lead there from under the roots."""
+    (tmp_path / "secret").mkdir()
+    for name in ("subject.txt", "body.html", "body.txt"):
+        (tmp_path / "secret" / name).write_text("secret-canary")
+    sample_profiles_file = tmp_path / "secret" / "profiles.csv"
+    sample_profiles_file.write_text("profile_id,email,birth_date,zip_code,may_contact\n1,canary@x.example,,,true\n")
+    for root in ("roots", "samples"):
+        (in_folder / root).mkdir(exist_ok=True)
+        (in_folder / root / "link").symlink_to(tmp_path / "secret")
+    (in_folder / "roots" / "mail").mkdir()
+    for name in ("subject.txt", "body.html"):
+        (in_folder / "roots" / "mail" / name).write_text("News")
+    (in_folder / "roots" / "mail" / "body.txt").symlink_to(tmp_path / "secret" / "body.txt")
+    (in_folder / "roots" / "pipe").mkdir()
+    os.mkfifo(in_folder / "roots" / "pipe" / "subject.txt")
+    os.mkfifo(in_folder / "samples" / "pipe.csv")
+
+
+PATHS: list[dict[str, Any]] = [
+    {"templates": {"folder": "/etc", "text": "passwd"}},
+    {"templates": {"folder": "roots/../../secret"}},
+    {"templates": {"folder": "roots/link"}},
+    {"templates": {"folder": "roots/mail"}},
+    {"templates": {"folder": "roots/mail", "text": "../../../secret/body.txt"}},
+    {"templates": {"folder": "roots/mail", "text": "/etc/passwd"}},
+    {"templates": {"folder": "roots/pipe"}},
+    {"templates": {"folder": "roots/mail", "url": "s3://foreign/templates"}},
+    {"audience": {"source": {"path": "/etc/passwd"}}},
+    {"audience": {"source": {"path": "samples/link/profiles.csv"}}},
+    {"audience": {"source": {"path": "samples/../../secret/*.csv"}}},
+    {"audience": {"source": {"path": "samples/link"}}},
+    {"audience": {"source": {"path": "samples/l*/profiles.csv"}}},
+    {"audience": {"source": {"path": "samples/pipe.csv"}}},
+    {"audience": {"source": {"path": "/dev/zero"}}},
+]
+
+
+@pytest.mark.parametrize("changed", PATHS, ids=[json.dumps(path) for path in PATHS])
+def test_no_path_of_the_form_leads_out_of_the_operators_roots(
+    sample_profiles: pl.DataFrame,
+    result_folder: Path,
+    in_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, Any],
+) -> None:
+    outside(tmp_path, in_folder)
+    monkeypatch.setenv("CAMPAIGN_ROOTS__TEMPLATES", "roots")
+    with pytest.raises(OutsideRoot, match=r"the operator can give another root in CAMPAIGN_ROOTS__(TEMPL|PROF)"):
+        campaign(**changed, name="out", business_date=DAY)
+    assert not (in_folder / "outbox").exists()
+
+
+def test_a_campaign_of_parameters_takes_no_name_of_a_campaign_in_code() -> None:
+    flows = [path.read_text() for path in (ROOT / "flows").glob("*.py")]
+    assert {name for flow in flows for name in re.findall(r'Send\(campaign="([^"]+)"', flow)} == CAMPAIGNS_HERE
+    with pytest.raises(CampaignNameTaken, match="'birthday-coupons' belongs to the campaign 'birthday-coupons'"):
+        check_name("birthday-coupons", CAMPAIGNS_HERE)
+
+
+def test_a_name_belongs_to_the_deployment_that_has_it(
+    sample_profiles: pl.DataFrame, result_folder: Path, in_folder: Path
+) -> None:
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow_from_name("Campaign")
+        weekly = client.create_deployment(flow_id, "weekly", parameters={"name": "our-weekly"})
+        by_name = client.create_deployment(flow_id, "in-code")
+        form = client.create_deployment(flow_id, "the-form", parameters={"name": "newsletter-of-form"})
+        try:
+            for name, owner in (("our-weekly", "weekly"), ("in-code", "in-code")):
+                with pytest.raises(CampaignNameTaken, match=f"'{name}' belongs to the deployment '{owner}'"):
+                    campaign(name=name, business_date=DAY)
+            for name in ("weekly", "free"):
+                check_name(name)
+            with patch.dict(os.environ, {"PREFECT__RUNTIME__DEPLOYMENT__ID": str(weekly)}):
+                check_name("our-weekly")
+                with pytest.raises(CampaignNameTaken):
+                    check_name("in-code")
+        finally:
+            for deployed in (weekly, by_name, form):
+                client.delete_deployment(deployed)
+    assert not (in_folder / "outbox").exists()
+
+
+@pytest.mark.parametrize("changes", [{"folder": 7}, {"sender_address": "canary"}, {"foldr": "x"}])
+def test_what_is_merged_is_validated_again_and_never_shown(changes: dict[str, Any]) -> None:
+    with pytest.raises(ParameterInvalid) as refused:
+        merged(OutboxOptions(), **changes)
+    assert next(iter(changes)) in str(refused.value)
+    assert "canary" not in str(refused.value)
