@@ -10,6 +10,7 @@ CampaignError
 ├── ColumnTaken               CMP-114      a column that an activity would add is there already
 ├── ExpressionInvalid         CMP-115      an expression is not SQL over the table's columns
 ├── PopulationUnknown         CMP-116      an option names an inbound population that is not there
+├── TransitionUnknown         CMP-136      an activity has no outbound transition of a name
 ├── AudienceMissing           CMP-117      no audience is stored under a name
 ├── AudienceTaken             CMP-118      an audience that should be created is stored already
 ├── StoreUnwritable           CMP-119      a file that is kept between runs cannot be written
