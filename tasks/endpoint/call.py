@@ -32,10 +32,9 @@ class EndpointCall:
     Errors of the properties and of `request`: `ProfileLevelCall`, `ColumnsMissing`, `RequestBodyInvalid`.
     """
 
-    def __init__(self, inbound: pl.DataFrame | None, endpoint: Endpoint, since: JsonValue = None) -> None:
+    def __init__(self, inbound: pl.DataFrame | None, endpoint: Endpoint) -> None:
         self.inbound = inbound
         self.endpoint = endpoint
-        self.since = since
 
     @cached_property
     def url(self) -> str:
@@ -135,8 +134,6 @@ class EndpointCall:
                 return dict(step.parameters)
             case "page", _:
                 return step.parameters.get(key)
-            case "since", _:
-                return self.since
             case _:
                 return len(self.rows)
 
@@ -162,7 +159,6 @@ class EndpointCall:
             request.content_type,
             endpoint.outbound.model_dump_json(),
             endpoint.model_dump_json(include={"pagination", "paged_in", "calls", "empty_statuses"}),
-            as_json(self.since, "since").decode(),
         )
         hashed = sha256("\x1f".join(parts).encode())
         hashed.update(request.body or b"")
@@ -170,7 +166,7 @@ class EndpointCall:
 
     def __reduce__(self) -> tuple[type["EndpointCall"], tuple[object, ...]]:
         # A copy that goes to another process makes its requests itself.
-        return (type(self), (self.inbound, self.endpoint, self.since))
+        return (type(self), (self.inbound, self.endpoint))
 
 
 def _form(body: Mapping[str, Any]) -> bytes:

@@ -32,9 +32,7 @@ def calls_of(call: EndpointCall, options: Calls) -> list[EndpointCall]:
     count = -(-rows.height // size)
     if count > options.max_calls:
         raise TooManyCalls(url=call.url, count=count, limit=options.max_calls)
-    return [
-        EndpointCall(rows.slice(start, size), call.endpoint, call.since) for start in range(0, rows.height, size)
-    ]
+    return [EndpointCall(rows.slice(start, size), call.endpoint) for start in range(0, rows.height, size)]
 
 
 def fetch_many(

@@ -9,7 +9,6 @@
 | `${count}` | the number of inbound rows |
 | `${params}`, `${params.state}` | the parameters, or one of them |
 | `${page}`, `${page.cursor}` | the page's parameters, or one of them; null where the page has none |
-| `${since}` | where an incremental endpoint goes on |
 
 A text that is nothing but a placeholder becomes the value itself, of its JSON type; within a longer text the value
 is written as text. `$${` is a plain `${`.
@@ -24,7 +23,7 @@ from pydantic import JsonValue
 from tasks.errors import RequestBodyInvalid
 
 PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}:]*)(?::([^{}]*))?\}")
-WHOLE = {"rows", "count", "params", "page", "since"}
+WHOLE = {"rows", "count", "params", "page"}
 DOTTED = {"rows", "row", "params", "page"}
 
 Value = Callable[[str], Any]
@@ -54,8 +53,7 @@ def check_names(template: JsonValue, sent: set[str]) -> None:
         known = (head in DOTTED and key) if dot else name in WHOLE
         if not known:
             raise ValueError(
-                f"the placeholder ${{{name}}} stands for nothing; known are rows, row.<key>, count, params, page"
-                " and since"
+                f"the placeholder ${{{name}}} stands for nothing; known are rows, row.<key>, count, params and page"
             )
         if head in {"rows", "row"} and dot and key not in sent:
             raise ValueError(f"the placeholder ${{{name}}} needs an inbound column that is sent as '{key}'")
