@@ -49,7 +49,12 @@ def record(reports: pl.DataFrame, journal: Journal) -> Booked:
         return outcomes.message(name) or outcomes.message_of(name)
 
     told_once = reports.unique(["source", "reference"], keep="first", maintain_order=True)
-    booked = book(told_once.iter_rows(named=True), find, journal.database.now())
+    booked = book(
+        told_once.iter_rows(named=True),
+        find,
+        journal.database.now(),
+        has_bounced=lambda key: outcomes.has(key, OutcomeKind.BOUNCED),
+    )
     journal.suppressions.add(booked.sightings)
     outcomes.add(booked.outcomes)
     outcomes.keep_unmatched(booked.unmatched)

@@ -42,15 +42,26 @@ class Booked:
     """How many said nothing that is to be kept."""
 
 
-def book(reports: Iterable[dict[str, Any]], find: Find, now: datetime) -> Booked:
-    """What follows from reports, rows of `tasks.feedback.table`."""
+def book(
+    reports: Iterable[dict[str, Any]],
+    find: Find,
+    now: datetime,
+    has_bounced: Callable[[str], bool] = lambda _: False,
+) -> Booked:
+    """What follows from reports, rows of `tasks.feedback.table`.
+
+    `has_bounced` says whether a message, by its key, is known to have come back. Whoever got a message can write a
+    bounce of it, with any address in it: of each message one bounce speaks against an address, and no other.
+    """
     booked = Booked()
     for report in reports:
-        _book(report, find, now, booked)
+        _book(report, find, now, booked, has_bounced)
     return booked
 
 
-def _book(report: dict[str, Any], find: Find, now: datetime, booked: Booked) -> None:
+def _book(
+    report: dict[str, Any], find: Find, now: datetime, booked: Booked, has_bounced: Callable[[str], bool]
+) -> None:
     if report["kind"] is None:
         if report["payload"] is None:
             booked.nothing_final += 1
@@ -65,11 +76,14 @@ def _book(report: dict[str, Any], find: Find, now: datetime, booked: Booked) -> 
         return
     message = next(iter(known.values()), None)
     sighting = sighting_of(report, message, now)
-    if message is None and not (sighting is not None and report["trusted"]):
+    if message is None and not (sighting is not None and sighting.address and report["trusted"]):
         # A mail that names no message is nobody's word: anybody can write it.
         booked.unmatched.append(_unmatched(report, NO_MESSAGE if names else NO_NAME, now))
         return
     _settled(report, booked)
+    if message is not None and report["kind"] == Kind.BOUNCED and not report["trusted"]:
+        here = any(one.key == message.key and one.kind == OutcomeKind.BOUNCED for one in booked.outcomes)
+        sighting = None if here or has_bounced(message.key) else sighting
     if sighting is not None:
         booked.sightings.append(sighting)
     if message is not None:
@@ -99,11 +113,13 @@ def sighting_of(report: dict[str, Any], message: MessageOfJournal | None, now: d
         profile_id=message.profile_id if message else "",
         at=_moment(report, now),
     )
+    # The person is known by the message; the address in a mail is whatever its writer put there.
+    person = seen if report["trusted"] else seen._replace(address="")
     match Kind(report["kind"]):
         case Kind.COMPLAINED:
-            return seen._replace(kind=Suppression.COMPLAINT)
+            return person._replace(kind=Suppression.COMPLAINT)
         case Kind.UNSUBSCRIBED:
-            return seen._replace(kind=Suppression.OPT_OUT, channel=EVERY_CHANNEL)
+            return person._replace(kind=Suppression.OPT_OUT, channel=EVERY_CHANNEL)
         case Kind.BOUNCED if blamed(report["status"] or "") is Blame.ADDRESS:
             return seen
         case Kind.BOUNCED if blamed(report["status"] or "") is Blame.MAILBOX:

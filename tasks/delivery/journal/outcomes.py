@@ -117,6 +117,13 @@ class Outcomes:
         found = [self.message_of(send.message_key(channel, profile_id)) for channel in channels]
         return [message for message in found if message is not None]
 
+    def has(self, digits: str, kind: OutcomeKind) -> bool:
+        """Whether an event of this kind is known of the message that has a key with these digits."""
+        statement = (
+            sa.select(OUTCOMES.c.number).where(OUTCOMES.c.key == digits, OUTCOMES.c.kind == str(kind)).limit(1)
+        )
+        return self.database.read(lambda database: database.execute(statement).first()) is not None
+
     def add(self, events: Iterable[Feedback]) -> None:
         """Write events down, each once however often it is told. Errors: `JournalUnavailable`."""
         rows = [{**one._asdict(), "kind": str(one.kind), "detail": storable(one.detail)} for one in events]

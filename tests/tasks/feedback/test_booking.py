@@ -46,8 +46,9 @@ FOLLOWS = {
     "policy": ({"status": "5.7.1"}, None),
     "temporary": ({"status": "4.1.1"}, None),
     "no status": ({}, None),
-    "complaint": ({"kind": "complained"}, seen(Kind.COMPLAINT, MAIL)),
-    "opt-out": ({"kind": "unsubscribed"}, seen(Kind.OPT_OUT, "")),
+    "complaint": ({"kind": "complained"}, seen(Kind.COMPLAINT, MAIL)._replace(address="")),
+    "complaint, by a provider": ({"kind": "complained", "trusted": True}, seen(Kind.COMPLAINT, MAIL)),
+    "opt-out": ({"kind": "unsubscribed"}, seen(Kind.OPT_OUT, "")._replace(address="")),
     "delivered": ({"kind": "delivered"}, None),
 }
 
@@ -83,6 +84,20 @@ def test_a_provider_that_we_asked_needs_no_message_to_speak_against_an_address()
     booked = book([row(status="5.1.1", **told), row(status="5.7.1", **told)], KNOWN.get, NOW)
     assert booked.sightings == [seen(Kind.QUARANTINE, MAIL, "5.1.1", profile="")]
     assert [one.reason for one in booked.unmatched] == [NO_NAME]
+
+
+def test_who_got_a_message_cannot_bounce_a_list_of_other_people_s_addresses_with_it() -> None:
+    forged = [row(status="5.1.1", reference=str(n), recipient=f"victim{n}@x.example") for n in range(5)]
+    booked = book(forged, KNOWN.get, NOW)
+    assert [one.address for one in booked.sightings] == ["victim0@x.example"]
+    assert book(forged, KNOWN.get, NOW, has_bounced={"key-a"}.__contains__).sightings == []
+    one_click = [row(kind=kind, recipient="victim@x.example") for kind in ("complained", "unsubscribed")]
+    assert [(one.address, one.profile_id) for one in book(one_click, KNOWN.get, NOW).sightings] == [("", "p1")] * 2
+
+
+def test_a_provider_that_names_neither_message_nor_address_speaks_against_nobody() -> None:
+    booked = book([row(kind="complained", recipient="", clues=[], trusted=True)], KNOWN.get, NOW)
+    assert (booked.sightings, len(booked.unmatched)) == ([], 1)
 
 
 def test_what_was_kept_leaves_when_its_message_is_found_or_nothing_is_to_be_done() -> None:
