@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 from prefect.blocks.notifications import (
@@ -27,16 +28,24 @@ from tasks.http.accounts import AccessToken, BasicAccount, HeaderAccount, OAuth2
 
 ROOT = Path(__file__).parents[1]
 POOL = "campaigns"
+DECIDED_HERE = ("command", "env", "working_dir")
 ACCOUNTS = (BasicAccount, HeaderAccount, OAuth2Account, AccessToken)
 NOTIFICATIONS = (SlackWebhook, MicrosoftTeamsWebhook, PagerDutyWebHook, CustomWebhookNotificationBlock)
 """Known to most servers from their start, but not to replicas (compose.yaml)."""
 
 
+def job_template() -> dict[str, Any]:
+    """Prefect's template of a run's process; a run says neither what it executes nor with which settings."""
+    template = ProcessWorker.get_default_base_job_template()
+    for name in DECIDED_HERE:
+        del template["variables"]["properties"][name]
+        del template["job_configuration"][name]
+    return template
+
+
 def make_work_pool(client: SyncPrefectClient) -> None:
     """The work pool of prefect.yaml, of processes; one that is there already stays as it is."""
-    pool = WorkPoolCreate(
-        name=POOL, type=ProcessWorker.type, base_job_template=ProcessWorker.get_default_base_job_template()
-    )
+    pool = WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=job_template())
     try:
         client.create_work_pool(pool)
     except ObjectAlreadyExists:

@@ -13,6 +13,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from tasks.extras import extra_module
 from tasks.settings import EngineSettings, Settings
 
+LOOPBACK = "127.0.0.1"
+
 
 def threads(settings: EngineSettings) -> TaskRunner[Any]:
     """Threads of the run's own process."""
@@ -29,7 +31,9 @@ def dask(settings: EngineSettings) -> TaskRunner[Any]:
         {"distributed.nanny.pre-spawn-environ.POLARS_MAX_THREADS": 1}
     )
     # Each partition in a process of its own: a worker that dies takes no other partition with it.
-    workers = {"n_workers": settings.workers, "threads_per_worker": 1, "dashboard_address": None}
+    workers: dict[str, Any] = {"n_workers": settings.workers, "threads_per_worker": 1, "dashboard_address": None}
+    # Loopback, and a certificate that is made for this cluster: no other process of the machine gives it work.
+    workers |= {"host": LOOPBACK, "security": True}
     return runner(cluster_kwargs=workers)  # type: ignore[no-any-return]
 
 

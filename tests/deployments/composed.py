@@ -26,6 +26,14 @@ from tests.postgresql import new_database
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
 HOST = "127.0.0.1"
+OF_THE_DEPLOYMENT = {
+    "PREFECT_REDIS_MESSAGING_PASSWORD",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED",
+    "PREFECT_SERVER_ENCRYPTION_KEY",
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS",
+}
+"""What the operator chooses: this machine's Redis has no password, and these tests no login."""
 MESSAGES, DOCKET = 14, 15
 """Redis databases; they are emptied."""
 UNAVAILABLE = (OperationalError, redis.ConnectionError)
@@ -83,8 +91,9 @@ def _environment_of_servers(folder: Path) -> Iterator[dict[str, str]]:
             "PREFECT_REDIS_MESSAGING_HOST": HOST,
             "PREFECT_REDIS_MESSAGING_DB": str(MESSAGES),
         }
-        assert set(here) <= set(declared)
-        yield {**clean_environment(folder), **declared, **here}
+        assert {*here, *OF_THE_DEPLOYMENT} <= set(declared)
+        kept = {name: value for name, value in declared.items() if name not in OF_THE_DEPLOYMENT}
+        yield {**clean_environment(folder), **kept, **here}
 
 
 def clean_environment(folder: Path) -> dict[str, str]:

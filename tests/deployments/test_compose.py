@@ -20,8 +20,10 @@ from kubernetes_validate import ValidationError as ManifestInvalid
 from kubernetes_validate import validate
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import FlowRun
+from prefect.workers.process import ProcessJobConfiguration
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
+from deployments.register import job_template
 from deployments.sandbox.mail_server import MailBehaviour, MailSandbox, running_mail_server
 from deployments.sandbox.partner import Partner
 from tasks.send import Send
@@ -92,7 +94,8 @@ def test_kubernetes_takes_the_worker_s_manifests(manifest: dict[str, Any]) -> No
 
 def test_kubernetes_takes_the_job_that_the_work_pool_makes(prefect_backend: str) -> None:
     template = json.loads((FOLDER / "kubernetes" / "work-pool.json").read_text())
-    values = {"name": "birthday-coupons", "command": "prefect flow-run execute"}
+    attack = {"command": "touch /data/x", "image": "evil.example/x", "env": {"A": "b"}, "namespace": "kube-system"}
+    values = {"name": "birthday-coupons", **attack}
     configuration = asyncio.run(
         KubernetesWorkerJobConfiguration.from_template_and_values(base_job_template=template, values=values)
     )
@@ -102,10 +105,51 @@ def test_kubernetes_takes_the_job_that_the_work_pool_makes(prefect_backend: str)
     for name in ("completions", "parallelism"):
         job["spec"]["template"]["spec"].pop(name)
     validate(job, KUBERNETES, strict=True)
+    assert _container(job)["args"] == ["prefect", "flow-run", "execute"]
+    assert "touch" not in json.dumps(job)
+    assert "evil" not in json.dumps(job)
+    assert job["metadata"]["namespace"] == configuration.namespace == "campaigns"
     secrets = {source["secretRef"]["name"] for source in _container(job)["envFrom"]}
     assert secrets == {"prefect", "campaign-settings"}
     claims = {found["metadata"]["name"] for found in manifests() if found["kind"] == "PersistentVolumeClaim"}
     assert job["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] in claims
+
+
+def test_a_run_cannot_say_what_its_process_executes() -> None:
+    attack = {"command": "touch x", "env": {"PYTHONPATH": "/tmp"}, "working_dir": "/tmp"}
+    configuration = asyncio.run(
+        ProcessJobConfiguration.from_template_and_values(base_job_template=job_template(), values=attack)
+    )
+    assert (configuration.command, configuration.working_dir) == (None, None)
+    assert "PYTHONPATH" not in configuration.env
+
+
+def test_every_pod_is_of_the_restricted_standard_and_nobody_connects_to_it() -> None:
+    found = {manifest["kind"]: manifest for manifest in manifests()}
+    assert found["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    job = json.loads((FOLDER / "kubernetes" / "work-pool.json").read_text())["job_configuration"]["job_manifest"]
+    for pod in (found["Deployment"]["spec"]["template"]["spec"], job["spec"]["template"]["spec"]):
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
+    policy = found["NetworkPolicy"]["spec"]
+    assert (policy["podSelector"], policy["ingress"]) == ({}, [])
+
+
+def test_the_composed_servers_ask_for_a_login_and_redis_for_a_password() -> None:
+    servers = COMPOSE["services"]["server"]["environment"]
+    assert servers["PREFECT_SERVER_API_AUTH_STRING"].startswith("${CAMPAIGN_LOGIN:?")
+    assert servers["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
+    assert servers["PREFECT_SERVER_ENCRYPTION_KEY"].startswith("${CAMPAIGN_ENCRYPTION_KEY:?")
+    assert "*" not in servers["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
+    assert "--requirepass" in COMPOSE["services"]["redis"]["command"]
+    for client in ("register", "worker", "unsubscribe"):
+        given = COMPOSE["services"][client]["environment"]["PREFECT_API_AUTH_STRING"]
+        assert given == servers["PREFECT_SERVER_API_AUTH_STRING"], client
 
 
 def _container(job: dict[str, Any]) -> dict[str, Any]:
