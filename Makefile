@@ -32,8 +32,9 @@ demo: .venv/installed
 serve: .venv/installed
 	@exec $(BIN)/python -m deployments.serve $(if $(PORT),--port $(PORT)) $(if $(NOTIFY),--notify $(NOTIFY))
 
+# FAST=1 is the inner loop: without clusters, browsers, servers of their own and processes that are killed.
 test: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest $(if $(FAST),-m "not slow")
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

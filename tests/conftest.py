@@ -45,6 +45,27 @@ settings.register_profile("repeatable", derandomize=True, **UNHURRIED)
 settings.register_profile("search", max_examples=1000, **UNHURRIED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
+SLOW_PLACES = (
+    "deployments",
+    "flows/operations",
+    "flows/test_feedback.py",
+    "tasks/channels/test_email_faults.py",
+    "tasks/delivery/test_progress.py",
+    "tasks/runs/test_engine.py",
+)
+SLOW_FIXTURES = {"worker", "deploy", "dask_cluster", "browser"}
+"""What makes a test slow: a marker of its own says so where neither does."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what the inner loop leaves out."""
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here).as_posix()
+        if place.startswith(SLOW_PLACES) or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 StartPartner = Callable[..., Partner]
 StartServer = Callable[[Respond], Server]
 
