@@ -1,14 +1,14 @@
-"""Campaign activities as Prefect tasks, in the palette's groups; `flows` compose them.
+"""Campaign activities as Prefect tasks, in the palette's groups, over packages by theme; `flows` compose them.
 
-targeting: query, incremental_query, union, intersection, exclusion, segmentation, deduplication, enrichment,
-read_audience, save_audience. data_management: external_api, transfer_file, load_file, extract_file, reconciliation,
-update_data, subscription_services. content: personalization. channels: outbox. execution: test, wait,
-external_signal, execution_options, report. An activity takes tables and gives tables; the modules of this folder
-itself (errors, settings, tables, results, partitions, engine, network, endpoint, conditions, database, ...) and the
-packages `answer`, `sources` and `remote` are the floor they all stand on.
+Groups: targeting, data_management, content, channels, execution; one activity a file. An activity is one decorated
+function of tables (`tasks.runs.activity`, `tasks.runs.sink`). Packages by theme, from the lowest: tables, runs,
+http, files, templates, lowering, messages, sources, endpoint, feedback, delivery; each may use those before it, and
+the flat modules errors, settings, send, privacy and extras.
 """
 
-from tasks.runs.log import install_filters
+from tasks.http import log as http_log
+from tasks.runs import log as run_log
 
 # Here, because a worker imports `tasks.*` and nothing else of ours before it runs a flow.
-install_filters()
+run_log.install_filter()
+http_log.install_filter()

@@ -37,6 +37,8 @@ CampaignError
 ├── JournalUnavailable        CMP-157      the journal cannot be read or written
 ├── MailServerUnavailable     CMP-151      the mail server is away, or takes nothing, for longer than is waited
 ├── MailServerRefuses         CMP-152      the mail server refuses the sender, not a message
+├── SenderBlamed              CMP-158      many people were refused with the same words: the sender is
+├── JournalBehind             CMP-159      the journal knows less than the send's own record: another, an older one
 ├── MessageFileUnreadable     CMP-153      a file that should go into every message cannot be read
 ├── SendNotConfirmed          CMP-154      nobody confirmed a send that asks for it
 ├── ProviderRefuses           CMP-155      a provider of SMS, push or in-app messages refuses the sender
@@ -295,7 +297,8 @@ class OutboxUnwritable(CampaignError):
     code = "CMP-140"
     sentence = "The outbox '{path}' cannot be written: {reason}."
     remedy = (
-        "Free or open it, or set CAMPAIGN_OUTBOX__FOLDER to another folder, and run again: nothing is sent twice."
+        "Free disk space or correct its permissions, and run again: nothing is sent twice. Choose no other folder"
+        " for a send that has begun: this one knows what was delivered."
     )
 
 
@@ -389,7 +392,10 @@ class JournalUnavailable(CampaignError):
 
     code = "CMP-157"
     sentence = "The journal of deliveries ({url}) is not usable: {reason}."
-    remedy = "Mend it, or set CAMPAIGN_JOURNAL__URL to one that works, and run again: nothing is sent twice."
+    remedy = (
+        "Repair it, and run again: nothing is sent twice. Set no other journal in its place: only this one knows"
+        " who has got a message."
+    )
 
 
 class MailServerUnavailable(CampaignError):
@@ -408,6 +414,29 @@ class MailServerRefuses(CampaignError):
     remedy = (
         "Check its address, security, user name and password, and the sender's address, and run again:"
         " {sent} messages of this run were sent, and none is sent twice."
+    )
+
+
+class SenderBlamed(CampaignError):
+    """A receiving side refuses many different people with the same words: it is the sender who is refused."""
+
+    code = "CMP-158"
+    sentence = "{server} refused {people} different people with the same words: {reason}."
+    remedy = (
+        "Correct what the words say of the sender (its rights, signature, reputation or content), and run again:"
+        " these people are deferred, none of them is in quarantine for it; {sent} messages of this run were sent,"
+        " and none is sent twice."
+    )
+
+
+class JournalBehind(CampaignError):
+    """The journal is not the one that a send began with, or an older copy of it."""
+
+    code = "CMP-159"
+    sentence = "The journal {url} {reason}. No message was sent."
+    remedy = (
+        "Set CAMPAIGN_JOURNAL__URL to the journal that this send began with ({known}), or restore its newest copy:"
+        " another one does not know who has got a message. What the send itself recorded is '{record}'."
     )
 
 

@@ -22,6 +22,12 @@ import tasks
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FLAT = ("errors", "settings", "send", "privacy", "extras")
+PACKAGES = (
+    *("tables", "runs", "http", "files", "templates", "lowering"),
+    *("messages", "sources", "endpoint", "feedback", "delivery"),
+)
+"""Packages by theme, from the lowest: each may use those before it."""
 ACTIVITY_GROUPS = ("targeting", "data_management", "content", "channels", "execution")
 
 
@@ -51,13 +57,27 @@ def test_every_module_imports_and_says_what_it_is(package: object) -> None:
     "path", sorted((ROOT / "tasks").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_arrows_run_one_way(path: Path) -> None:
-    group = path.relative_to(ROOT / "tasks").parts[0]
+    here = path.relative_to(ROOT / "tasks").with_suffix("").parts[0]
+    allowed = {here, *FLAT}
+    if here in PACKAGES:
+        allowed |= set(PACKAGES[: PACKAGES.index(here)])
+    elif here not in FLAT:
+        allowed |= {*PACKAGES, *ACTIVITY_GROUPS, "__init__"}
     for module in imports_of(path):
         assert not module.startswith(("flows", "deployments")), module
-        if module.startswith("tasks.") and module.split(".")[1] in ACTIVITY_GROUPS:
+        if not module.startswith("tasks."):
+            continue
+        there = module.split(".")[1]
+        assert there in allowed, f"the arrow from {here} to {module} runs upwards"
+        if there in ACTIVITY_GROUPS:
             private = module.split(".")[-1].startswith("_")
             assert private, f"an activity imports the activity {module}"
-            assert module.split(".")[1] == group, f"a group imports the inside of another: {module}"
+            assert there == here, f"a group imports the inside of another: {module}"
+
+
+def test_every_package_has_its_place() -> None:
+    present = {path.name for path in (ROOT / "tasks").iterdir() if (path / "__init__.py").is_file()}
+    assert present == {*PACKAGES, *ACTIVITY_GROUPS}
 
 
 def test_no_file_of_ours_opens_a_pickle() -> None:

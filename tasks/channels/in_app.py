@@ -24,6 +24,7 @@ from tasks.delivery.provider import (
 )
 from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
+from tasks.settings import Settings
 
 
 class InAppOptions(ProviderOptions):
@@ -74,7 +75,8 @@ class Webhook:
 
 def in_app_channel(options: InAppOptions) -> Channel:
     """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
-    return provider_channel("In-app", Webhook(options), options)
+    allowed_hosts = Settings.load().network.allowed_hosts
+    return provider_channel("In-app", Webhook(options), options, allowed_hosts)
 
 
 @sink_activity("In-app")

@@ -24,6 +24,7 @@ from tasks.http.bounded import json_object
 from tasks.messages.address import Unsendable
 from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
+from tasks.settings import Settings
 
 LONGEST_PAYLOAD = 4096
 BY_ERROR_CODE = {
@@ -91,7 +92,8 @@ class FcmMessages:
 
 def push_channel(options: PushOptions) -> Channel:
     """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
-    return provider_channel("Push", FcmMessages(options), options)
+    allowed_hosts = Settings.load().network.allowed_hosts
+    return provider_channel("Push", FcmMessages(options), options, allowed_hosts)
 
 
 @sink_activity("Push")

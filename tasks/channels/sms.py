@@ -26,6 +26,7 @@ from tasks.http.bounded import json_object
 from tasks.messages.address import Unsendable
 from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
+from tasks.settings import Settings
 
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 LONGEST_TEXT = 1600
@@ -95,7 +96,8 @@ class TwilioMessages:
 
 def sms_channel(options: SmsOptions) -> Channel:
     """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
-    return provider_channel("SMS", TwilioMessages(options), options)
+    allowed_hosts = Settings.load().network.allowed_hosts
+    return provider_channel("SMS", TwilioMessages(options), options, allowed_hosts)
 
 
 @sink_activity("SMS")

@@ -77,8 +77,9 @@ def extracted(inbound: pl.LazyFrame, options: ExtractFileOptions) -> pl.LazyFram
 
 
 def _parsed(text: str, schema: pl.Schema) -> pl.Expr:
-    name = f'"{text}"' if text in schema else text
-    return expression(name, schema, activity="Extract file", where="the inbound transition")
+    if text in schema:
+        return pl.col(text)
+    return expression(text, schema, activity="Extract file", where="the inbound transition")
 
 
 def write_extract(table: pl.LazyFrame, options: ExtractFileOptions, storage: Path) -> Path:

@@ -20,6 +20,7 @@ from tasks.delivery.dispatch import Carrier, Dispatch, DispatchOptions, Tally, r
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.progress import shown_progress
+from tasks.delivery.record import SendRecord
 from tasks.errors import CampaignError
 from tasks.messages.send_folder import folder_of, write_rejects, written
 from tasks.runs.artifacts import show_table
@@ -100,13 +101,16 @@ def deliver(
 ) -> tuple[Delivery, CampaignError | None]:
     """Send each message that the journal does not know as sent, refused or unknown.
 
-    Out: the transitions, and why not all could be tried, if so. Errors: `ColumnsMissing`, `JournalUnavailable`.
+    Out: the transitions, and why not all could be tried, if so. Errors: `ColumnsMissing`, `JournalUnavailable`,
+    `JournalBehind`, `OutboxUnwritable`.
     """
     require_columns(messages, MESSAGE_COLUMNS, activity=channel.title, where="the inbound transition")
     sendable, rejects = _sendable(messages)
     if options.proof:
         sendable = sendable.with_columns(subject=pl.lit("[Proof] ") + pl.col("subject"))
     tally.total = sendable.height
+    record = SendRecord.of(options.folder, send, channel.name, journal)
+    record.check()
     dispatch = Dispatch(
         send=send,
         channel=channel.name,
@@ -116,6 +120,7 @@ def deliver(
         row=channel.row,
         tally=tally,
         smallest_window=2 * channel.connections,
+        claimed=record.keep_up,
     )
 
     async def work() -> pl.DataFrame:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import wait
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, Any, Protocol, TypeVar
 
 import anyio
@@ -18,7 +19,8 @@ import anyio.from_thread
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.delivery.journal.states import Event, State, state_after, states_before
+from tasks.delivery.blame import MAILBOX_DAYS, MAILBOX_REFUSALS, Blame, Refusals
+from tasks.delivery.journal.states import Event, Resend, State, state_after, states_before
 from tasks.delivery.journal.storage import Journal, Known, Outcome
 from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.errors import CampaignError
@@ -85,6 +87,14 @@ class DispatchOptions(BaseModel):
             " one twice; left off, some may get none, and are listed."
         ),
     )
+    resend_refused: bool = Field(
+        default=False,
+        title="Send refused again",
+        description=(
+            "Try messages again that the server refused for good in an earlier run of this send. Who is in"
+            " quarantine stays out."
+        ),
+    )
     rounds: int = Field(
         default=4,
         ge=1,
@@ -98,6 +108,11 @@ class DispatchOptions(BaseModel):
         title="Wait between rounds",
         description="Seconds before the second round; doubled for each next.",
     )
+
+    @property
+    def resend(self) -> Resend:
+        """Which settled messages are sent again."""
+        return Resend(unknown=self.resend_unknown, refused=self.resend_refused)
 
 
 class Carrier(Protocol):
@@ -118,6 +133,10 @@ class Carrier(Protocol):
 
     def stop(self, reason: str) -> None:
         """Begin no other message."""
+        ...
+
+    def blame(self, reason: str, people: int) -> None:
+        """Begin no other message: so many people were refused with words that are the sender's to answer for."""
         ...
 
 
@@ -147,6 +166,9 @@ class Dispatch:
     """Named tuple of a message for the carrier: `key`, then columns of the table."""
     tally: Tally
     smallest_window: int = 8
+    refusals: Refusals = field(default_factory=Refusals)
+    claimed: Callable[[], None] = lambda: None
+    """Called when a window has been claimed, before its messages leave; what it raises keeps them back."""
 
     @property
     def medium(self) -> str:
@@ -165,7 +187,8 @@ class Dispatch:
         await asyncio.to_thread(self.journal.enter)
         async with self._alive():
             await asyncio.to_thread(self.journal.expire, self.send, self.channel)
-            fates = await self._rounds(messages)
+            fates = await self._reconsidered(await self._rounds(messages))
+            self._nothing_is_no_success(fates)
             return await self._watched(fates)
 
     @asynccontextmanager
@@ -206,13 +229,20 @@ class Dispatch:
             waiting = waiting.join(again.select("message_key"), on="message_key", how="semi")
         return pl.concat(done)
 
+    def _nothing_is_no_success(self, fates: pl.DataFrame) -> None:
+        """A server that puts everybody off, in every round, is not at work."""
+        put_off = fates.filter((pl.col("state") == State.DEFERRED) & pl.col("again"))
+        if put_off.height and not self.tally.states[State.SENT] and self.carrier.failure is None:
+            answer = put_off["answer"].value_counts(sort=True)["answer"][0]
+            self.carrier.stop(f"it put off all {put_off.height} messages, in every round: {answer}")
+
     async def _settled_before(self, messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The fates of messages that need no more work by this run, and the messages that do."""
         settled = [_fates(messages.clear(), {})]
         if not await asyncio.to_thread(self.journal.has_any, self.send, self.channel):
             return settled[0], messages
         waiting = [messages.clear()]
-        claimable = states_before(Event.CLAIM, resend_unknown=self.options.resend_unknown)
+        claimable = states_before(Event.CLAIM, self.options.resend)
         for some in messages.iter_slices(LOOKED_UP_AT_ONCE):
             known = await asyncio.to_thread(
                 self.journal.known, self.send, self.channel, some["message_key"].to_list()
@@ -258,18 +288,67 @@ class Dispatch:
         people = {key: Person(*who) for key, *who in messages.select("message_key", *Person._fields).iter_rows()}
         barred = await asyncio.to_thread(self.journal.suppressions.of, people, self.medium)
         profiles = {key: one.profile_id for key, one in people.items() if key not in barred}
-        mine = await asyncio.to_thread(
-            self.journal.claim, self.send, self.channel, profiles, resend_unknown=self.options.resend_unknown
-        )
+        mine = await asyncio.to_thread(self.journal.claim, self.send, self.channel, profiles, self.options.resend)
+        if mine:
+            await asyncio.to_thread(self.claimed)
         others = profiles.keys() - mine
         known = await asyncio.to_thread(self.journal.known, self.send, self.channel, others) if others else {}
         rows = [row for row in self._rows(messages) if row.key in mine]
         begun = asyncio.get_running_loop().time()
-        outcomes = await self.carrier.carry(rows)
+        outcomes = self._weighed(await self.carrier.carry(rows))
         if rows:
             sizes.adapt(len(rows), asyncio.get_running_loop().time() - begun)
         await asyncio.to_thread(self._write_down, outcomes, messages)
         return self._counted(messages, _told(outcomes, known) | _kept_back(barred))
+
+    def _weighed(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """What was refused, unless it is the sender who is refused: that settles nothing."""
+        for one in outcomes:
+            if one.event is Event.TAKEN:
+                self.refusals.note_taken()
+            elif one.event is Event.REFUSED or (one.event is Event.POSTPONED and one.blame is Blame.SENDER):
+                self.refusals.note_refused(one.key, one.answer, one.blame)
+        self._blame_the_sender()
+        if self.refusals.words is None:
+            return outcomes
+        of_the_sender = self.refusals.of_the_sender()
+        return [
+            Outcome(one.key, Event.POSTPONED, one.answer, Blame.SENDER) if one.key in of_the_sender else one
+            for one in outcomes
+        ]
+
+    def _blame_the_sender(self) -> None:
+        if self.refusals.words is not None and self.carrier.failure is None:
+            refused = self.refusals.of_the_sender()
+            self.carrier.blame(next(iter(refused.values())), len(refused))
+
+    async def _reconsidered(self, fates: pl.DataFrame) -> pl.DataFrame:
+        """Where the sender is refused: nobody is refused or in quarantine for it, in the journal as here."""
+        self.refusals.end()
+        self._blame_the_sender()
+        if self.refusals.words is None:
+            return fates
+        of_the_sender = self.refusals.of_the_sender()
+        is_one = (
+            (pl.col("state") == State.REFUSED) & pl.col("ours") & pl.col("message_key").is_in(list(of_the_sender))
+        )
+        wrong = fates.filter(is_one)
+        events = [Outcome(key, Event.RECONSIDERED, of_the_sender[key]) for key in wrong["message_key"].to_list()]
+        if events:
+            await asyncio.to_thread(self.journal.record, self.send, self.channel, events)
+        for address in wrong["email"]:
+            await asyncio.to_thread(
+                self.journal.suppressions.release,
+                by="delivery",
+                why="the sender was refused, not the address",
+                address=address,
+                kind=Kind.QUARANTINE,
+                channel=self.medium,
+            )
+        self.tally.states[State.REFUSED] -= wrong.height
+        self.tally.states[State.DEFERRED] += wrong.height
+        deferred = pl.when(is_one).then(pl.lit(str(State.DEFERRED))).otherwise("state")
+        return fates.with_columns(state=deferred)
 
     def _counted(self, messages: pl.DataFrame, told: Told) -> pl.DataFrame:
         for state, count in Counter(fate[0] for fate in told.values()).items():
@@ -283,13 +362,17 @@ class Dispatch:
     def _write_down(self, outcomes: list[Outcome], messages: pl.DataFrame) -> None:
         if outcomes:
             self.journal.record(self.send, self.channel, outcomes)
-        bad = {outcome.key: outcome.answer for outcome in outcomes if outcome.address_refused}
-        if bad:
-            found = messages.filter(pl.col("message_key").is_in(list(bad))).select("message_key", "email")
-            self.journal.suppressions.add(
-                Sighting(Kind.QUARANTINE, self.medium, bad[key], "delivery", address=email)
-                for key, email in found.iter_rows()
-            )
+        evidence = {one.key: one for one in outcomes if one.blame in {Blame.ADDRESS, Blame.MAILBOX}}
+        if evidence:
+            found = messages.filter(pl.col("message_key").is_in(list(evidence))).select("message_key", "email")
+            self.journal.suppressions.add(self._sighting(evidence[key], email) for key, email in found.iter_rows())
+
+    def _sighting(self, outcome: Outcome, address: str) -> Sighting:
+        hard = Sighting(Kind.QUARANTINE, self.medium, outcome.answer, "delivery", address)
+        if outcome.blame is Blame.ADDRESS:
+            return hard
+        until = self.journal.database.now() + timedelta(days=MAILBOX_DAYS)
+        return hard._replace(expires_at=until, needed=MAILBOX_REFUSALS)
 
     async def _watched(self, fates: pl.DataFrame) -> pl.DataFrame:
         """Wait until no message is in another sender's hands: it says what it did, or its lease ends."""

@@ -18,17 +18,17 @@ import httpcore
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.delivery.blame import Blame
 from tasks.delivery.delivery import Channel, DeliveryOptions
 from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Outcome
-from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable
+from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable, SenderBlamed
 from tasks.http.bounded import BoundedReader, Damaged, TooLarge
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
 from tasks.http.network import GuardedTransport, check_url, public_url
 from tasks.http.retry import retry_after_seconds
 from tasks.messages.address import Unsendable
-from tasks.settings import Settings
 
 LONGEST_ANSWER = 64 * 1024
 
@@ -190,6 +190,11 @@ class ProviderCarrier:
         """Send messages; one outcome for each, in the order of the messages."""
         return list(await asyncio.gather(*(self._carried(row) for row in rows)))
 
+    def blame(self, reason: str, people: int) -> None:
+        """Begin no other message: so many people were refused with the same words."""
+        url = public_url(self._provider.url)
+        self.failure = self.failure or SenderBlamed(server=url, reason=reason, people=people, sent=self._taken)
+
     def stop(self, reason: str) -> None:
         """Begin no other message."""
         self.failure = self.failure or self._unavailable(reason)
@@ -288,7 +293,7 @@ class ProviderCarrier:
             case Meaning.REFUSED:
                 return Outcome(key, Event.REFUSED, answer.said)
             case Meaning.BAD_ADDRESS:
-                return Outcome(key, Event.REFUSED, answer.said, address_refused=True)
+                return Outcome(key, Event.REFUSED, answer.said, Blame.ADDRESS)
             case Meaning.SENDER_REFUSED:
                 url = public_url(self._provider.url)
                 self.failure = self.failure or ProviderRefuses(url=url, reason=answer.said, sent=self._taken)
@@ -315,12 +320,14 @@ def short(said: Any) -> str:  # noqa: ANN401
     return " ".join(str(said)[:2000].split())[:200]
 
 
-def provider_channel(title: str, provider: ProviderFormat, options: ProviderOptions) -> Channel:
+def provider_channel(
+    title: str, provider: ProviderFormat, options: ProviderOptions, allowed_hosts: frozenset[str]
+) -> Channel:
     """A channel over a provider. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
     return Channel(
         title=title,
         name=options.channel(title.lower()),
-        carrier=ProviderCarrier(provider, options.connection, Settings.load().network.allowed_hosts),
+        carrier=ProviderCarrier(provider, options.connection, allowed_hosts),
         row=ProviderMessage,
         connections=options.connection.connections,
     )

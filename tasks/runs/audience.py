@@ -113,12 +113,11 @@ def lazily(pieces: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema) -> p
     ) -> Iterator[pl.DataFrame]:
         own, following, left = run.copy(), pieces(), limit
         while (piece := own.run(next, following, None)) is not None and left != 0:
-            chosen = piece if columns is None else piece.select(columns)
-            chosen = chosen if predicate is None else chosen.filter(predicate)
-            if left is not None:
-                chosen = chosen.head(left)
-                left -= chosen.height
-            yield chosen
+            # The limit is one of rows that are read, of which the predicate takes some.
+            chosen = piece if left is None else piece.head(left)
+            left = None if left is None else left - chosen.height
+            chosen = chosen if columns is None else chosen.select(columns)
+            yield chosen if predicate is None else chosen.filter(predicate)
 
     return register_io_source(read, schema=schema)
 

@@ -1,18 +1,15 @@
-"""Logs that say what people need: expected failures as their sentence, and no secret.
+"""Logs that say what people need: expected failures as their sentence.
 
 Prefect logs each exception of a task or flow with its traceback, to the terminal and to the UI alike. A filter
-on its loggers replaces that record by the sentence when the exception is one of `tasks.errors`. httpx logs the
-whole address of each request, whose query may hold a key; a filter on its logger takes the query off.
+on its loggers replaces that record by the sentence when the exception is one of `tasks.errors`.
 """
 
 import logging
 
-import httpx
 from prefect import get_run_logger
 from prefect.exceptions import MissingContextError
 
 from tasks.errors import CampaignError
-from tasks.http.network import public_url
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 """What a run's logger is: Prefect's, or a plain one."""
@@ -41,26 +38,13 @@ class SentenceOfExpectedFailure(logging.Filter):
         return True
 
 
-class AddressWithoutQuery(logging.Filter):
-    """Keeps every record; takes user name, password and query off the addresses in it."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Rewrite `record` in place where an argument is an address."""
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                public_url(str(argument)) if isinstance(argument, httpx.URL) else argument
-                for argument in record.args
-            )
-        return True
-
-
-def install_filters() -> None:
-    """Put the filters on the loggers of Prefect's runs and of httpx, once each."""
+def install_filter() -> None:
+    """Put the filter on the loggers of Prefect's runs, once each."""
     for name in RUN_LOGGERS:
-        _add_once(logging.getLogger(name), SentenceOfExpectedFailure())
-    _add_once(logging.getLogger("httpx"), AddressWithoutQuery())
+        add_once(logging.getLogger(name), SentenceOfExpectedFailure())
 
 
-def _add_once(logger: logging.Logger, wanted: logging.Filter) -> None:
+def add_once(logger: logging.Logger, wanted: logging.Filter) -> None:
+    """Put a filter on a logger that has none of its kind."""
     if not any(type(known) is type(wanted) for known in logger.filters):
         logger.addFilter(wanted)

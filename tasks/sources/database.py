@@ -9,20 +9,20 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 from pydantic import Field
+from sqlglot import exp
 
-from tasks.errors import DatabaseFailed, FilterInvalid, SourceUnreadable
+from tasks.errors import DatabaseFailed, SourceUnreadable
 from tasks.extras import extra_module
 from tasks.sources.rejects import Rejects
 from tasks.sources.source import Making, Source, first_of_keys
 from tasks.sources.sql import Database, first_sentence, polars_type, reflected, transaction
 from tasks.sources.values import BadValue, Reading
-from tasks.tables.conditions import EVERYTHING, first_line
-from tasks.tables.transitions import quoted, require_columns
+from tasks.tables.conditions import Condition, Pushdown, first_line, pushed_down, read_condition
+from tasks.tables.transitions import require_columns
 
 EXTRA = "database"
 ROWS_OF_INFERENCE = "100000000"
 """SQLite values have types, its columns hardly: the driver looks at this many rows before it decides."""
-STRFTIME_OF_PART = {"YEAR": "%Y", "MONTH": "%m", "DAY": "%d", "HOUR": "%H", "MINUTE": "%M"}
 
 
 class DatabaseTable(Source):
@@ -67,28 +67,40 @@ class DatabaseTable(Source):
         """Columns and types as named here. Errors: `DatabaseFailed`, `ColumnsMissing`, `ExtraMissing`."""
         return self._declared()[1]
 
-    def pushed(self, where: str, declared: pl.Schema) -> bool:
-        """Whether the database runs the condition: every column in it has there the values that it has here."""
-        columns = pl.sql_expr(where).meta.root_names()
-        return not any(name in self.types or self._is_read_here(declared[name]) for name in columns)
+    def select(self, where: str, rejects: Rejects | None = None) -> pl.LazyFrame:
+        """The rows that the condition holds for, ordered by the key.
+
+        The database runs what it means the same by; the whole condition is run on what comes back.
+        Errors: `FilterInvalid`, `ColumnsMissing`, `DatabaseFailed`, `SourceUnreadable`, `ExtraMissing`.
+        """
+        declared, typed = self._declared()
+        condition = self._condition(where, typed)
+        with self._connection() as connection:
+            rows = self._rows(connection, select_statement(self, declared, self._pushdown(condition, declared)))
+        return self._typed(rows, declared, rejects, 0).lazy().filter(condition.expr)
+
+    def pushdown(self, where: str) -> Pushdown:
+        """What the database runs of the condition. Errors: as `select`."""
+        declared, typed = self._declared()
+        return self._pushdown(self._condition(where, typed), declared)
+
+    def _condition(self, where: str, typed: pl.Schema) -> Condition:
+        return read_condition(where, typed, activity="The filter", where=f"'{self.shown}'", cure=self.cure)
+
+    def _pushdown(self, condition: Condition, declared: pl.Schema) -> Pushdown:
+        """What the database runs: conditions over columns that have there the values that they have here."""
+        columns = {
+            name
+            for name in condition.tree.columns
+            if name not in self.types and not self._is_read_here(declared[name])
+        }
+        return pushed_down(condition, "sqlite" if self.database.kind == "sqlite" else "postgresql", columns)
 
     def _is_read_here(self, kind: pl.DataType) -> bool:
         if isinstance(kind, pl.Datetime) and self.zone is not None and kind.time_zone is None:
             return True
         # SQLite keeps whatever it is given: 't' in a boolean column, a number in one of dates.
         return self.database.kind == "sqlite" and kind not in {pl.String(), pl.Int64(), pl.Float64()}
-
-    def select(self, where: str, rejects: Rejects | None = None) -> pl.LazyFrame:
-        """The rows that the condition holds for, ordered by the key; the database runs it where it can.
-
-        Errors: `FilterInvalid` (the database cannot run it), `DatabaseFailed`, `SourceUnreadable`, `ExtraMissing`.
-        """
-        declared, _ = self._declared()
-        there = where if self.pushed(where, declared) else EVERYTHING
-        with self._connection(there) as connection:
-            rows = self._rows(connection, select_statement(self, declared, there))
-        table = self._typed(rows, declared, rejects, 0).lazy()
-        return table if there == where else table.filter(pl.sql_expr(where))
 
     def _typed(self, rows: pl.DataFrame, declared: pl.Schema, rejects: Rejects | None, before: int) -> pl.DataFrame:
         """The rows of the database as rows here; `before` are those that came before them."""
@@ -118,29 +130,32 @@ class DatabaseTable(Source):
 
         A range ends amid the rows of a key: only where a key is taken once is nothing lost. Errors: as `select`.
         """
-        declared, _ = self._declared()
+        declared, typed = self._declared()
+        condition = self._condition(where, typed)
         by_range = distinct and self.key in declared and self.key not in self.types
-        if self.database.kind == "postgresql" and by_range and self.pushed(where, declared):
-            for rows in self._ranges(where, size, declared, rejects):
-                yield self.collected(first_of_keys(self.key)(made(rows.lazy())))
+        if self.database.kind == "postgresql" and by_range:
+            for rows in self._ranges(self._pushdown(condition, declared), size, declared, rejects):
+                yield self.collected(first_of_keys(self.key)(made(rows.lazy().filter(condition.expr))))
             return
         table = made(self.select(where, rejects))
         whole = self.collected(first_of_keys(self.key)(table) if distinct else table)
         yield from whole.iter_slices(size) if whole.height else [whole]
 
-    def _ranges(self, where: str, size: int, schema: pl.Schema, rejects: Rejects | None) -> Iterator[pl.DataFrame]:
+    def _ranges(
+        self, pushdown: Pushdown, size: int, schema: pl.Schema, rejects: Rejects | None
+    ) -> Iterator[pl.DataFrame]:
         """Rows ordered by the key, a range at a time; last those without a key, who have no place in it."""
         before = 0
-        with self._connection(where) as connection:
+        with self._connection() as connection:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            rows = first = self._rows(connection, select_statement(self, schema, where, Range(size)))
+            rows = first = self._rows(connection, select_statement(self, schema, pushdown, Range(size)))
             while rows.height:
                 yield self._typed(rows, schema, rejects, before)
                 before += rows.height
                 after = rows[self.key][-1]
-                rows = self._rows(connection, select_statement(self, schema, where, Range(size, after)))
-            keyless = self._rows(connection, select_statement(self, schema, where, Range(None)))
+                rows = self._rows(connection, select_statement(self, schema, pushdown, Range(size, after)))
+            keyless = self._rows(connection, select_statement(self, schema, pushdown, Range(None)))
             if keyless.height or first.is_empty():
                 yield self._typed(keyless, schema, rejects, before)
 
@@ -152,18 +167,14 @@ class DatabaseTable(Source):
             return pl.DataFrame(cursor.fetch_arrow())
 
     @contextmanager
-    def _connection(self, where: str) -> Iterator[Any]:
-        """A connection of the driver. Errors in the block become `DatabaseFailed` or `FilterInvalid`."""
+    def _connection(self) -> Iterator[Any]:
+        """A connection of the driver. Errors in the block become `DatabaseFailed`."""
         driver = extra_module(f"adbc_driver_{self.database.kind}.dbapi", extra=EXTRA, purpose="reading a database")
         try:
             with driver.connect(_adbc_address(self)) as connection:
                 yield connection
         except (driver.Error, PolarsError) as error:
-            if where == EVERYTHING:
-                raise DatabaseFailed(database=self.database.shown, reason=first_sentence(error)) from None
-            raise FilterInvalid(
-                filter=where, reason=f"the database refuses it: {first_sentence(error)}", present="of the database"
-            ) from None
+            raise DatabaseFailed(database=self.database.shown, reason=first_sentence(error)) from None
 
 
 @dataclass(frozen=True)
@@ -174,65 +185,41 @@ class Range:
     after: object = None
 
 
-def select_statement(source: DatabaseTable, schema: pl.Schema, where: str, part: Range | None = None) -> str:
-    """The SELECT of a source in its database's own SQL, made from the parsed condition and never from its text.
-
-    Errors: `FilterInvalid` (not one condition, or one with a query in it), `ExtraMissing`.
-    """
-    sqlglot = extra_module("sqlglot", extra=EXTRA, purpose="reading a database")
-    exp = sqlglot.exp
-    try:
-        condition = sqlglot.parse_one(where, into=exp.Condition, read="postgres")
-    except sqlglot.errors.SqlglotError as error:
-        raise FilterInvalid(filter=where, reason=first_sentence(error), present=quoted(schema)) from None
-    if condition.find(exp.Query):
-        raise FilterInvalid(filter=where, reason="it has a query in it", present=quoted(schema))
-    if source.database.kind == "sqlite":
-        condition = condition.transform(lambda node: _sqlite_form(node, exp))
+def select_statement(
+    source: DatabaseTable, schema: pl.Schema, pushdown: Pushdown, part: Range | None = None
+) -> str:
+    """The SELECT of a source in its database's own SQL, with what the database runs of the condition."""
     named = [
         exp.alias_(exp.column(source.columns.get(name, name), quoted=True), name, quoted=True) for name in schema
     ]
     table = exp.table_(source.table, db=source.database.schema_name, quoted=True)
-    columns = [_readable(name, kind, exp) for name, kind in schema.items()]
-    statement = exp.select(*columns).from_(exp.select(*named).from_(table).subquery("source")).where(condition)
+    columns = [_readable(name, kind) for name, kind in schema.items()]
+    statement = exp.select(*columns).from_(exp.select(*named).from_(table).subquery("source"))
+    if pushdown.sql:
+        statement = statement.where(exp.var(pushdown.sql))
     if source.key in schema:
         statement = statement.order_by(exp.column(source.key, quoted=True))
     if part is not None:
-        key = _readable(source.key, schema[source.key], exp).unalias()
-        statement = statement.where(_in_range(key, part, exp))
+        key = _readable(source.key, schema[source.key]).unalias()
+        statement = statement.where(_in_range(key, part))
         statement = statement.limit(part.size) if part.size else statement
     return str(
         statement.sql({"postgresql": "postgres"}.get(source.database.kind, source.database.kind), identify=True)
     )
 
 
-def _in_range(key: Any, part: Range, exp: Any) -> Any:  # noqa: ANN401  # sqlglot is an extra
+def _in_range(key: Any, part: Range) -> Any:  # noqa: ANN401
     if part.size is None:
         return key.is_(exp.null())
     return exp.not_(key.is_(exp.null())) if part.after is None else key > exp.convert(part.after)
 
 
-def _readable(name: str, kind: pl.DataType, exp: Any) -> Any:  # noqa: ANN401  # sqlglot is an extra
+def _readable(name: str, kind: pl.DataType) -> Any:  # noqa: ANN401  # sqlglot's nodes
     """The column as the driver can give it: what Arrow has no type for as text."""
     column = exp.column(name, quoted=True)
     if kind == pl.String() or isinstance(kind, pl.Decimal):
         return exp.alias_(exp.cast(column, "text"), name, quoted=True)
     return column
-
-
-def _sqlite_form(node: Any, exp: Any) -> Any:  # noqa: ANN401
-    """The parts of SQL that polars and PostgreSQL have and SQLite writes in another way."""
-    if isinstance(node, exp.Extract):
-        part = STRFTIME_OF_PART.get(node.name.upper())
-        return (
-            exp.cast(exp.func("STRFTIME", exp.Literal.string(part), node.expression), "integer") if part else node
-        )
-    if isinstance(node, exp.Left):
-        return exp.func("SUBSTR", node.this, exp.Literal.number(1), node.expression)
-    if isinstance(node, exp.StartsWith):
-        taken = exp.func("LENGTH", node.expression)
-        return exp.EQ(this=exp.func("SUBSTR", node.this, exp.Literal.number(1), taken), expression=node.expression)
-    return node
 
 
 def _adbc_address(source: DatabaseTable) -> str:

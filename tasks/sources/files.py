@@ -24,7 +24,7 @@ from tasks.sources.rejects import Rejects
 from tasks.sources.source import Making, Source
 from tasks.sources.values import BadValue, Reading
 from tasks.tables.columns import REPORT, ColumnType
-from tasks.tables.conditions import first_line
+from tasks.tables.conditions import condition, first_line
 from tasks.tables.transitions import require_columns
 
 FILE = "Check the file, and the options of its source."
@@ -127,7 +127,10 @@ class ProfileFile(Source):
 
     def select(self, where: str, rejects: Rejects | None = None) -> pl.LazyFrame:
         """The rows that the condition holds for, read lazily. Errors: those of `profiles`."""
-        return profiles(self, rejects).filter(pl.sql_expr(where))
+        table = profiles(self, rejects)
+        return table.filter(
+            condition(where, table.collect_schema(), activity="The filter", where=f"'{self.shown}'", cure=self.cure)
+        )
 
     def collected(self, table: pl.LazyFrame) -> pl.DataFrame:
         """The rows. Errors: `SourceUnreadable` (a value is not of its column's type)."""

@@ -5,8 +5,8 @@ from typing import Literal, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.errors import CardinalityViolated, ColumnTaken, ExpressionInvalid, KeyTypesDiffer
-from tasks.tables.conditions import EVERYTHING, condition, expression, expressions
+from tasks.errors import CardinalityViolated, ColumnTaken, KeyTypesDiffer
+from tasks.tables.conditions import EVERYTHING, aggregates, condition, expression
 from tasks.tables.transitions import quoted, require_columns
 
 Cardinality = Literal["exactly_one", "zero_or_one", "many"]
@@ -153,16 +153,7 @@ def _side(linkable: pl.DataFrame, relation: Relation, activity: str) -> pl.DataF
 
 
 def _aggregates(linkable: pl.DataFrame, relation: Relation, activity: str) -> list[pl.Expr]:
-    parsed = expressions(relation.aggregates, linkable.schema, activity=activity, where=f"'{relation.name}'")
-    for aggregate, text in zip(parsed, relation.aggregates.values(), strict=True):
-        if linkable.clear().select(aggregate).height != 1:
-            raise ExpressionInvalid(
-                activity=activity,
-                expression=text,
-                reason="it does not give one value for all linked rows, as SUM(amount) does",
-                present=quoted(linkable.columns),
-            )
-    return parsed
+    return aggregates(relation.aggregates, linkable.schema, activity=activity, where=f"'{relation.name}'")
 
 
 def _aggregates_of_nothing(linkable: pl.DataFrame, relation: Relation, activity: str) -> pl.Expr:

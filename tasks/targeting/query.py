@@ -12,6 +12,9 @@ from tasks.runs.log import run_logger
 from tasks.sources.rejects import Rejects
 from tasks.sources.selection import SelectionOptions, selected_batches
 
+WHITE_SPACE = " \t\n\r\x0b\x0c\x85\xa0\u2002\u2003\u2007\u2009\u200a\u200b\u202f\u3000\ufeff"
+"""What a text that is blank consists of: SQL's TRIM knows spaces alone."""
+
 
 class QueryOptions(SelectionOptions):
     """Options of the Query activity."""
@@ -33,7 +36,7 @@ def birthday_on(column: str, day: date) -> str:
 
 def has_text(column: str) -> str:
     """SQL condition: the text in `column` is neither null nor blank."""
-    return f"TRIM({column}) <> ''"
+    return f"TRIM(BOTH '{WHITE_SPACE}' FROM {column}) <> ''"
 
 
 def equals(column: str, value: str) -> str:

@@ -193,7 +193,7 @@ def test_the_form_has_a_label_a_help_and_a_default_for_every_field() -> None:
         assert parameter["title"] == name
         assert "default" in parameter, name
     for model in (
-        "Audience",
+        "Recipients",
         "Content",
         "WrittenTemplates",
         "OutboxChannel",

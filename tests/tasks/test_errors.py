@@ -6,7 +6,7 @@ from prefect.serializers import JSONSerializer
 
 from tasks import errors
 from tasks.errors import CampaignError, PartnerUnreachable, SourceMissing, StatusRefused
-from tasks.runs.log import RUN_LOGGERS, install_filters
+from tasks.runs.log import RUN_LOGGERS, install_filter
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CampaignError)]
 
@@ -66,7 +66,7 @@ def logged(logger_name: str, error: Exception) -> logging.LogRecord:
 
 @pytest.mark.parametrize("logger_name", RUN_LOGGERS)
 def test_an_expected_failure_is_logged_as_its_sentence_and_a_bug_with_its_trace(logger_name: str) -> None:
-    install_filters()
+    install_filter()
     expected = logged(logger_name, StatusRefused(url="https://a.example/", status=503, cure="Wait."))
     assert expected.getMessage() == "The API 'https://a.example/' failed (reason: 'HTTP - 503'). Wait. (WKF-560246)"
     assert expected.exc_info is None

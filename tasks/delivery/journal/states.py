@@ -7,7 +7,10 @@
                        ▼ │ └────┼──────────┘
                 DEFERRED ┼──────┘claim
                          │ lost, expired
-                         └──────────────▶ UNKNOWN ─(claim, if unknown messages are to be sent again)─▶ CLAIMED
+                         └──────────────▶ UNKNOWN
+
+On request, unknown and refused messages are claimed again. Refused ones are deferred when it turns out that the
+sender of all messages was refused.
 
 A message is claimed before its first byte leaves. Whoever sees a claim whose sender is gone cannot tell whether
 the server took the message: it is unknown. A sender that was thought gone, and learns the truth after all, may
@@ -15,6 +18,7 @@ still say it.
 """
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -49,6 +53,8 @@ class Event(StrEnum):
     """The connection broke when the server may have taken it."""
     EXPIRED = "expired"
     """Its sender has not been seen for longer than the lease."""
+    RECONSIDERED = "reconsidered"
+    """It was the sender of all messages that was refused, not this message."""
 
 
 TRANSITIONS: dict[tuple[State | None, Event], State] = {
@@ -59,24 +65,34 @@ TRANSITIONS: dict[tuple[State | None, Event], State] = {
     (State.CLAIMED, Event.POSTPONED): State.DEFERRED,
     (State.CLAIMED, Event.LOST): State.UNKNOWN,
     (State.CLAIMED, Event.EXPIRED): State.UNKNOWN,
+    (State.REFUSED, Event.RECONSIDERED): State.DEFERRED,
     (State.UNKNOWN, Event.TAKEN): State.SENT,
     (State.UNKNOWN, Event.REFUSED): State.REFUSED,
     (State.UNKNOWN, Event.POSTPONED): State.DEFERRED,
 }
-RESENDING: dict[tuple[State | None, Event], State] = {
-    **TRANSITIONS,
-    (State.UNKNOWN, Event.CLAIM): State.CLAIMED,
-}
 
 
-def next_state(state: State | None, event: Event, *, resend_unknown: bool = False) -> State | None:
+class Resend(NamedTuple):
+    """Which messages are claimed again although they are settled."""
+
+    unknown: bool = False
+    refused: bool = False
+
+
+NOTHING_AGAIN = Resend()
+
+
+def next_state(state: State | None, event: Event, resend: Resend = NOTHING_AGAIN) -> State | None:
     """The state after an event; None where the event may not happen: a sent message is never claimed again."""
-    return (RESENDING if resend_unknown else TRANSITIONS).get((state, event))
+    again = {State.UNKNOWN: resend.unknown, State.REFUSED: resend.refused}
+    if event is Event.CLAIM and state is not None and again.get(state):
+        return State.CLAIMED
+    return TRANSITIONS.get((state, event))
 
 
-def states_before(event: Event, *, resend_unknown: bool = False) -> tuple[State, ...]:
+def states_before(event: Event, resend: Resend = NOTHING_AGAIN) -> tuple[State, ...]:
     """The states of a known message in which an event may happen."""
-    return tuple(state for state in State if next_state(state, event, resend_unknown=resend_unknown) is not None)
+    return tuple(state for state in State if next_state(state, event, resend) is not None)
 
 
 AFTER: dict[Event, State] = {event: after for (_, event), after in TRANSITIONS.items()}

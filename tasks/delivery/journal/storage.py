@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache, cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from tasks.delivery.blame import Blame
 from tasks.delivery.journal.database import (
     Clock,
     Database,
@@ -33,14 +35,14 @@ from tasks.delivery.journal.departures import IN_DOUBT, Departures, departed
 from tasks.delivery.journal.keys import MessageNames
 from tasks.delivery.journal.outcomes import Outcomes
 from tasks.delivery.journal.sends import Sends
-from tasks.delivery.journal.states import Event, State, state_after, states_before
+from tasks.delivery.journal.states import NOTHING_AGAIN, Event, Resend, State, state_after, states_before
 from tasks.delivery.journal.suppressions import Suppressions
 from tasks.delivery.journal.tables import MESSAGES, SENDERS
 from tasks.errors import JournalUnavailable
 from tasks.send import Send, parts_of
 from tasks.settings import JournalSettings
 
-ANSWERS = (Event.TAKEN, Event.REFUSED, Event.POSTPONED, Event.LOST)
+ANSWERS = (Event.TAKEN, Event.REFUSED, Event.POSTPONED, Event.LOST, Event.RECONSIDERED)
 ENTRIES_AT_ONCE = 50_000
 
 
@@ -51,8 +53,8 @@ class Outcome(NamedTuple):
     event: Event
     answer: str
     """The server's, or why there is none."""
-    address_refused: bool = False
-    """Whether the server refused the address itself: it is not to be written to again."""
+    blame: Blame = Blame.UNCLEAR
+    """Whom a refusal speaks against."""
     again: bool = False
     """Whether the server asked to try again later."""
 
@@ -127,7 +129,7 @@ class Journal:
             self.departures.end(outcome.key, outcome.event, outcome.answer)
 
     def claim(
-        self, send: Send, channel: str, profiles: Mapping[str, str], *, resend_unknown: bool = False
+        self, send: Send, channel: str, profiles: Mapping[str, str], resend: Resend = NOTHING_AGAIN
     ) -> set[str]:
         """Claim messages for this sender, in one atomic statement.
 
@@ -142,7 +144,7 @@ class Journal:
             "given_sender": self.sender,
             "given_changed_at": self.database.now(),
         }
-        statement = _claim_statement(self.database.is_sqlite, resend_unknown)
+        statement = _claim_statement(self.database.is_sqlite, resend)
         if self.database.write(lambda database: database.execute(statement, wanted).rowcount) == len(profiles):
             return set(profiles)
         held = _held_statement(self.database.is_sqlite)
@@ -154,7 +156,7 @@ class Journal:
         statement = _record_statement(self.database.is_sqlite)
         rows = document(
             {**_named(outcome.key), "state": state_after(outcome.event), "answer": storable(outcome.answer)}
-            for outcome in sorted(outcomes)
+            for outcome in sorted(outcomes, key=itemgetter(0))
         )
         given = {
             **rows,
@@ -163,6 +165,11 @@ class Journal:
             "given_changed_at": self.database.now(),
         }
         self.database.write(lambda database: database.execute(statement, given))
+
+    def newest_message(self) -> int:
+        """A number that grows with each message that any sender claims, and never shrinks."""
+        statement = sa.select(sa.func.max(MESSAGES.c.number))
+        return self.database.read(lambda database: database.execute(statement).scalar()) or 0
 
     def has_any(self, send: Send, channel: str) -> bool:
         """Whether any message of a send was ever claimed."""
@@ -295,9 +302,9 @@ def _is_of(rows: sa.FromClause) -> sa.ColumnElement[bool]:
 
 
 @cache
-def _claim_statement(is_sqlite: bool, resend_unknown: bool) -> sa.TextClause:
+def _claim_statement(is_sqlite: bool, resend: Resend) -> sa.TextClause:
     rows = given_rows(is_sqlite, {"key": sa.String, "variant": sa.Text, "profile_id": sa.Text})
-    claimable = states_before(Event.CLAIM, resend_unknown=resend_unknown)
+    claimable = states_before(Event.CLAIM, resend)
     values: dict[str, sa.ColumnElement[Any]] = {
         **{name: _given(name) for name in ("send", "sender", "changed_at")},
         "state": sa.literal(state_after(Event.CLAIM), sa.String),

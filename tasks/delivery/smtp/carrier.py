@@ -13,11 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tasks.delivery.blame import Blame
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Outcome
 from tasks.delivery.smtp.connection import Line, LineClosed, LineDropped, MailServer, SenderRefused, opened
-from tasks.delivery.smtp.replies import Reply, Step, Verdict, blames_address, verdict_of
-from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable
+from tasks.delivery.smtp.replies import Reply, Step, Verdict, blame_of, verdict_of
+from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable, SenderBlamed
 from tasks.messages.address import Unsendable
 from tasks.messages.letter import Letter, Message, Skeleton
 
@@ -54,9 +55,9 @@ class Parcel:
     batch: Batch
     tries: int = 0
 
-    def settle(self, event: Event, answer: str, *, address_refused: bool = False, again: bool = False) -> Outcome:
+    def settle(self, event: Event, answer: str, *, blame: Blame = Blame.UNCLEAR, again: bool = False) -> Outcome:
         """Note what became of it."""
-        outcome = Outcome(self.letter.key, event, answer, address_refused, again)
+        outcome = Outcome(self.letter.key, event, answer, blame, again)
         self.batch.settle(outcome)
         return outcome
 
@@ -175,6 +176,10 @@ class MailCarrier:
             for batch in self._batches:
                 if not batch.done.done():
                     batch.done.set_exception(bug)
+
+    def blame(self, reason: str, people: int) -> None:
+        """Carry no more: so many people were refused with the same words, which are the sender's to answer for."""
+        self._fail(SenderBlamed(server=str(self._server), reason=reason, people=people, sent=self._taken))
 
     def stop(self, reason: str) -> None:
         """Carry no more: what waits comes back as postponed; what is on its way is finished."""
@@ -316,7 +321,7 @@ class MailCarrier:
                 self._put_back(parcel, str(reply))
                 raise LineDropped(str(reply))
             case verdict:
-                self._declined(parcel, verdict, Step.CONTENT, reply)
+                self._declined(parcel, verdict, reply)
 
     def _entered(self, begun: Begun, replies: list[Reply]) -> Stand:
         """The server's words on a message's envelope. Errors: `LineDropped`, `SenderRefused`."""
@@ -333,16 +338,18 @@ class MailCarrier:
                     self._put_back(begun.parcel, str(reply))
                     raise SenderRefused(str(reply))
                 case verdict:
-                    self._declined(begun.parcel, verdict, step, reply)
+                    self._declined(begun.parcel, verdict, reply)
                     waits_for_content = replies[-1].code == 354
                     return Stand(reset=b".\r\n" if waits_for_content else b"RSET\r\n")
         return Stand(leaving=begun)
 
-    def _declined(self, parcel: Parcel, verdict: Verdict, step: Step, reply: Reply) -> None:
+    def _declined(self, parcel: Parcel, verdict: Verdict, reply: Reply) -> None:
         self._last_progress = self._time()
         if verdict is Verdict.REFUSED:
-            blamed = blames_address(step, reply)
-            self.arrives(parcel.settle(Event.REFUSED, str(reply), address_refused=blamed))
+            blame = blame_of(reply)
+            # What the sender is refused for is no word on the message: it can be sent once the sender is right.
+            event = Event.POSTPONED if blame is Blame.SENDER else Event.REFUSED
+            self.arrives(parcel.settle(event, str(reply), blame=blame))
         else:
             self.arrives(parcel.settle(Event.POSTPONED, str(reply), again=True))
 

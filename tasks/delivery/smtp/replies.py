@@ -1,7 +1,12 @@
 """What a mail server's replies mean for a message (RFC 5321, RFC 3463): rules without I/O."""
 
+import re
 from enum import Enum, StrEnum
 from typing import NamedTuple
+
+from tasks.delivery.blame import Blame, blamed
+
+STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}", re.ASCII)
 
 
 class Step(StrEnum):
@@ -41,14 +46,8 @@ class Reply(NamedTuple):
     @property
     def enhanced(self) -> str:
         """RFC 3463's status, as in 5.1.1; empty where there is none."""
-        status = self.text.partition(" ")[0]
-        return status if status.count(".") == 2 and status.replace(".", "").isdecimal() else ""
-
-
-ADDRESS_STATUSES = ("5.1.", "5.2.1")
-"""Enhanced statuses that say that the address itself is bad: no such mailbox or domain, disabled."""
-OTHER_STATUSES = ("5.2.", "5.3.", "5.4.", "5.5.", "5.6.", "5.7.")
-"""Statuses that do not: full mailbox, system, routing, protocol, content, policy."""
+        status = self.text.partition(" ")[0].rstrip(":,-")
+        return status if STATUS.fullmatch(status) and status[0] == str(self.code)[0] else ""
 
 
 MEANINGS: dict[tuple[Step, int], Verdict] = {
@@ -73,11 +72,9 @@ def verdict_of(step: Step, reply: Reply) -> Verdict:
     return Verdict.GOODBYE if reply.code == 421 else MEANINGS.get((step, reply.code // 100), Verdict.GOODBYE)
 
 
-def blames_address(step: Step, reply: Reply) -> bool:
-    """Whether a refusal is of the address, which then belongs in quarantine, and not of this message."""
-    if reply.enhanced.startswith(ADDRESS_STATUSES):
-        return True
-    return step is Step.RECIPIENT and not reply.enhanced.startswith(OTHER_STATUSES)
+def blame_of(reply: Reply) -> Blame:
+    """Whom a refusal speaks against: by its enhanced status, and never by the bare code or by its words."""
+    return blamed(reply.enhanced)
 
 
 LONGEST_LINE = 10_000

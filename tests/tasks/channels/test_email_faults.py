@@ -24,8 +24,8 @@ from tasks.channels.email import EmailOptions, email_channel
 from tasks.delivery.delivery import Delivery, deliver
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal.storage import Journal, open_journal
-from tasks.delivery.journal.suppressions import Person
-from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable
+from tasks.delivery.journal.suppressions import Kind, Person, Sighting
+from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable, SenderBlamed
 from tasks.settings import JournalSettings
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
 
@@ -130,6 +130,93 @@ def test_the_fault_table(
         "complement": expected["standard"],
     }
     assert tally(journal, sandbox) == states
+
+
+@pytest.mark.parametrize(
+    ("at", "reply"),
+    [
+        (At.RCPT, "554 5.7.1 <p{}@example.com>: Relay access denied"),
+        (At.RCPT, "550 5.7.1 Service unavailable; client [203.0.113.7] blocked using a list"),
+        (At.RCPT, "550 5.1.8 Bad sender's system address"),
+        (At.RCPT, "550 Administrative prohibition"),
+        (At.CONTENT, "550 5.7.26 This mail is unauthenticated"),
+        (At.CONTENT, "552 5.2.2 The account that sends is over quota"),
+    ],
+)
+def test_a_server_that_refuses_everybody_is_refusing_the_sender(
+    serve: Callable[..., MailSandbox], tmp_path: Path, at: At, reply: str
+) -> None:
+    sandbox = serve(faults=(Fault(at, reply),))
+    options = options_for(sandbox.port, tmp_path)
+    mailed, failure = sent(made_up_messages(300), options, journal_at(tmp_path))
+    assert isinstance(failure, SenderBlamed)
+    assert reply in str(failure)
+    assert sandbox.seen[At.RCPT] < 100, "the run stops long before the end"
+    assert counts(mailed) == {"rejects": 300}
+    assert set(mailed.rejects["reason"].str.split(":").list.first()) == {"not taken yet"}
+    journal = journal_at(tmp_path)
+    assert journal.suppressions.entries(holding=True).is_empty()
+    assert set(journal.entries(SEND, "email")["state"]) == {"deferred"}
+    sandbox.faults = ()
+    again, failure = sent(made_up_messages(300), options, journal)
+    assert failure is None
+    assert counts(again) == {"standard": 300}, "what was refused so is sent when the sender is right"
+
+
+def test_a_few_refused_with_the_same_words_and_nobody_taken_is_the_senders_fault_too(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve(faults=(Fault(At.RCPT, "550 5.7.1 Not here"),))
+    mailed, failure = sent(made_up_messages(3), options_for(sandbox.port, tmp_path), journal_at(tmp_path))
+    assert isinstance(failure, SenderBlamed)
+    assert tally(journal_at(tmp_path), sandbox) == {"deferred": 3}
+    assert counts(mailed) == {"rejects": 3}
+
+
+def test_a_server_that_puts_everybody_off_is_no_success(serve: Callable[..., MailSandbox], tmp_path: Path) -> None:
+    sandbox = serve(faults=(Fault(At.RCPT, "451 4.3.0 Come back later"),))
+    options = options_for(sandbox.port, tmp_path, rounds=2)
+    mailed, failure = sent(made_up_messages(30), options, journal_at(tmp_path))
+    assert isinstance(failure, MailServerUnavailable)
+    assert "put off all 30 messages" in str(failure)
+    assert "451 4.3.0 Come back later" in str(failure)
+    assert counts(mailed) == {"rejects": 30}
+
+
+def test_who_opted_out_or_complained_gets_nothing_whatever_the_flow_composed(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    journal = journal_at(tmp_path)
+    journal.suppressions.add(
+        [
+            Sighting(Kind.OPT_OUT, "email", "by the link", "one-click", profile_id="3"),
+            Sighting(Kind.COMPLAINT, "", "", "mailbox", address=" P5@EXAMPLE.com"),
+        ]
+    )
+    for proof in ("", "first"):
+        options = options_for(sandbox.port, tmp_path, proof=proof)
+        mailed, failure = sent(made_up_messages(9), options, journal)
+        assert failure is None
+        assert dict(mailed.rejects.select("profile_id", "reason").iter_rows()) == {
+            "3": "opt-out: by the link",
+            "5": "complaint",
+        }
+        assert mailed.standard.height == 7
+    assert {one.recipient for one in sandbox.taken}.isdisjoint({"p3@example.com", "p5@example.com"})
+
+
+def test_a_refused_message_is_tried_again_on_request_and_is_never_called_sent(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve(faults=(Fault(At.CONTENT, "554 5.6.0 Not like this", every=5, times=1),))
+    options = options_for(sandbox.port, tmp_path)
+    sent(made_up_messages(6), options, journal_at(tmp_path))
+    again, _ = sent(made_up_messages(6), options, journal_at(tmp_path))
+    assert counts(again) == {"complement": 5, "rejects": 1}
+    assert again.rejects["reason"].to_list() == ["refused: 554 5.6.0 Not like this"]
+    asked = options.model_copy(update={"resend_refused": True})
+    assert counts(sent(made_up_messages(6), asked, journal_at(tmp_path))[0]) == {"standard": 1, "complement": 5}
 
 
 def test_one_bad_recipient_in_a_thousand_is_refused_alone_and_quarantined(

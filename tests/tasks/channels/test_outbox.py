@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_no_half_message_and_the_next_run_does_the_rest(
 
     with monkeypatch.context() as full:
         full.setattr(Path, "write_bytes", write_until_full)
-        with pytest.raises(OutboxUnwritable, match=r"No space left on device.*CAMPAIGN_OUTBOX__FOLDER"):
+        with pytest.raises(OutboxUnwritable, match=r"No space left on device.*Choose no other folder"):
             deliver(MESSAGES, options(tmp_path), SEND, NOON)
     maildir = options(tmp_path).send_folder(SEND) / "maildir"
     assert len(messages_in(tmp_path)) == 2

@@ -59,6 +59,7 @@ def sent(
         url=f"{provider.url}/hook",
         connection=provider.connection(**(connection or {})),
         round_seconds=0.05,
+        folder=folder,
         **options,
     )
     return deliver(

@@ -14,8 +14,9 @@ from tasks.errors import (
     SourceMissing,
     SourceUnreadable,
 )
-from tasks.sources.files import ProfileFile, profiles
+from tasks.sources.files import ProfileFile
 from tasks.sources.selection import AdditionalData
+from tasks.tables.conditions import condition
 from tasks.targeting.query import QueryOptions, birthday_on, equals, has_text, query
 
 PROFILES = pl.DataFrame(
@@ -95,8 +96,8 @@ def test_a_constant_comes_before_a_column_of_the_file(written: Write) -> None:
 def test_the_filter_is_pushed_down_into_the_scan(written: Write) -> None:
     path = written(PROFILES.rename({"zip_code": "postal"}))
     source = ProfileFile(path=path, columns={"zip_code": "postal"})
-    where = pl.sql_expr(f"{birthday_on('birth_date', date(2026, 11, 24))} AND TRIM(zip_code) <> ''")
-    plan = profiles(source).filter(where).explain()
+    where = f"{birthday_on('birth_date', date(2026, 11, 24))} AND {has_text('zip_code')} AND profile_id LIKE '1%'"
+    plan = source.select(where).explain()
     assert "FILTER" not in plan
     assert "SELECTION" in plan
 
@@ -114,7 +115,8 @@ def test_the_filter_is_pushed_down_into_the_scan(written: Write) -> None:
 )
 def test_february_29_is_celebrated_in_every_year(today: date, born_on_february: list[int]) -> None:
     born = pl.DataFrame({"birth_date": [date(1996, 2, 28), date(1996, 2, 29), date(1996, 3, 2)]})
-    found = born.filter(pl.sql_expr(birthday_on("birth_date", today)))["birth_date"].dt.day().to_list()
+    where = condition(birthday_on("birth_date", today), born.schema, activity="Query", where="it")
+    found = born.filter(where)["birth_date"].dt.day().to_list()
     assert found == born_on_february
 
 

@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from pydantic import SecretStr
 
 from tasks.delivery.journal.database import MIGRATIONS, migrate
-from tasks.delivery.journal.states import Event, State
+from tasks.delivery.journal.states import Event, Resend, State
 from tasks.delivery.journal.storage import Journal, Outcome, open_journal
 from tasks.delivery.journal.suppressions import Person
 from tasks.delivery.journal.tables import METADATA
@@ -152,8 +152,26 @@ def test_what_became_of_a_message_decides_who_may_send_it_again(
     assert entry["changed_at"] == NOON
     assert bool(second.claim(SEND, "email", {key: profile})) is claimable
     if not claimable:
-        again = second.claim(SEND, "email", {key: profile}, resend_unknown=True)
+        again = second.claim(SEND, "email", {key: profile}, Resend(unknown=True))
         assert bool(again) is claimable_when_unknown_is_resent
+
+
+def test_a_refused_message_is_claimed_again_on_request_only(journal_settings: JournalSettings) -> None:
+    first, second = (sender(journal_settings, name) for name in ("first", "second"))
+    wanted = keys_of(1)
+    (key,) = first.claim(SEND, "email", wanted)
+    first.record(SEND, "email", [Outcome(key, Event.REFUSED, "554 5.7.1 No")])
+    assert second.claim(SEND, "email", wanted, Resend(unknown=True)) == set()
+    assert second.claim(SEND, "email", wanted, Resend(refused=True)) == {key}
+
+
+def test_a_refusal_that_was_the_senders_is_taken_back(journal_settings: JournalSettings) -> None:
+    first, second = (sender(journal_settings, name) for name in ("first", "second"))
+    wanted = keys_of(2)
+    refused, taken = first.claim(SEND, "email", wanted)
+    first.record(SEND, "email", [Outcome(refused, Event.REFUSED, "550"), Outcome(taken, Event.TAKEN, "250")])
+    first.record(SEND, "email", [Outcome(key, Event.RECONSIDERED, "550") for key in wanted])
+    assert second.claim(SEND, "email", wanted) == {refused}
 
 
 def test_only_the_sender_that_holds_a_message_can_say_what_became_of_it(journal_settings: JournalSettings) -> None:

@@ -1,0 +1,119 @@
+"""Whose fault a refusal is: replies of real servers, as their logs and documentation have them."""
+
+import pytest
+
+from tasks.delivery.blame import IN_A_ROW, IN_A_ROW_OF_ADDRESSES, LATEST, Blame, Refusals, words_of
+from tasks.delivery.smtp.replies import Reply, blame_of
+
+ADDRESS, MAILBOX, SENDER, UNCLEAR = Blame
+
+REAL = [
+    # Gmail, Exchange Online, Postfix, Exim, Yahoo, iCloud, GMX, Orange, Amazon SES, mail.ru
+    ("550 5.1.1 The email account that you tried to reach does not exist. Please try double-checking", ADDRESS),
+    ("550 5.2.1 The email account that you tried to reach is inactive.", ADDRESS),
+    ("550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup", ADDRESS),
+    ("550 5.1.1 <x@example.com>: Recipient address rejected: User unknown in virtual mailbox table", ADDRESS),
+    ("553 5.1.2 We weren't able to find the recipient domain.", ADDRESS),
+    ("553 5.1.3 The recipient address <x> is not a valid RFC 5321 address.", ADDRESS),
+    ("551 5.1.6 Recipient has moved; please try another", ADDRESS),
+    ("556 5.1.10 Domain does not accept mail (nullMX)", ADDRESS),
+    ("552 5.2.2 The email account that you tried to reach is over quota.", MAILBOX),
+    ("552 5.2.2 <x@example.com>: user is over quota", MAILBOX),
+    ("550 5.1.8 <x@example.com>: Sender address rejected: Domain not found", SENDER),
+    ("550 5.1.7 Invalid address in MAIL FROM", SENDER),
+    ("550 5.7.26 This mail has been blocked because the sender is unauthenticated.", SENDER),
+    ("550 5.7.25 The IP address sending this message does not have a PTR record", SENDER),
+    ("550 5.7.23 <x@example.com>: Recipient address rejected: Message rejected due to: SPF fail", SENDER),
+    ("550 5.7.1 Unfortunately, messages from [203.0.113.7] weren't sent. (S3150)", UNCLEAR),
+    ("554 5.7.1 <x@example.com>: Relay access denied", UNCLEAR),
+    ("554 5.7.1 Service unavailable; Client host [203.0.113.7] blocked using zen.example", UNCLEAR),
+    ("550 5.4.1 Recipient address rejected: Access denied.", UNCLEAR),
+    ("550 5.5.0 Requested action not taken: mailbox unavailable", UNCLEAR),
+    ("550 Requested action not taken: mailbox unavailable", UNCLEAR),
+    ("550 No such user here", UNCLEAR),
+    ("554 delivery error: dd This user doesn't have an account (x@example.com) [0]", UNCLEAR),
+    ("550 relay not permitted", UNCLEAR),
+    ("552 5.3.4 Message size exceeds fixed limit", UNCLEAR),
+    ("554 5.4.7 Delivery expired (message too old)", UNCLEAR),
+    ("554 5.6.0 Message contains invalid header", UNCLEAR),
+    ("550 5.1.0 Address rejected.", UNCLEAR),
+    ("550 5.0.0 Rejected", UNCLEAR),
+    ("550 5.1.16 something of the future", UNCLEAR),
+    ("550 5.1.1x not a status", UNCLEAR),
+    ("550 4.1.1 contradicts itself", UNCLEAR),
+    ("550 5.1 short", UNCLEAR),
+]
+
+
+@pytest.mark.parametrize(("reply", "blame"), REAL)
+def test_a_refusal_is_booked_on_whom_it_speaks_against(reply: str, blame: Blame) -> None:
+    code, _, text = reply.partition(" ")
+    assert blame_of(Reply(int(code), text.encode())) is blame
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("554 5.7.1 <a@x.example>: Relay access denied", "554 5.7.1 <b@y.example>: Relay access denied"),
+        ("550 5.7.1 blocked [203.0.113.7] id 12ab-3", "550 5.7.1 Blocked [203.0.113.7] id 99zz-8"),
+        ("550 5.1.1 a@x.example no such user - 8f2k", "550 5.1.1 b@x.example no such user - 1g7h"),
+    ],
+)
+def test_words_are_the_same_for_different_people(one: str, other: str) -> None:
+    assert words_of(one) == words_of(other)
+
+
+def test_different_refusals_have_different_words() -> None:
+    said = {words_of(reply) for reply, _ in REAL}
+    assert len(said) > len(REAL) - 4
+
+
+def noted(answers: list[str | None], blame: Blame = UNCLEAR) -> Refusals:
+    refusals = Refusals()
+    for number, answer in enumerate(answers):
+        if answer is None:
+            refusals.note_taken()
+        else:
+            refusals.note_refused(str(number), answer, blame)
+    return refusals
+
+
+NO = "550 5.7.1 No"
+
+
+@pytest.mark.parametrize(
+    ("answers", "blame", "is_the_senders"),
+    [
+        ([NO] * IN_A_ROW, UNCLEAR, True),
+        ([NO] * (IN_A_ROW - 1), UNCLEAR, False),
+        ([NO] * (IN_A_ROW - 1) + [None] + [NO] * (IN_A_ROW - 1), UNCLEAR, False),
+        ([None, None, NO] * LATEST, UNCLEAR, True),
+        ([None] * 9 * LATEST + [NO], UNCLEAR, False),
+        ([*[None] * 9, NO] * LATEST, UNCLEAR, False),
+        (["550 5.1.1 Gone"] * (IN_A_ROW_OF_ADDRESSES - 1), ADDRESS, False),
+        (["550 5.1.1 Gone"] * IN_A_ROW_OF_ADDRESSES, ADDRESS, True),
+        ([None, None, "550 5.1.1 Gone"] * LATEST, ADDRESS, False),
+    ],
+)
+def test_many_refused_with_the_same_words_are_the_senders(
+    answers: list[str | None], blame: Blame, is_the_senders: bool
+) -> None:
+    assert (noted(answers, blame).words is not None) is is_the_senders
+
+
+def test_what_is_the_senders_is_only_what_was_refused_with_its_words() -> None:
+    refusals = noted(["550 5.1.1 Gone", *[f"550 5.7.1 <p{n}@x.example> blocked" for n in range(IN_A_ROW)]])
+    assert set(refusals.of_the_sender()) == {str(number) for number in range(1, IN_A_ROW + 1)}
+
+
+@pytest.mark.parametrize(
+    ("answers", "blame", "is_the_senders"),
+    [([NO] * 3, UNCLEAR, True), ([NO] * 2, UNCLEAR, False), ([NO, None, NO, NO], UNCLEAR, False),
+     (["550 5.1.1 Gone"] * 5, ADDRESS, False), ([NO, NO, "554 other words"], UNCLEAR, False)],
+)  # fmt: skip
+def test_at_the_end_of_a_run_in_which_nobody_was_taken(
+    answers: list[str | None], blame: Blame, is_the_senders: bool
+) -> None:
+    refusals = noted(answers, blame)
+    refusals.end()
+    assert (refusals.words is not None) is is_the_senders
