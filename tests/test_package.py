@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FLAT = ("errors", "settings", "send", "privacy", "extras")
 PACKAGES = (
     *("tables", "runs", "http", "files", "templates", "lowering"),
-    *("messages", "sources", "endpoint", "feedback", "delivery"),
+    *("messages", "sources", "endpoint", "delivery", "feedback", "operations"),
 )
 """Packages by theme, from the lowest: each may use those before it."""
 ACTIVITY_GROUPS = ("targeting", "data_management", "content", "channels", "execution")
