@@ -230,7 +230,7 @@ class _Uses:
         """The path of a field, and whether its name is a variable's in some branches; None for all else."""
         match node:
             case nodes.Name(name=name, ctx="load"):
-                known = walk.scope.get(name)
+                known = walk.scope.get(name, LOCAL if name in RESERVED else None)
                 if known is None or known == MAYBE:
                     return (name,), known == MAYBE
                 return (known, False) if known else None
