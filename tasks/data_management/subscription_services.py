@@ -6,11 +6,25 @@ from typing import Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import Column, Connection, Date, MetaData, String, Table, and_, exists, literal, null, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Date,
+    MetaData,
+    String,
+    Table,
+    and_,
+    exists,
+    literal,
+    null,
+    or_,
+    select,
+)
 
 from tasks.runs.sink import sink_activity
 from tasks.sources.sql import Database, transaction
-from tasks.sources.staging import staged
+from tasks.sources.staging import alone, staged
 from tasks.tables.transitions import Transitions, require_columns
 
 
@@ -48,7 +62,7 @@ class Subscribed(Transitions):
     complement: pl.DataFrame
     """Inbound rows that were subscribed (or not subscribed) already, and repeated profiles."""
     rejects: pl.DataFrame
-    """Inbound rows without a key, with the reason."""
+    """Inbound rows without a key, or of profiles who have said otherwise since, with the reason."""
 
 
 def subscription_table(options: SubscriptionServicesOptions) -> Table:
@@ -58,13 +72,13 @@ def subscription_table(options: SubscriptionServicesOptions) -> Table:
         MetaData(schema=options.database.schema_name),
         Column("service", String(255), primary_key=True),
         Column("profile_id", String(255), primary_key=True),
-        Column("subscribed_on", Date(), nullable=False),
+        Column("subscribed_on", Date()),
         Column("unsubscribed_on", Date()),
     )
 
 
 def subscribe(inbound: pl.DataFrame, options: SubscriptionServicesOptions, business_date: date) -> Subscribed:
-    """Change the subscriptions of the rows' profiles, in one transaction; the first row of a profile counts.
+    """Change the subscriptions of the rows' profiles, in one transaction; the latest date of a profile counts.
 
     Errors: `ColumnsMissing`, `DatabaseFailed`, `ExtraMissing`.
     """
@@ -76,41 +90,72 @@ def subscribe(inbound: pl.DataFrame, options: SubscriptionServicesOptions, busin
         if options.date_column
         else pl.lit(business_date)
     )
-    profiles = inbound.filter(key.is_not_null() & key.is_first_distinct()).select(
-        key.cast(pl.String()).alias("profile_id"), on.alias("on")
+    profiles = (
+        inbound.filter(key.is_not_null())
+        .select(key.cast(pl.String()).alias("profile_id"), on.alias("on"))
+        .group_by("profile_id", maintain_order=True)
+        .agg(pl.col("on").max())
     )
     table = subscription_table(options)
     with transaction(options.database) as connection:
         table.create(connection, checkfirst=True)
-        changed = _changed(connection, table, profiles, options)
-    has_changed = key.cast(pl.String()).is_in(changed.implode()) & key.is_first_distinct()
+        alone(connection, table)
+        changed, outdated = _changed(connection, table, profiles, options)
+    text = key.cast(pl.String())
+    has_changed = text.is_in(changed.implode()) & key.is_first_distinct()
+    is_outdated = text.is_in(outdated.implode())
+    later = "unsubscribed" if options.operation == "subscribe" else "subscribed again"
+    reason = pl.when(key.is_null()).then(pl.lit("it has no key")).otherwise(pl.lit(f"it has {later} since"))
     return Subscribed(
         standard=inbound.filter(has_changed),
-        complement=inbound.filter(~has_changed & key.is_not_null()),
-        rejects=inbound.filter(key.is_null()).with_columns(reason=pl.lit("it has no key")),
+        complement=inbound.filter(~has_changed & key.is_not_null() & ~is_outdated),
+        rejects=inbound.filter(key.is_null() | is_outdated).with_columns(reason=reason),
     )
 
 
 def _changed(
     connection: Connection, table: Table, profiles: pl.DataFrame, options: SubscriptionServicesOptions
-) -> pl.Series:
-    """Write what changes, and give the profile ids of those rows."""
-    staging = staged(connection, profiles, {"profile_id": String(255), "on": Date()})
-    of_service = and_(table.c.service == options.service, table.c.profile_id == staging.c.profile_id)
-    subscribed = and_(of_service, table.c.unsubscribed_on.is_(None))
-    is_subscribed = exists().where(subscribed).correlate(staging)
-    changing = is_subscribed if options.operation == "unsubscribe" else ~is_subscribed
-    changed = connection.execute(select(staging.c.profile_id).where(changing)).scalars().all()
-    if options.operation == "unsubscribe":
-        connection.execute(table.update().values(unsubscribed_on=staging.c.on).where(subscribed))
-    else:
-        again = and_(of_service, table.c.unsubscribed_on.is_not(None))
-        connection.execute(table.update().values(subscribed_on=staging.c.on, unsubscribed_on=null()).where(again))
-        new = select(literal(options.service), staging.c.profile_id, staging.c.on).where(
-            ~exists().where(of_service).correlate(staging)
+) -> tuple[pl.Series, pl.Series]:
+    """Write what changes; gives the profile ids of those rows, and of those who have said otherwise since.
+
+    What is said later holds; of what is said on one day, the refusal.
+    """
+    types = {"profile_id": String(255), "on": Date()}
+    staging = staged(connection, profiles, types, {"profile_id": "varchar", "on": "date"})
+    there, said = table.c, staging.value("on")
+    known = and_(there.service == options.service, there.profile_id == staging.value("profile_id"))
+    refused = and_(known, there.unsubscribed_on.is_not(None))
+    subscribed = and_(known, there.unsubscribed_on.is_(None))
+    if options.operation == "subscribe":
+        changing, outdated = (
+            and_(refused, there.unsubscribed_on < said),
+            and_(refused, there.unsubscribed_on >= said),
         )
-        connection.execute(table.insert().from_select(["service", "profile_id", "subscribed_on"], new))
-    return pl.Series(changed, dtype=pl.String())
+        values = {"subscribed_on": said, "unsubscribed_on": null()}
+    else:
+        changing, outdated = (
+            and_(subscribed, there.subscribed_on <= said),
+            and_(subscribed, there.subscribed_on > said),
+        )
+        values = {"unsubscribed_on": said}
+    is_new = ~exists().where(known).correlate(staging.table)
+
+    def profiles_where(condition: ColumnElement[bool]) -> pl.Series:
+        found = connection.execute(select(staging.table.c.profile_id).where(condition)).scalars().all()
+        return pl.Series(found, dtype=pl.String())
+
+    changed = profiles_where(or_(exists().where(changing).correlate(staging.table), is_new))
+    left = profiles_where(exists().where(outdated).correlate(staging.table))
+    is_refusal = options.operation == "unsubscribe"
+    columns = ["service", "profile_id", "unsubscribed_on" if is_refusal else "subscribed_on"]
+    # Of somebody unknown too: a refusal is there before the list that would subscribe them.
+    new = select(literal(options.service), staging.value("profile_id"), said).where(is_new)
+    connection.execute(table.insert().from_select(columns, new))
+    connection.execute(table.update().values(values).where(changing))
+    if is_refusal:
+        # A refusal that is said again holds against lists until then.
+        connection.execute(table.update().values(values).where(refused, there.unsubscribed_on < said))
+    return changed, left
 
 
 @sink_activity(
@@ -124,7 +169,8 @@ def subscription_services(
     """Subscribe a population to a service, or unsubscribe it, with the date.
 
     In: rows with the key; the business date, for those that bring no date of their own. Out: `standard` (whose
-    subscription changed), `complement` (who was subscribed, or not, already), `rejects` (without a key).
+    subscription changed), `complement` (who was subscribed, or not, already), `rejects` (without a
+    key, or who said otherwise later, or refused on the same day). A refusal of somebody unknown is kept too.
     Errors: `ColumnsMissing`, `DatabaseFailed`, `ExtraMissing`.
     Source: Adobe Campaign Standard, Subscription services activity.
     """

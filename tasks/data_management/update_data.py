@@ -1,18 +1,25 @@
 """Update data: inserts, updates or deletes rows of a database table, all of them or none."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ColumnElement, Connection, Table, and_, exists, or_, select
+from sqlalchemy import ARRAY, JSON, ColumnElement, Connection, Table, Text, and_, cast, exists, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DataError, IntegrityError, NotSupportedError
+from sqlalchemy.types import TypeEngine
 
 from tasks.errors import ColumnsMissing, ColumnTypesDiffer
 from tasks.runs.sink import sink_activity
-from tasks.sources.sql import Database, polars_type, reflected, transaction
-from tasks.sources.staging import BATCH, staged
+from tasks.sources.sql import Database, first_sentence, polars_type, reflected, transaction
+from tasks.sources.staging import BATCH, ROW, Staging, alone, staged, type_names
 from tasks.tables.transitions import Transitions, nearest, quoted, require_columns
+
+COUNTED = ("inserted", "updated", "deleted")
+MOST_REFUSED = 1000
+"""More rows than this that the database refuses are no bad rows: the whole is refused."""
 
 
 class UpdateDataOptions(BaseModel):
@@ -64,10 +71,15 @@ def update(inbound: pl.DataFrame, options: UpdateDataOptions) -> Updated:
     """
     with transaction(options.database) as connection:
         target = reflected(connection, options.database, options.table)
+        alone(connection, target)
         columns = _written_columns(inbound, target, options)
         reasons = _reasons(inbound, target, columns, options)
         taken = inbound.filter(reasons.is_null())
-        counts = _apply(connection, target, _renamed(taken, columns), options)
+        counts, refused = _apply(connection, target, _renamed(taken, columns), options)
+    if refused:
+        places = reasons.is_null().arg_true().gather(list(refused))
+        reasons = reasons.scatter(places, list(refused.values()))
+        taken = inbound.filter(reasons.is_null())
     rejects = inbound.with_columns(reasons.alias("reason")).filter(reasons.is_not_null())
     return Updated(
         standard=taken,
@@ -89,19 +101,26 @@ def _written_columns(inbound: pl.DataFrame, target: Table, options: UpdateDataOp
         raise ColumnsMissing(
             activity="Update data",
             missing=quoted(missing or unwritten),
-            where=f"'{options.table}'" if missing else "the mapping of columns",
+            where=f"'{_shown(options)}'" if missing else "the mapping of columns",
             present=quoted(known if missing else columns),
             cure=nearest(missing, known) or "Correct the keys or the columns.",
         )
     for there, here in columns.items():
         kind, wanted = inbound.schema[here], polars_type(target.columns[there].type)
-        if not _fits(kind, wanted):
-            types = f"{kind} in the inbound transition, {wanted} in '{options.table}'"
+        if not _fits(kind, wanted, target.columns[there].type):
+            types = f"{kind} in the inbound transition, {wanted} in '{_shown(options)}'"
             raise ColumnTypesDiffer(activity="Update data", column=there, types=types)
     return columns
 
 
-def _fits(kind: pl.DataType, wanted: pl.DataType) -> bool:
+def _shown(options: UpdateDataOptions) -> str:
+    schema = options.database.schema_name
+    return f"{schema}.{options.table}" if schema else options.table
+
+
+def _fits(kind: pl.DataType, wanted: pl.DataType, there: TypeEngine[Any]) -> bool:
+    if kind.is_nested():
+        return isinstance(there, JSON) or (isinstance(there, ARRAY) and isinstance(kind, pl.List))
     moments = isinstance(kind, pl.Date | pl.Datetime) and isinstance(wanted, pl.Datetime)
     widened = kind.is_numeric() and wanted.is_numeric() and (kind.is_integer() or not wanted.is_integer())
     return kind in {wanted, pl.Null()} or moments or widened
@@ -133,31 +152,74 @@ def _renamed(rows: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
     return rows.select(pl.col(here).alias(there) for there, here in columns.items())
 
 
-def _apply(connection: Connection, target: Table, rows: pl.DataFrame, options: UpdateDataOptions) -> dict[str, int]:
+Counts = dict[str, int]
+
+
+def _apply(
+    connection: Connection, target: Table, rows: pl.DataFrame, options: UpdateDataOptions
+) -> tuple[Counts, dict[int, str]]:
+    """What was written, and the staged rows that the database refuses, each with its reason."""
     types = {name: target.columns[name].type for name in rows.columns}
-    staging = staged(connection, rows, types, batch=options.batch_size)
-    counts = {"inserted": 0, "updated": 0, "deleted": 0}
-    same = and_(*(target.columns[key] == staging.columns[key] for key in options.key))
+    staging = staged(connection, rows, types, type_names(connection, target), batch=options.batch_size)
+    refused: dict[int, str] = {}
+    return _written(connection, target, staging, options, rows=range(rows.height), refused=refused), refused
+
+
+def _written(
+    connection: Connection,
+    target: Table,
+    staging: Staging,
+    options: UpdateDataOptions,
+    *,
+    rows: range,
+    refused: dict[int, str],
+) -> Counts:
+    """Write some staged rows; where the database refuses one, each half by itself, until it is alone."""
+    try:
+        with connection.begin_nested():
+            return _write(connection, target, staging, options, rows)
+    except (IntegrityError, DataError, NotSupportedError) as error:
+        if len(rows) == 1:
+            refused[rows[0]] = f"the database refuses it: {first_sentence(error.orig or error)}"
+            if len(refused) > MOST_REFUSED:
+                raise
+            return dict.fromkeys(COUNTED, 0)
+    half = len(rows) // 2
+    halves = [
+        _written(connection, target, staging, options, rows=part, refused=refused)
+        for part in (rows[:half], rows[half:])
+    ]
+    return {name: sum(part[name] for part in halves) for name in COUNTED}
+
+
+def _write(
+    connection: Connection, target: Table, staging: Staging, options: UpdateDataOptions, rows: range
+) -> Counts:
+    counts = dict.fromkeys(COUNTED, 0)
+    table = staging.table
+    chosen = staging.row.between(rows.start, rows.stop - 1)
+    same = and_(chosen, *(target.columns[key] == staging.value(key) for key in options.key))
+    names = [name for name in table.columns.keys() if name != ROW]  # noqa: SIM118  # names, not columns
     if options.operation == "delete":
         counts["deleted"] = connection.execute(target.delete().where(exists().where(same))).rowcount
     if options.operation in {"update", "insert_or_update"}:
-        counts["updated"] = _update(connection, target, staging, same, options)
+        written = [name for name in names if name not in options.key]
+        if written:
+            differs = or_(*(_differs(target.columns[name], staging.value(name)) for name in written))
+            values = {target.columns[name]: staging.value(name) for name in written}
+            counts["updated"] = connection.execute(target.update().values(values).where(same, differs)).rowcount
     if options.operation in {"insert", "insert_or_update"}:
-        new = select(*staging.columns).where(~exists().where(same).correlate(staging))
-        insert = target.insert().from_select(rows.columns, new).execution_options(preserve_rowcount=True)
+        new = select(*(staging.value(name) for name in names)).where(chosen, ~exists().where(same).correlate(table))
+        insert = target.insert().from_select(names, new).execution_options(preserve_rowcount=True)
         counts["inserted"] = connection.execute(insert).rowcount
     return counts
 
 
-def _update(
-    connection: Connection, target: Table, staging: Table, same: ColumnElement[bool], options: UpdateDataOptions
-) -> int:
-    written = [name for name in staging.columns.keys() if name not in options.key]  # noqa: SIM118  # names, not columns
-    if not written:
-        return 0
-    differs = or_(*(target.columns[name].is_distinct_from(staging.columns[name]) for name in written))
-    values = {name: staging.columns[name] for name in written}
-    return connection.execute(target.update().values(values).where(same, differs)).rowcount
+def _differs(column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+    if type(column.type).__name__ in {"JSON", "XML", "NullType"} and not isinstance(column.type, JSONB):
+        # Not all of these can be compared.
+        return cast(column, Text()).is_distinct_from(cast(value, Text()))
+    return column.is_distinct_from(value)
 
 
 # Not cached: the table may have changed since.

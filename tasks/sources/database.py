@@ -52,7 +52,7 @@ class DatabaseTable(Source):
         if self.database.kind == "sqlite" and file and not Path(file).is_file():
             # SQLite itself would make an empty one.
             raise DatabaseFailed(database=self.database.shown, reason="there is no such file")
-        with transaction(self.database) as connection:
+        with transaction(self.database, writing=False) as connection:
             declared = {
                 column.name: polars_type(column.type)
                 for column in reflected(connection, self.database, self.table).columns

@@ -87,14 +87,19 @@ class Database(BaseModel):
 
 
 @contextmanager
-def transaction(database: Database) -> Iterator[Connection]:
-    """One transaction: all of it is written, or nothing.
+def transaction(database: Database, *, writing: bool = True) -> Iterator[Connection]:
+    """One transaction: all of it is written, or nothing. Moments without a zone are UTC.
 
     Errors: `ExtraMissing`; `DatabaseFailed`, in one line without values of rows.
     """
     engine = database.engine()
     try:
         with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")
+            else:
+                # From the beginning: a second writer waits here, not where it has written half.
+                connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
             yield connection
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         cause = getattr(error, "orig", None) or error
@@ -116,8 +121,13 @@ def reflected(connection: Connection, database: Database, table: str) -> Table:
     except NoSuchTableError:
         known = inspect(connection).get_table_names(schema=database.schema_name)
         raise DatabaseFailed(
-            database=database.shown, reason=f"it has no table '{table}'. {nearest([table], known)}".rstrip(". ")
+            database=database.shown,
+            reason=f"it has no table '{table}' in {_schema(database)}. {nearest([table], known)}".rstrip(". "),
         ) from None
+
+
+def _schema(database: Database) -> str:
+    return f"the schema '{database.schema_name}'" if database.schema_name else "its default schema"
 
 
 def polars_type(kind: TypeEngine[Any]) -> pl.DataType:
