@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,7 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy.types import TypeEngine
 
 from tasks.runs.sink import sink_activity
 from tasks.sources.sql import Database, transaction
@@ -120,7 +121,7 @@ def _changed(
 
     What is said later holds; of what is said on one day, the refusal.
     """
-    types = {"profile_id": String(255), "on": Date()}
+    types: dict[str, TypeEngine[Any]] = {"profile_id": String(255), "on": Date()}
     staging = staged(connection, profiles, types, {"profile_id": "varchar", "on": "date"})
     there, said = table.c, staging.value("on")
     known = and_(there.service == options.service, there.profile_id == staging.value("profile_id"))
