@@ -46,8 +46,8 @@ class DatabaseTable(Source):
         """Where columns are mapped."""
         return "Map columns of other names in the source's columns."
 
-    def _declared(self) -> tuple[pl.Schema, pl.Schema]:
-        """The columns as named here, with their types in the database, and with those that they are read as."""
+    def _declared(self) -> tuple[pl.Schema, Reading]:
+        """The columns as named here, with their types in the database, and how they are read."""
         file = self.database.address.database
         if self.database.kind == "sqlite" and file and not Path(file).is_file():
             # SQLite itself would make an empty one.
@@ -61,11 +61,24 @@ class DatabaseTable(Source):
         require_columns(table, self.columns.values(), activity="The column mapping", where=f"'{self.shown}'")
         here = {there: name for name, there in self.columns.items()}
         named = pl.Schema({here.get(there, there): kind for there, kind in declared.items()})
-        return named, Reading(self, named, {name: name for name in named}).schema
+        return named, Reading(self, named, {name: name for name in named})
 
     def types_of_columns(self) -> pl.Schema:
         """Columns and types as named here. Errors: `DatabaseFailed`, `ColumnsMissing`, `ExtraMissing`."""
-        return self._declared()[1]
+        return self._declared()[1].schema
+
+    def pushdown(self, where: str) -> Pushdown:
+        """What the database runs of the condition. Errors: `FilterInvalid`, `ColumnsMissing`, `DatabaseFailed`."""
+        _, reading = self._declared()
+        return self._pushdown(self._condition(where, reading), reading)
+
+    def _condition(self, where: str, reading: Reading) -> Condition:
+        return read_condition(where, reading.schema, activity="The filter", where=f"'{self.shown}'", cure=self.cure)
+
+    def _pushdown(self, condition: Condition, reading: Reading) -> Pushdown:
+        # A column that is read through a definition has other values in the database.
+        columns = condition.tree.columns - set(reading.definitions)
+        return pushed_down(condition, "sqlite" if self.database.kind == "sqlite" else "postgresql", columns)
 
     def select(self, where: str, rejects: Rejects | None = None) -> pl.LazyFrame:
         """The rows that the condition holds for, ordered by the key.
@@ -73,34 +86,11 @@ class DatabaseTable(Source):
         The database runs what it means the same by; the whole condition is run on what comes back.
         Errors: `FilterInvalid`, `ColumnsMissing`, `DatabaseFailed`, `SourceUnreadable`, `ExtraMissing`.
         """
-        declared, typed = self._declared()
-        condition = self._condition(where, typed)
+        declared, reading = self._declared()
+        condition = self._condition(where, reading)
         with self._connection() as connection:
-            rows = self._rows(connection, select_statement(self, declared, self._pushdown(condition, declared)))
+            rows = self._rows(connection, select_statement(self, declared, self._pushdown(condition, reading)))
         return self._typed(rows, declared, rejects, 0).lazy().filter(condition.expr)
-
-    def pushdown(self, where: str) -> Pushdown:
-        """What the database runs of the condition. Errors: as `select`."""
-        declared, typed = self._declared()
-        return self._pushdown(self._condition(where, typed), declared)
-
-    def _condition(self, where: str, typed: pl.Schema) -> Condition:
-        return read_condition(where, typed, activity="The filter", where=f"'{self.shown}'", cure=self.cure)
-
-    def _pushdown(self, condition: Condition, declared: pl.Schema) -> Pushdown:
-        """What the database runs: conditions over columns that have there the values that they have here."""
-        columns = {
-            name
-            for name in condition.tree.columns
-            if name not in self.types and not self._is_read_here(declared[name])
-        }
-        return pushed_down(condition, "sqlite" if self.database.kind == "sqlite" else "postgresql", columns)
-
-    def _is_read_here(self, kind: pl.DataType) -> bool:
-        if isinstance(kind, pl.Datetime) and self.zone is not None and kind.time_zone is None:
-            return True
-        # SQLite keeps whatever it is given: 't' in a boolean column, a number in one of dates.
-        return self.database.kind == "sqlite" and kind not in {pl.String(), pl.Int64(), pl.Float64()}
 
     def _typed(self, rows: pl.DataFrame, declared: pl.Schema, rejects: Rejects | None, before: int) -> pl.DataFrame:
         """The rows of the database as rows here; `before` are those that came before them."""
@@ -130,11 +120,10 @@ class DatabaseTable(Source):
 
         A range ends amid the rows of a key: only where a key is taken once is nothing lost. Errors: as `select`.
         """
-        declared, typed = self._declared()
-        condition = self._condition(where, typed)
-        by_range = distinct and self.key in declared and self.key not in self.types
-        if self.database.kind == "postgresql" and by_range:
-            for rows in self._ranges(self._pushdown(condition, declared), size, declared, rejects):
+        declared, reading = self._declared()
+        condition = self._condition(where, reading)
+        if self.database.kind == "postgresql" and distinct and self.key in declared and self.key not in self.types:
+            for rows in self._ranges(self._pushdown(condition, reading), size, declared, rejects):
                 yield self.collected(first_of_keys(self.key)(made(rows.lazy().filter(condition.expr))))
             return
         table = made(self.select(where, rejects))

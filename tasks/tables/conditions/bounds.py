@@ -175,7 +175,7 @@ def _check_word(word: Token, following: Token | None) -> None:
         return
     if word.token_type in SIGNS:
         return
-    if not (name.replace("_", "").isalnum() and not name[0].isdigit()):
+    if not (name.replace("_", "").replace("DOUBLE PRECISION", "DOUBLE").isalnum() and not name[0].isdigit()):
         raise Refused(f"{word.text[:40]} is not possible in conditions{_sign_instead(word.text)}", at)
     if following is not None and following.token_type is TokenType.L_PAREN:
         _check_function(name, at)

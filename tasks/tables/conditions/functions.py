@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import polars as pl
 
 from tasks.tables.conditions.kinds import as_kind, common
-from tasks.tables.conditions.operators import OPERATORS, Args, each_of, meeting, of
+from tasks.tables.conditions.operators import OPERATORS, Args, each_of, lowered, meeting, of
 from tasks.tables.conditions.tree import NUMBERS, Kind, Node, Refused, Rule, Typed
 
 FIELDS: Mapping[str, Callable[[pl.Expr], pl.Expr]] = {
@@ -189,7 +189,7 @@ _RULES = [
         "LOWER(text)",
         "Unicode's small letters, whatever the database's locale",
         of(Kind.TEXT, gives=Kind.TEXT),
-        lambda _, a: a.str.to_lowercase(),
+        lambda _, a: lowered(a),
     ),
     Rule(
         "UPPER",

@@ -81,11 +81,16 @@ def like_pattern(pattern: str, escape: str, node: Node) -> list[str | None]:
     return [part for place, part in enumerate(parts) if part is not None or parts[place - 1 : place] != [None]]
 
 
+def lowered(text: pl.Expr) -> pl.Expr:
+    """Small letters, one for each letter, as in PostgreSQL: no final sigma, no dot apart."""
+    return text.str.replace_many(["Σ", "İ"], ["σ", "i"]).str.to_lowercase()
+
+
 def _like(node: Node, value: pl.Expr) -> pl.Expr:
     parts: list[str | None] = node.value
     if node.rule.name == "ILIKE":
-        value = value.str.to_lowercase()
-        parts = [part and str(pl.select(pl.lit(part).str.to_lowercase()).item()) for part in parts]
+        value = lowered(value)
+        parts = [part and str(pl.select(lowered(pl.lit(part))).item()) for part in parts]
     marks: dict[str | None, str] = {None: ".*", "": "."}
     regex = "".join(marks[part] if part in marks else pl.escape_regex(str(part)) for part in parts)
     return value.str.contains(f"(?s)^{regex}$")

@@ -213,3 +213,12 @@ def test_ranges_are_of_one_moment(database: Database, make_table: Callable[..., 
         connection.execute(sa.text(f"INSERT INTO {database.schema_name}.visitors VALUES (99)"))
         connection.execute(sa.text(f"DELETE FROM {database.schema_name}.visitors WHERE who = 8"))
     assert pl.concat([first, *reading])["who"].drop_nulls().to_list() == list(range(10))
+
+
+def test_a_condition_over_remapped_values_is_not_run_by_the_database(
+    database: Database, make_table: Callable[..., None]
+) -> None:
+    make_table("marks", "profile_id TEXT, tier TEXT", [("1", "G"), ("2", "S")])
+    source = DatabaseTable(database=database, table="marks", remap={"tier": {"G": "gold"}})
+    assert ids(source, "tier = 'gold' AND profile_id <> '2'") == ["1"]
+    assert source.pushdown("tier = 'gold' AND profile_id <> '2'").run == 1
