@@ -74,7 +74,7 @@ def campaign(
     check_paths(audience, templates, settings)
     written = templates_of(templates)
     who = audience.query_on(today, settings.profiles)
-    endpoints = [content.endpoint_on(today, settings) for content in contents]
+    endpoints = [content.endpoint_on(today, settings, audience) for content in contents]
     check_columns(who, contents, endpoints)
 
     selected = query(who)

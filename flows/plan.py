@@ -27,6 +27,7 @@ from flows.settings import CampaignSettings, EndpointName
 from tasks.channels.email import EmailOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder, Templates, read_templates
+from tasks.endpoint.authors import described_by_author
 from tasks.endpoint.endpoint import Endpoint
 from tasks.errors import OutsideRoot
 from tasks.files.roots import check_under
@@ -71,6 +72,11 @@ class Recipients(BaseModel):
         """The query of a day; `profiles` is the source where none is given."""
         return QueryOptions(source=self.source or profiles, where=dated(self.where, day), fields=self.fields)
 
+    def makes(self, column: str, profiles: ProfileFile) -> bool:
+        """Whether a column of this name holds what is said here, and not what the operator's `profiles` call so."""
+        source = self.source or profiles
+        return column in self.fields or source.columns.get(column, column) != profiles.columns.get(column, column)
+
 
 EVERYONE = Recipients()
 """Who is addressed where nothing is said."""
@@ -81,6 +87,16 @@ class OwnEndpoint(Endpoint):
 
     model_config = ConfigDict(title="Endpoint described here")
 
+    url: str = Field(
+        default="",
+        title="URL",
+        description="https address on a host that the operator names (CAMPAIGN_NETWORK__AUTHOR_HOSTS).",
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        title="Certificate authority file",
+        description="PEM file of the authorities to trust; only one that an endpoint of the settings trusts.",
+    )
     headers: dict[str, SecretStr] = Field(
         default_factory=dict,
         max_length=0,
@@ -108,8 +124,11 @@ class Content(Relation):
             _require_read(self, self.endpoint)
         return self
 
-    def endpoint_on(self, day: date, settings: CampaignSettings) -> Endpoint:
-        """The endpoint as it is asked on a day. Errors: `ColumnsMissing` (the join needs what it does not give)."""
+    def endpoint_on(self, day: date, settings: CampaignSettings, audience: Recipients) -> Endpoint:
+        """The endpoint as it is asked on a day, for an audience.
+
+        Errors: `ColumnsMissing` (the join needs what it does not give); those of `described_by_author`.
+        """
         if not isinstance(self.endpoint, OwnEndpoint):
             found = settings.endpoint_on(self.endpoint, day)
             require_columns(
@@ -121,7 +140,10 @@ class Content(Relation):
             return found
         inbound = self.endpoint.inbound
         asked = {name: _dated_json(getattr(inbound, name), day) for name in ("params", "query")}
-        return merged(self.endpoint, inbound=merged(inbound, **asked))
+        described = merged(self.endpoint, inbound=merged(inbound, **asked))
+        made = [column for column in inbound.columns if audience.makes(column, settings.profiles)]
+        described_by_author(described, settings, ca_files=settings.ca_files, made=made)
+        return described
 
     def relation_on(self, day: date) -> EnrichmentOptions:
         """The join of a day."""

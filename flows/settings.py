@@ -157,6 +157,12 @@ class CampaignSettings(Settings):
             reason=f"there is no endpoint '{name}', only {quoted(known)}. {nearest([name], known)}".rstrip(". "),
         )
 
+    @property
+    def ca_files(self) -> frozenset[Path]:
+        """The authority files that these endpoints trust."""
+        known = (self.coupons, self.schedule, self.offers, self.weather, *self.endpoints.values())
+        return frozenset(endpoint.ca_file for endpoint in known if endpoint.ca_file is not None)
+
     @field_validator("endpoints", mode="before")
     @classmethod
     def _are_named(cls, endpoints: object) -> object:

@@ -668,8 +668,8 @@ class ProfileLevelCall(ApiError):
     code = "CMP-180"
     sentence = "'{url}' would be sent data about single profiles: {reason}."
     remedy = (
-        "Deduplicate first, or use Transfer file and Load file for such data; inbound.allow_profile_level sends it"
-        " all the same."
+        "Deduplicate first, or use Transfer file and Load file for such data; in an endpoint of the settings,"
+        " inbound.allow_profile_level sends it all the same."
     )
 
 

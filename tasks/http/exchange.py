@@ -65,7 +65,7 @@ REMEDY_OF_STATUS = {
     404: "Check the path of the endpoint's URL; if it means that nothing was found, name it in empty_statuses.",
     405: "Check the endpoint's method.",
     406: "Check the endpoint's format.",
-    407: "Check the credentials in CAMPAIGN_NETWORK__PROXY.",
+    407: "A proxy asks for credentials, and proxies are not supported: let the URL's host be reached without one.",
     410: "The address is no longer served: ask the partner for the new one.",
     413: "Send fewer rows, or a call for each chunk of rows (calls).",
     415: "Check the endpoint's inbound encoding.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import httpx
 import polars as pl
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from deployments.sandbox.partner import Partner, coupon_of, has_coupon
 from flows.campaign import campaign
 from flows.plan import CAMPAIGNS_HERE
 from tasks.channels.outbox import OutboxOptions
-from tasks.errors import CampaignError, CampaignNameTaken, OutsideRoot, ParameterInvalid
+from tasks.errors import CampaignError, CampaignNameTaken, EndpointNotAllowed, OutsideRoot, ParameterInvalid
 from tasks.runs.ownership import check_name
 from tasks.settings import merged
 
@@ -35,6 +36,20 @@ TEMPLATES = {
     "html": "<b>{{ content.coupons.code }}</b>",
     "text": "{{ content.coupons.code }} until the end of {{ campaign.business_date }}",
 }
+
+
+@pytest.fixture
+def allow_partner(
+    use_partner: Callable[[Partner], None], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Partner], None]:
+    """Lets endpoints that are described in parameters call the partner, and be sent zip codes."""
+
+    def allow(partner: Partner) -> None:
+        use_partner(partner)
+        monkeypatch.setenv("CAMPAIGN_NETWORK__AUTHOR_HOSTS", json.dumps([httpx.URL(partner.url).host]))
+        monkeypatch.setenv("CAMPAIGN_NETWORK__AUTHOR_COLUMNS", '["zip_code"]')
+
+    return allow
 
 
 def coupons(partner: Partner, **options: Any) -> dict[str, Any]:
@@ -69,11 +84,11 @@ def test_a_campaign_is_what_its_parameters_say(
     sample_profiles: pl.DataFrame,
     result_folder: Path,
     start_partner: Callable[..., Partner],
-    use_partner: Callable[[Partner], None],
+    allow_partner: Callable[[Partner], None],
     mailed: Callable[..., dict],
 ) -> None:
     partner = start_partner()
-    use_partner(partner)
+    allow_partner(partner)
     report = campaign(**parameters(partner, channel={"kind": "outbox", "sender_address": "us@spring.example"}))
 
     wanted = sample_profiles.filter(
@@ -107,10 +122,10 @@ def test_preview_only_delivers_nothing_and_reports_the_same(
     in_folder: Path,
     result_folder: Path,
     start_partner: Callable[..., Partner],
-    use_partner: Callable[[Partner], None],
+    allow_partner: Callable[[Partner], None],
 ) -> None:
     partner = start_partner()
-    use_partner(partner)
+    allow_partner(partner)
     report = campaign(**parameters(partner, channel={"kind": "preview"}))
     assert report.personalized > 50
     assert report.delivered == 0
@@ -238,17 +253,87 @@ def test_what_does_not_fit_together_is_said_in_a_sentence_and_nothing_is_deliver
     in_folder: Path,
     result_folder: Path,
     start_partner: Callable[..., Partner],
-    use_partner: Callable[[Partner], None],
+    allow_partner: Callable[[Partner], None],
     change: Callable[[Partner], dict[str, Any]],
     says: str,
 ) -> None:
     partner = start_partner()
-    use_partner(partner)
+    allow_partner(partner)
     with pytest.raises((CampaignError, ParameterTypeError)) as refused:
         campaign(**parameters(partner, **change(partner)))
     assert says in str(refused.value)
     assert "canary" not in str(refused.value)
     assert not (in_folder / "outbox").exists()
+
+
+ASK = r" may do so, for the form \(CAMPAIGN_COUPONS and so on\) or for a campaign in code \(CAMPAIGN_ENDPOINTS\)\."
+HOSTS = "ask the operator to name the host in CAMPAIGN_NETWORK__AUTHOR_HOSTS"
+COLUMNS = "ask the operator to name it in CAMPAIGN_NETWORK__AUTHOR_COLUMNS"
+MADE = "would be sent 'zip_code', which the parameters make of other columns.*CAMPAIGN_PROFILES"
+SENT = {"params": {}, "columns": {"zip_code": "zipCode"}}
+
+ENDPOINT_ATTACKS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"url": "https://evil.example/collect"}, {}, f"calls 'evil.example', which is not among .*{HOSTS}"),
+    ({"url": "https://localhost.evil.example/"}, {}, f"calls 'localhost.evil.example'.*{HOSTS}"),
+    ({"url": "https://evil.example/", "account": "header-account/coupon-system"}, {}, HOSTS),
+    ({"inbound": {**SENT, "allow_profile_level": True}}, {}, f"allows profile-level data.*{ASK}"),
+    ({"inbound": {**SENT, "profile_keys": []}}, {}, f"leaves 'profile_id', 'email' out of the profile keys.*{ASK}"),
+    ({"inbound": {"columns": {"email": "e"}}}, {}, f"would be sent 'email', which tells profiles apart.*{ASK}"),
+    ({"inbound": {"columns": {"birth_date": "b"}}}, {}, f"would be sent 'birth_date' of the audience.*{COLUMNS}"),
+    ({}, {"audience": {"fields": {"zip_code": "email"}}}, MADE),
+    ({}, {"audience": {"source": {"path": "samples/profiles.parquet", "columns": {"zip_code": "email"}}}}, MADE),
+    ({"inbound": {**SENT, "max_rows": 10**6}}, {}, f"raises the limit inbound.max_rows to 1000000.*{ASK}"),
+    ({"max_response_bytes": 10**9}, {}, f"raises the limit max_response_bytes.*{ASK}"),
+    ({"timeout_seconds": 3600}, {}, f"raises the limit timeout_seconds.*{ASK}"),
+    ({"limit_wait_seconds": 10**6}, {}, f"raises the limit limit_wait_seconds.*{ASK}"),
+    ({"calls": {"per": "key", "max_calls": 10**6}}, {}, f"raises the limit calls.max_calls.*{ASK}"),
+    ({"ca_file": "/etc/passwd"}, {}, f"the ca_file '/etc/passwd', which no endpoint of the settings has.*{ASK}"),
+    ({"ca_file": "samples/own.pem"}, {}, f"the ca_file 'samples/own.pem', which no endpoint of the .*{ASK}"),
+]
+
+
+@pytest.mark.parametrize(
+    ("described", "others", "says"), ENDPOINT_ATTACKS, ids=[says[:60] for *_, says in ENDPOINT_ATTACKS]
+)
+def test_an_endpoint_of_parameters_does_only_what_the_operator_allows(
+    sample_profiles: pl.DataFrame,
+    in_folder: Path,
+    result_folder: Path,
+    start_partner: Callable[..., Partner],
+    allow_partner: Callable[[Partner], None],
+    described: dict[str, Any],
+    others: dict[str, Any],
+    says: str,
+) -> None:
+    partner = start_partner()
+    allow_partner(partner)
+    content = coupons(partner)
+    content["endpoint"] |= described
+    with pytest.raises(EndpointNotAllowed, match=says):
+        campaign(**parameters(partner, contents=[content], **others))
+    assert not partner.requests
+    assert not (in_folder / "outbox").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [("AUTHOR_HOSTS", f"calls 'localhost', .*{HOSTS}"), ("AUTHOR_COLUMNS", f"be sent 'zip_code'.*{COLUMNS}")],
+)
+def test_without_the_operator_s_word_an_endpoint_of_parameters_calls_and_is_sent_nothing(
+    sample_profiles: pl.DataFrame,
+    result_folder: Path,
+    start_partner: Callable[..., Partner],
+    allow_partner: Callable[[Partner], None],
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    says: str,
+) -> None:
+    partner = start_partner()
+    allow_partner(partner)
+    monkeypatch.delenv(f"CAMPAIGN_NETWORK__{setting}")
+    with pytest.raises(EndpointNotAllowed, match=says):
+        campaign(**parameters(partner))
+    assert not partner.requests
 
 
 @pytest.mark.parametrize(("proof", "subject"), [("", "A coupon for"), ("first", "[Proof] A coupon for")])
@@ -257,13 +342,13 @@ def test_a_campaign_is_sent_by_mail_and_never_twice(
     in_folder: Path,
     result_folder: Path,
     start_partner: Callable[..., Partner],
-    use_partner: Callable[[Partner], None],
+    allow_partner: Callable[[Partner], None],
     monkeypatch: pytest.MonkeyPatch,
     proof: str,
     subject: str,
 ) -> None:
     partner = start_partner()
-    use_partner(partner)
+    allow_partner(partner)
     with running_mail_server(MailSandbox()) as server:
         for name, value in {"HOST": "127.0.0.1", "PORT": str(server.port), "SECURITY": "none"}.items():
             monkeypatch.setenv(f"CAMPAIGN_EMAIL__SERVER__{name}", value)

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,12 +9,15 @@ from tasks.errors import ApiError, EndpointNotAllowed
 from tasks.settings import Settings
 
 URL = "https://partner.example/api"
-SETTINGS = Settings(_env_file=None, network={"author_hosts": ["partner.example"], "author_columns": ["zip_code"]})
+SETTINGS = Settings(
+    _env_file=None, network={"author_hosts": ["partner.example"], "author_columns": ["zip_code", "email"]}
+)
+AUTHORITIES = [Path("partner/ca.pem")]
 
 
 def test_nothing_is_allowed_by_default() -> None:
     with pytest.raises(EndpointNotAllowed, match="CAMPAIGN_NETWORK__AUTHOR_HOSTS"):
-        described_by_author(Endpoint(name="x", url=URL), Settings(_env_file=None))
+        described_by_author(Endpoint(name="x", url=URL), Settings(_env_file=None), ca_files=AUTHORITIES, made=[])
 
 
 @pytest.mark.parametrize(
@@ -24,10 +28,11 @@ def test_nothing_is_allowed_by_default() -> None:
         {"timeout_seconds": 5, "max_response_bytes": 100, "retries": 0},
         {"pagination": {"kind": "page", "max_pages": 3}},
         {"account": "header-account/x"},
+        {"ca_file": "partner/../partner/ca.pem"},
     ],
 )
 def test_an_author_s_endpoint_may_call_the_hosts_for_it_and_lower_limits(options: dict[str, Any]) -> None:
-    described_by_author(Endpoint(name="x", url=URL, **options), SETTINGS)
+    described_by_author(Endpoint(name="x", url=URL, **options), SETTINGS, ca_files=AUTHORITIES, made=["phone"])
 
 
 @pytest.mark.parametrize(
@@ -40,6 +45,9 @@ def test_an_author_s_endpoint_may_call_the_hosts_for_it_and_lower_limits(options
         ({"inbound": {"profile_keys": []}}, "leaves 'profile_id', 'email' out"),
         ({"inbound": {"profile_keys": ["email"]}}, "leaves 'profile_id' out"),
         ({"inbound": {"columns": {"phone": "p"}}}, "would be sent 'phone'.*AUTHOR_COLUMNS"),
+        ({"inbound": {"columns": {"email": "e"}}}, "would be sent 'email', which tells profiles apart"),
+        ({"ca_file": "/etc/passwd"}, "names the ca_file '/etc/passwd', which no endpoint of the settings has"),
+        ({"limit_wait_seconds": 10**6}, "raises the limit limit_wait_seconds"),
         ({"inbound": {"max_rows": 1_000_000}}, "raises the limit inbound.max_rows to 1000000"),
         ({"max_response_bytes": 10**9}, "raises the limit max_response_bytes"),
         ({"timeout_seconds": 3600}, "raises the limit timeout_seconds"),
@@ -54,4 +62,12 @@ def test_an_author_s_endpoint_may_call_the_hosts_for_it_and_lower_limits(options
 )
 def test_what_only_the_operator_may_allow_is_refused_by_name(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ApiError, match=says):
-        described_by_author(Endpoint(**{"name": "x", "url": URL, **options}), SETTINGS)
+        described_by_author(
+            Endpoint(**{"name": "x", "url": URL, **options}), SETTINGS, ca_files=AUTHORITIES, made=[]
+        )
+
+
+def test_a_column_of_an_allowed_name_that_the_author_makes_is_not_sent() -> None:
+    endpoint = Endpoint(name="x", url=URL, inbound={"columns": {"zip_code": "zip"}})
+    with pytest.raises(EndpointNotAllowed, match="sent 'zip_code', which the parameters make of other columns"):
+        described_by_author(endpoint, SETTINGS, ca_files=[], made=["zip_code"])
