@@ -26,28 +26,29 @@ from typing import Any
 
 import polars as pl
 import psutil
-from prefect import flow, task, unmapped
+from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
-from tasks.runs.partitions import Outcome, Part
 
 from deployments.serve import SERVER
-from flows.birthday_coupons import messages_of_partition
+from flows.campaign import campaign as form
+from flows.plan import EmailChannel, Recipients
 from flows.settings import templates_of
-from tasks.channels.outbox import OutboxOptions, deliver, outbox_of_partitions, write_page
-from tasks.content.personalization import PersonalizationOptions, personalize, read_templates
+from tasks.channels.outbox import OutboxOptions, deliver, outbox
+from tasks.content.personalization import PersonalizationOptions, personalization, personalize, read_templates
 from tasks.execution.report import report
 from tasks.messages.send_folder import write_rejects
+from tasks.runs.audience import Part
 from tasks.runs.engine import ENGINE
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.send import Send
 from tasks.settings import Settings
 from tasks.sources.files import ProfileFile
 from tasks.sources.selection import selected_batches
-from tasks.tables.relations import rows_linked
-from tasks.targeting.deduplication import DeduplicationOptions, deduplication, deduplication_of_partitions
+from tasks.targeting.deduplication import DeduplicationOptions, deduplication
 from tasks.targeting.enrichment import EnrichmentOptions, enrichment
-from tasks.targeting.query import QueryOptions, query_partitions
+from tasks.targeting.query import QueryOptions, query
+from tests.benchmarks.mail_sink import running_sink
 
 ROOT = Path(__file__).parents[2]
 MEBIBYTE = 1024 * 1024
@@ -75,18 +76,6 @@ def write_profiles(path: Path, profiles: int) -> None:
 def coupons_of(zip_codes: pl.DataFrame) -> pl.DataFrame:
     """A coupon a zip code, as the partner would give them."""
     return zip_codes.select("zip_code", code=pl.format("C-{}", "zip_code"))
-
-
-def outcome_of(
-    part: Part, rows: pl.DataFrame, coupons: pl.DataFrame, content: PersonalizationOptions, options: OutboxOptions
-) -> Outcome:
-    """What the birthday campaign does to a partition, told to a plain log."""
-    with_coupon = EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"})
-    enriched = enrichment.fn(rows, coupons, with_coupon)
-    LOG.info("%d rows have coupons.", rows_linked(rows, coupons, with_coupon, activity="Enrichment"))
-    messages = personalize(enriched, content, logger=LOG)
-    sent = deliver(messages.standard, options, content.send, datetime.now(UTC), part)
-    return Outcome.of({"Enrichment": enriched, "Personalization": messages, "Outbox": sent}, messages.standard)
 
 
 def resident() -> float:
@@ -141,24 +130,21 @@ def awake(number: int) -> int:
 
 
 def campaign(profiles: Path, folder: Path, *, row_by_row: bool) -> int:
-    """The flow's own work."""
+    """The flow's own work, as `flows/birthday_coupons.py` writes it."""
     content, options = what(folder, row_by_row=row_by_row)
     with WATCH.phase("query"):
-        audience = query_partitions(query_of(profiles), Settings.load().partitions)
+        audience = query(query_of(profiles))
     with WATCH.phase("deduplication"):
-        zip_codes = deduplication_of_partitions(audience, BY_ZIP_CODE)
-        coupons = coupons_of(zip_codes)
-    with WATCH.phase("partitions"):
-        deliveries = messages_of_partition.map(audience, unmapped(coupons), unmapped(content), unmapped(options))
-        outcome = Outcome.joined(deliveries.result())
+        coupons = coupons_of(deduplication(audience, BY_ZIP_CODE).collect())
+    with WATCH.phase("parts"):
+        enriched = enrichment(audience, coupons, WITH_COUPON)
+        sent = outbox(personalization(enriched, content), options, SEND)
     with WATCH.phase("report"):
-        outbox_of_partitions(outcome, options, SEND)
-        report(SEND, {"Query": audience, "Partitions": outcome}, outcome.messages, outcome.rejects)
-    return outcome.rows("Outbox")
+        return report(SEND, audience, enriched, sent).delivered
 
 
 def without_prefect(profiles: Path, folder: Path) -> int:
-    """The same work in the same number of threads, partitions as files too, and nothing of Prefect."""
+    """The same work in the same number of threads, parts as files too, and nothing of Prefect."""
     content, options = what(folder)
     places = folder / "parts"
     places.mkdir(parents=True)
@@ -169,24 +155,32 @@ def without_prefect(profiles: Path, folder: Path) -> int:
             file = places / f"{number}.arrow"
             file.write_bytes(ARROW.dumps(rows))
             parts.append(Part(run="plain", number=number, rows=rows.height, file=str(file)))
-    kept: pl.DataFrame | None = None
     with WATCH.phase("deduplication"):
-        for part in parts:
-            rows = pl.read_ipc(part.file)
-            kept = deduplication.fn(rows if kept is None else pl.concat([kept, rows]), BY_ZIP_CODE).standard
-        coupons = coupons_of.fn(kept)
+        zip_codes = pl.concat([pl.read_ipc(part.file).select("zip_code").unique() for part in parts]).unique()
+        coupons = coupons_of.fn(zip_codes)
 
-    def work(part: Part) -> Outcome:
-        return outcome_of(part, pl.read_ipc(part.file), coupons, content, options)
+    def work(part: Part) -> dict[str, pl.DataFrame]:
+        enriched = enrichment.function(pl.read_ipc(part.file), coupons, WITH_COUPON)
+        messages = personalize(enriched, content, logger=LOG)
+        sent = deliver(messages.standard, options, SEND, datetime.now(UTC), part)
+        return {"sent": sent.standard, "rejects": pl.concat([messages.rejects, sent.rejects])}
 
-    with WATCH.phase("partitions"), ThreadPoolExecutor(Settings.load().engine.workers) as pool:
-        outcome = Outcome.joined(pool.map(work, parts))
+    with WATCH.phase("parts"), ThreadPoolExecutor(Settings.load().engine.workers) as pool:
+        done = [(one["sent"].height, one["rejects"]) for one in pool.map(work, parts)]
     with WATCH.phase("report"):
-        write_page(outcome.messages, options, SEND, total=outcome.rows("Personalization"))
-        write_rejects(outcome.rejects, options.send_folder(SEND))
-    return outcome.rows("Outbox")
+        write_rejects(pl.concat([rejects for _, rejects in done]), options.send_folder(SEND))
+    return sum(sent for sent, _ in done)
 
 
+def form_by_mail() -> int:
+    """The configurable campaign with the channel email, on the profiles and the mail server of the settings."""
+    with WATCH.phase("all"):
+        return form(
+            name="form", label="Form", audience=Recipients(where="may_contact"), channel=EmailChannel()
+        ).delivered
+
+
+WITH_COUPON = EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"})
 BY_ZIP_CODE = DeduplicationOptions(columns=["zip_code"])
 
 
@@ -204,7 +198,9 @@ def what(folder: Path, *, row_by_row: bool = False) -> tuple[PersonalizationOpti
 
 def child(how: str, profiles: Path, folder: Path) -> None:
     """One run in this process; prints its figures as the last line."""
-    if how == "plain":
+    if how == "form":
+        delivered = form_by_mail()
+    elif how == "plain":
         with WATCH.phase("all"):
             delivered = without_prefect(profiles, folder)
     else:
@@ -239,6 +235,7 @@ def main() -> None:
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 3])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sandbox", type=int, default=400_000, help="profiles of the sandbox path's campaign")
+    parser.add_argument("--mails", type=int, default=1_000_000, help="profiles of the form's campaign by mail")
     options = parser.parse_args()
     os.environ.update(SERVER)
     with tempfile.TemporaryDirectory() as name, prefect_test_harness(server_startup_timeout=120):
@@ -246,6 +243,7 @@ def main() -> None:
             api = str(client.api_url)
         folder = Path(name)
         by_size(folder, api, options.millions, options.rounds)
+        by_mail(folder, api, options.mails)
         prefect_share(folder, api, options.millions[0], options.rounds)
         dask_workers(folder, api, options.sandbox, options.rounds)
 
@@ -257,20 +255,38 @@ def by_size(folder: Path, api: str, millions: list[float], rounds: int) -> None:
         for million in millions:
             runs[million].append(run("prefect", profiles_of(folder, int(million * 1e6)), api))
     print(f"Query to outbox in Parquet, engine threads, 2 workers, partitions of 50,000: median of {rounds} runs")
-    print(
-        "  millions  seconds  s/million  query  deduplication  partitions  report  peak MiB: query  partitions  MB"
-    )
+    print("  millions  seconds  s/million  query  deduplication  parts  report  peak MiB: query  parts  MB")
     for million, found in runs.items():
         seconds = median(one["seconds"] for one in found)
         of = {
             name: {key: median(one["phases"][name][key] for one in found) for key in ("seconds", "peak")}
-            for name in ("query", "deduplication", "partitions", "report")
+            for name in ("query", "deduplication", "parts", "report")
         }
         parts = "  ".join(f"{of[name]['seconds']:{len(name)}.1f}" for name in of)
         print(
             f"  {million:8.2f} {seconds:8.1f} {seconds / million:10.2f}  {parts} {of['query']['peak']:16.0f}"
-            f" {of['partitions']['peak']:11.0f} {found[0]['bytes'] / 1e6:3.0f}"
+            f" {of['parts']['peak']:6.0f} {found[0]['bytes'] / 1e6:3.0f}"
         )
+
+
+def by_mail(folder: Path, api: str, profiles: int) -> None:
+    """The form's campaign with the channel email, against a mail sink on loopback: one run."""
+    with running_sink() as (port, _), tempfile.TemporaryDirectory() as name:
+        server = {"host": "127.0.0.1", "port": port, "security": "none"}
+        found = run(
+            "form",
+            profiles_of(folder, profiles),
+            api,
+            profiles__path=profiles_of(folder, profiles),
+            journal__url=f"sqlite:///{name}/journal.db",
+            email__folder=f"{name}/outbox",
+            **{f"email__server__{key}": value for key, value in server.items()},
+        )
+    rate = found["delivered"] / found["seconds"]
+    print(
+        f"The form's campaign by mail: {found['delivered']:,} messages in {found['seconds']:.1f} s ({rate:,.0f} a"
+        f" second), peak {found['phases']['all']['peak']:.0f} MiB"
+    )
 
 
 def prefect_share(folder: Path, api: str, million: float, rounds: int) -> None:
@@ -316,7 +332,7 @@ def dask_workers(folder: Path, api: str, profiles: int, rounds: int) -> None:
         for workers, found in times.items():
             engine = {"engine__kind": "dask", "engine__workers": workers, "partitions__size": profiles // 20}
             phases = run("sandbox", path, api, **engine)["phases"]
-            found.append(phases["partitions"]["seconds"])
+            found.append(phases["parts"]["seconds"])
     one, two = median(times[1]), median(times[2])
     print(f"Sandbox path, {profiles} profiles, Dask: 1 worker {one:.1f} s, 2 {two:.1f} s: {one / two:.2f} times")
 
