@@ -5,6 +5,7 @@ quarantine, opt-out, complaint, control group, duplicate address, already sent,
 already refused, perhaps already sent.
 """
 
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -86,11 +87,53 @@ class KnownBefore:
     )
 
 
-def prepare(audience: pl.DataFrame, options: PreparationOptions, send: Send, known: KnownBefore) -> Prepared:
+SHARED = pl.DataFrame(schema={"same": pl.String(), "keeps": pl.String()})
+"""Addresses, as they are compared, that rows of several parts have, each with the profile that keeps it."""
+
+
+def prepare(
+    audience: pl.DataFrame,
+    options: PreparationOptions,
+    send: Send,
+    known: KnownBefore,
+    shared: pl.DataFrame = SHARED,
+) -> Prepared:
     """Split an audience into those who get a message and those who do not.
 
+    In: the rows of an audience, or of one part of it; then `shared` are addresses that other parts have too.
     Errors: `ColumnsMissing`.
     """
+    rows = _judged(audience, options, send, known).join(shared, on="same", how="left", maintain_order="left")
+    rows = rows.with_columns(_and_then("duplicate address", _is_duplicate(options)))
+    settled = known.settled.select("profile_id", "state").unique("profile_id")
+    rows = rows.join(settled, on="profile_id", how="left", maintain_order="left")
+    rows = rows.with_columns(reason=pl.coalesce("reason", pl.col("state").replace_strict(SETTLED, default=None)))
+    return Prepared(
+        standard=audience.filter(rows["reason"].is_null()),
+        rejects=rows.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS),
+    )
+
+
+def shared_addresses(
+    pieces: Iterator[pl.DataFrame],
+    options: PreparationOptions,
+    send: Send,
+    shared: pl.DataFrame = SHARED,  # noqa: ARG001
+) -> dict[str, pl.DataFrame]:
+    """The addresses that rows of several parts have. Errors: `ColumnsMissing`, `JournalUnavailable`."""
+    if options.duplicates:
+        return {}
+    firsts = [pl.DataFrame(schema={"same": pl.String(), "profile_id": pl.String()})]
+    for piece in pieces:
+        rows = _judged(piece, options, send, known_before(piece, options, send))
+        left = rows.filter(pl.col("reason").is_null()).select("same", "profile_id")
+        firsts.append(left.unique("same", keep="first", maintain_order=True))
+    found = pl.concat(firsts).group_by("same", maintain_order=True).agg(pl.col("profile_id").first(), pl.len())
+    return {"shared": found.filter(pl.col("len") > 1).select("same", keeps="profile_id")}
+
+
+def _judged(audience: pl.DataFrame, options: PreparationOptions, send: Send, known: KnownBefore) -> pl.DataFrame:
+    """Each row with the reason that it has by itself: profile_id, email, same, reason."""
     columns = [options.key, options.address, *filter(None, (options.consent, options.test_profiles))]
     require_columns(audience, columns, activity="Preparation", where="the inbound transition")
     key = audience[options.key].cast(pl.String())
@@ -111,15 +154,7 @@ def prepare(audience: pl.DataFrame, options: PreparationOptions, send: Send, kno
     rows = pl.DataFrame({"profile_id": key, "email": address, "same": normalized_addresses(address)})
     rows = rows.with_columns(flags.select(reason=first))
     rows = rows.with_columns(reason=pl.coalesce("reason", _suppressed(key, known.suppressed)))
-    rows = rows.with_columns(_and_then("control group", pl.lit(_control(key, options, send))))
-    rows = rows.with_columns(_and_then("duplicate address", _is_duplicate(options)))
-    settled = known.settled.select("profile_id", "state").unique("profile_id")
-    rows = rows.join(settled, on="profile_id", how="left", maintain_order="left")
-    rows = rows.with_columns(reason=pl.coalesce("reason", pl.col("state").replace_strict(SETTLED, default=None)))
-    return Prepared(
-        standard=audience.filter(rows["reason"].is_null()),
-        rejects=rows.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS),
-    )
+    return rows.with_columns(_and_then("control group", pl.lit(_control(key, options, send))))
 
 
 def _and_then(reason: str, condition: pl.Expr) -> pl.Expr:
@@ -130,7 +165,8 @@ def _and_then(reason: str, condition: pl.Expr) -> pl.Expr:
 def _is_duplicate(options: PreparationOptions) -> pl.Expr:
     if options.duplicates:
         return pl.lit(value=False)
-    return pl.col("same").cum_count().over("same", "reason") > 1
+    again = pl.col("same").cum_count().over("same", "reason") > 1
+    return again | (pl.col("keeps") != pl.col("profile_id")).fill_null(value=False)
 
 
 def _suppressed(keys: pl.Series, suppressed: dict[str, str]) -> pl.Series:
@@ -160,12 +196,20 @@ def _control(keys: pl.Series, options: PreparationOptions, send: Send) -> pl.Ser
     return keys.alias("key").fill_null("").to_frame().select(drawn < options.control_share).to_series()
 
 
-@row_activity("Preparation", task_run_name="Preparation {options.channel}", cache_policy=NO_CACHE)
-def preparation(audience: pl.DataFrame, options: PreparationOptions, send: Send) -> Prepared:
+@row_activity(
+    "Preparation",
+    task_run_name="Preparation {options.channel}",
+    cache_policy=NO_CACHE,
+    across=shared_addresses,
+)
+def preparation(
+    audience: pl.DataFrame, options: PreparationOptions, send: Send, shared: pl.DataFrame = SHARED
+) -> Prepared:
     """Leave out of an audience who must not, need not or cannot get a message, each with the reason.
 
     In: the audience, with the columns that the options name. Out: `standard` (the audience's rows that are left),
-    `rejects` (profile_id, email, reason). What is quarantined or already sent is the journal's to say.
+    `rejects` (profile_id, email, reason). What is quarantined or already sent is the journal's to say. Of profiles
+    with one address the first of the audience gets the message; for many parts `shared` is found before.
     Errors: `ColumnsMissing`, `JournalUnavailable`.
     """
-    return prepare(audience, options, send, known_before(audience, options, send))
+    return prepare(audience, options, send, known_before(audience, options, send), shared)

@@ -259,7 +259,15 @@ def _slug(label: str) -> str:
 
 
 class RowsActivity(Activity[P, R]):
-    """An activity that works on each row by itself."""
+    """An activity that works on each row by itself.
+
+    `across` is asked for what must be known of all parts before one can be worked on, such as the addresses that
+    several parts have: it is given the pieces and the arguments, and gives further arguments.
+    """
+
+    def __init__(self, function: Function[P, R], *, across: Callable[..., dict[str, Any]], **options: Any) -> None:  # noqa: ANN401
+        self.across = across
+        super().__init__(function, **options)
 
     @overload  # type: ignore[override]
     def __call__(self, inbound: Audience, *args: P.args, **kwargs: P.kwargs) -> Audience: ...
@@ -297,6 +305,7 @@ class RowsActivity(Activity[P, R]):
         Errors: those of the activity.
         """
         outbound = transitions_of(cast("Any", self.function(inbound.schema.to_frame(), **others)))
+        others = {**others, **self.across(inbound.pieces(), **others)}
         step = Step(self.where, self.label, others, STANDARD, run=this_run())
         step.made = digest_of([inbound.table.key, inbound.plan.key, step.key])
 
@@ -502,11 +511,15 @@ def source_activity(
 
 
 def row_activity(
-    name: str, *, task_run_name: str | None = None, cache_policy: CachePolicy = PER_RUN
+    name: str,
+    *,
+    task_run_name: str | None = None,
+    cache_policy: CachePolicy = PER_RUN,
+    across: Callable[..., dict[str, Any]] = lambda _, **__: {},
 ) -> Callable[[Function[P, R]], RowsActivity[P, R]]:
     """Make an activity of a function that works on each row by itself."""
     return lambda function: RowsActivity(
-        function, name=name, task_run_name=task_run_name, cache_policy=cache_policy
+        function, name=name, task_run_name=task_run_name, cache_policy=cache_policy, across=across
     )
 
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, SecretStr
 
 from tasks.errors import CampaignError, PartitionGone, ResultsUnwritable, TransitionUnknown
 from tasks.runs import audience as audience_module
-from tasks.runs.audience import Audience, Part, Plan, Step, Table, stored
+from tasks.runs.audience import Audience, Part, Plan, Step, Table, lazily, stored
 from tasks.runs.counts import COUNTS
 from tasks.runs.digest import digest_of
 from tasks.runs.results import ARROW
@@ -241,3 +241,19 @@ def test_parts_and_what_is_made_of_them_are_kept_in_a_bucket_where_the_storage_i
     assert united["gifts"].drop_nulls().to_list() == [{"visits": 3, "gift": "x"}]
     assert len(bucket.filesystem.find("results/campaigns/partitions")) >= 6
     assert not (result_folder / "partitions").exists()
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_a_lazy_table_in_pieces_is_counted_and_numbered_as_one_in_memory(engine: str) -> None:
+    table = pl.DataFrame({"a": range(9), "b": range(9)})
+    pieces = lazily(lambda: iter(table.iter_slices(2)), table.schema)
+    place = pl.LazyFrame.with_row_index
+    for made in (
+        lambda rows: rows.select(pl.len()),
+        lambda rows: rows.filter(pl.col("a") > 3).select(pl.len()),
+        lambda rows: place(rows, "n").select("n"),
+        lambda rows: place(rows, "n").join(
+            place(rows.head(3), "n").select("n"), on="n", how="anti", maintain_order="left"
+        ),
+    ):
+        assert_frame_equal(made(pieces).collect(engine=engine), made(table.lazy()).collect(engine=engine))
