@@ -116,9 +116,9 @@ def lazily(pieces: Callable[[], Iterator[pl.DataFrame]], schema: pl.Schema) -> p
             # The limit is one of rows that are read, of which the predicate takes some.
             chosen = piece if left is None else piece.head(left)
             left = None if left is None else left - chosen.height
-            # A table without columns has no rows: of one that is only counted, the first column is given.
-            chosen = chosen if columns is None else chosen.select(columns or schema.names()[:1])
-            yield chosen if predicate is None else chosen.filter(predicate)
+            chosen = chosen if predicate is None else chosen.filter(predicate)
+            # Selecting no column would lose the rows, which are counted or numbered.
+            yield chosen if columns is None else chosen.drop(name for name in schema if name not in columns)
 
     return register_io_source(read, schema=schema)
 
