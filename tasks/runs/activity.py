@@ -28,6 +28,7 @@ from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.runtime import task_run
 from prefect.states import Completed, Failed
 
+from tasks.runs.artifacts import as_text
 from tasks.runs.audience import (
     STANDARD,
     Audience,
@@ -243,8 +244,11 @@ def show_counts(label: str, counts: pl.DataFrame, run: str | None = None, parts:
         return
     artifact = TableArtifact(
         key=_slug(label),
-        table=counts.select("transition", "rows").to_dicts(),
-        description=f"Rows of {label}",
+        table=[
+            {"transition": as_text(name), "rows": rows}
+            for name, rows in counts.select("transition", "rows").iter_rows()
+        ],
+        description=as_text(f"Rows of {label}"),
         **({"task_run_id": run} if run else {}),
     )
     try:

@@ -104,13 +104,6 @@ def linkable_rows(additional: pl.DataFrame, relation: Relation, *, activity: str
     return additional.drop_nulls(list(relation.on.values())).filter(where)
 
 
-def rows_linked(primary: pl.DataFrame, additional: pl.DataFrame, relation: Relation, *, activity: str) -> int:
-    """How many of the primary rows have additional data. The relation holds: `link` has checked it."""
-    linkable = linkable_rows(additional, relation, activity=activity)
-    here, there = list(relation.on), list(relation.on.values())
-    return primary.join(linkable, left_on=here, right_on=there, how="semi").height
-
-
 def _check(primary: pl.DataFrame, additional: pl.DataFrame, relation: Relation, activity: str) -> None:
     there = [*relation.on.values(), *relation.columns]
     require_columns(primary, relation.on, activity=activity, where="the primary set")
