@@ -5,8 +5,9 @@ import importlib
 import pkgutil
 import re
 import subprocess
+import sys
 import tomllib
-from importlib.metadata import distribution, version
+from importlib.metadata import distribution, packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,19 @@ def test_the_constraints_are_names_and_versions_within_the_bounds() -> None:
 def test_what_is_installed_is_what_the_project_says() -> None:
     assert version("campaign-flows") == PROJECT["version"]
     assert distribution("campaign-flows").metadata["Requires-Python"] in {">=3.11,<3.14", "<3.14,>=3.11"}
+
+
+def test_every_import_is_of_a_package_that_the_project_names() -> None:
+    """What happens to be installed beside is not there on a bare machine."""
+    extras = [wanted for group in PROJECT["optional-dependencies"].values() for wanted in group]
+    named = {canonicalize_name(Requirement(each).name) for each in [*PROJECT["dependencies"], *extras]}
+    ours = {"tasks", "flows", "deployments", "tests"}
+    packages = packages_distributions()
+    for folder in ("tasks", "flows", "deployments"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for module in {name.partition(".")[0] for name in imports_of(path)} - ours - sys.stdlib_module_names:
+                of = {canonicalize_name(name) for name in packages.get(module, [module])}
+                assert of & named, f"{path.relative_to(ROOT)} imports {module}, which pyproject.toml does not name"
 
 
 def test_no_file_names_a_package_registry() -> None:

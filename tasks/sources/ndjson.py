@@ -3,15 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import msgspec
+import orjson
 import polars as pl
 
 from tasks.files.shape import MOST_FAULTS, ROW, SHOWN, ShapeRefused
 from tasks.tables.columns import REPORT
-
-OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -41,12 +38,14 @@ def json_lines(path: Path) -> JsonLines:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                OBJECT.decode(line)
+                whole = isinstance(orjson.loads(line), dict)
+            except orjson.JSONDecodeError:
+                whole = False
+            if whole:
                 objects += 1
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                if not line.strip():
-                    blank.append(number)
-                    continue
+            elif not line.strip():
+                blank.append(number)
+            else:
                 faults.append(
                     (number, None, f"is no JSON object (line {number})", line[:SHOWN].decode("utf-8", "replace"))
                 )
