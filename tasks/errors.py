@@ -20,7 +20,6 @@ CampaignError
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
 ├── PreviewUnwritable         CMP-132      the folder of previews cannot be written
-├── RelationsDiffer           CMP-133      content tables and the relations that link them are not the same
 ├── PartitionGone             CMP-134      the file of a partition is not in the result storage any more
 ├── ResultsUnwritable         CMP-135      the result storage cannot be written
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
@@ -257,14 +256,6 @@ class TemplatesInvalid(CampaignError):
     code = "CMP-131"
     sentence = "The templates in '{folder}' have {count} error(s): {errors}."
     remedy = "Correct them; nothing was rendered."
-
-
-class RelationsDiffer(CampaignError):
-    """Content tables without the relation that links them, or the other way round."""
-
-    code = "CMP-133"
-    sentence = "Personalization is given the content {given}, and relations of {related}."
-    remedy = "Give each content table, by its name, and its relation in the options."
 
 
 class PreviewUnwritable(CampaignError):

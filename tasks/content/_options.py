@@ -1,7 +1,7 @@
 """Options that personalization and its preview share, and the renderer that they make."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
@@ -10,12 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from tasks.content._rendering import SLICE, Renderer
 from tasks.content._variants import DEFAULT, Variant, variant_codes
-from tasks.errors import RelationsDiffer
 from tasks.messages.unsubscribe import unsubscribe_links
 from tasks.send import Send
 from tasks.settings import Settings
-from tasks.tables.transitions import quoted, require_columns
-from tasks.templates.content import content_of
+from tasks.tables.transitions import require_columns
 from tasks.templates.filters import known_locale
 from tasks.templates.reading import Templates
 
@@ -56,14 +54,6 @@ class PersonalizationOptions(BaseModel):
     seed: int = Field(
         default=0, title="Seed", description="Makes the lots of the variants' shares; another seed draws anew."
     )
-    relations: dict[str, dict[str, str]] = Field(
-        default={},
-        title="Relations",
-        description=(
-            "Content tables that are given beside the audience, each with the columns that link it:"
-            " {offers: {column of the profiles: column of the offers}}."
-        ),
-    )
     row_by_row: bool = Field(
         default=False,
         title="Row by row",
@@ -95,12 +85,6 @@ class PersonalizationOptions(BaseModel):
         return {"key": self.key, "language": self.language, "segment": self.segment}
 
 
-def require_relations(content: Mapping[str, pl.DataFrame], relations: Mapping[str, object]) -> None:
-    """Check that every content table has its relation, and every relation its table. Errors: `RelationsDiffer`."""
-    if set(content) != set(relations):
-        raise RelationsDiffer(given=quoted(content), related=quoted(relations))
-
-
 class Renderers:
     """The renderers of all variants. Errors on making them: `ColumnsMissing`, `TemplatesInvalid`."""
 
@@ -108,7 +92,6 @@ class Renderers:
         self,
         schema: pl.Schema,
         options: PersonalizationOptions,
-        content: Mapping[str, pl.DataFrame] | None = None,
         *,
         marks_branches: bool = False,
     ) -> None:
@@ -116,10 +99,6 @@ class Renderers:
         needed += [options.language] if any(each.locale for each in options.variants) else []
         needed += [options.segment] if any(each.segment for each in options.variants) else []
         require_columns(schema.to_frame(), needed, activity="Personalization", where="the inbound transition")
-        require_relations(content or {}, options.relations)
-        self._contents = tuple(
-            content_of(name, table, options.relations[name], schema) for name, table in (content or {}).items()
-        )
         self._options = options
         self._marks_branches = marks_branches
         self.by_code = {DEFAULT: self._renderer(schema, options.templates, options.locale)}
@@ -140,7 +119,6 @@ class Renderers:
             templates,
             schema,
             campaign,
-            self._contents,
             locale,
             lowered=not self._options.row_by_row,
             marks_branches=self._marks_branches,

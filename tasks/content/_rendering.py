@@ -11,7 +11,6 @@ from tasks.errors import TemplatesInvalid
 from tasks.lowering.plan import Plan
 from tasks.lowering.statements import Lowering
 from tasks.lowering.vectors import CannotLower
-from tasks.templates.content import Content
 from tasks.templates.environment import CampaignEnvironment
 from tasks.templates.fields import ELEMENT, WHITE_SPACE, Fact, Facts, Fields, Path, Slice
 from tasks.templates.reading import PARTS, Templates
@@ -52,7 +51,6 @@ class Renderer:
     templates: Templates
     schema: pl.Schema
     campaign: Mapping[str, object]
-    contents: tuple[Content, ...] = ()
     locale: str = "en"
     lowered: bool = True
     """False renders all row by row: slower, with the same result."""
@@ -62,7 +60,7 @@ class Renderer:
     """What was rendered row by row so far."""
 
     def __post_init__(self) -> None:
-        self.fields = Fields(self.schema, self.campaign, self.contents)
+        self.fields = Fields(self.schema, self.campaign)
         self.used = resolved_uses(self.templates, self.fields)
         self._paths = sorted({full for full in self.used.values() if ELEMENT not in full})
         self._environments = {
@@ -86,8 +84,7 @@ class Renderer:
     def lacking(self, tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
         """Fields that are printed without a default, and how many profiles lack them: field, where, profiles."""
         needed = required_uses(self.templates, self.fields)
-        never = {*self.fields.constants, *self.fields.contents}
-        paths = [path for path in needed if ELEMENT not in path and path not in never]
+        paths = [path for path in needed if ELEMENT not in path and path not in self.fields.constants]
         counts = dict.fromkeys(paths, 0)
         for table in tables:
             for rows in table.iter_slices(SLICE):
@@ -128,11 +125,7 @@ class Renderer:
                 plan = failed
         started = time.perf_counter()
         waiting = reason.is_null() if reason is not None else pl.repeat(True, profiles.rows.height, eager=True)
-        rows = profiles.rows
-        for path in self._paths:
-            if path in self.fields.contents:
-                rows = self.fields.contents[path].fetched(rows)
-        texts, reasons = render_rows(self._compiled[part], rows, self.fields, self.used, waiting)
+        texts, reasons = render_rows(self._compiled[part], profiles.rows, self.fields, self.used, waiting)
         self._count(part, plan, int(waiting.sum()), time.perf_counter() - started)
         return texts, reasons
 
@@ -156,10 +149,6 @@ class Renderer:
             return Lowering(self._environments[part], self.fields, self.used, facts).plan(name)
         except CannotLower as reason:
             return reason
-
-    def plans(self) -> dict[str, Plan]:
-        """By part, how it was last rendered over columns."""
-        return {part: plan for (part, _), plan in self._plans.items() if isinstance(plan, Plan)}
 
     def _count(self, part: str, why: CannotLower, messages: int, seconds: float) -> None:
         with self._lock:

@@ -9,7 +9,7 @@ Templates are rendered over whole columns; what has no form over columns is rend
 sandbox, with the same result, and the log says so.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -32,7 +32,6 @@ __all__ = [
     "Variant",
     "personalization",
     "personalize",
-    "personalized_slices",
     "read_templates",
 ]
 
@@ -49,14 +48,10 @@ class Personalized(Transitions):
 
 REJECTS = dict.fromkeys((*IDENTITY, "reason"), pl.String())
 
-Content = Mapping[str, pl.DataFrame]
-"""Content tables by name; each profile sees the rows that its relation links to it, as `content.<name>`."""
-
 
 def personalize(
     inbound: pl.DataFrame,
     options: PersonalizationOptions,
-    content: Content | None = None,
     *,
     logger: Logger | None = None,
 ) -> Personalized:
@@ -64,10 +59,10 @@ def personalize(
 
     A `logger` is told which fields lack values and have no default, and what is rendered row by row at what cost.
 
-    Errors: `ColumnsMissing` (the key, the address, a column of a relation), `TemplatesInvalid` (a name that the
-    table does not have; all of them are listed, before the first message), `RelationsDiffer`, `KeyTypesDiffer`.
+    Errors: `ColumnsMissing` (the key or the address), `TemplatesInvalid` (a name that the table does not have; all
+    of them are listed, before the first message).
     """
-    renderers = Renderers(inbound.schema, options, content)
+    renderers = Renderers(inbound.schema, options)
     if logger is not None:
         for field, where, profiles in renderers.by_code[DEFAULT].lacking([inbound]).iter_rows():
             logger.warning("%s has no value for %d profiles, and no default (%s).", field, profiles, where)
@@ -75,20 +70,6 @@ def personalize(
     if logger is not None:
         _tell_costs(renderers, logger)
     return outbound
-
-
-def personalized_slices(
-    tables: Iterable[pl.DataFrame],
-    options: PersonalizationOptions,
-    schema: pl.Schema,
-    content: Content | None = None,
-) -> Iterator[Personalized]:
-    """`personalize` for an audience that comes as tables of one schema, a slice of messages at a time.
-
-    Memory does not grow with the audience. Errors: as `personalize`, before the first slice.
-    """
-    renderers = Renderers(schema, options, content)
-    return (_transitions(messages) for messages in renderers.slices(tables))
 
 
 def _transitions(messages: pl.DataFrame) -> Personalized:
@@ -131,7 +112,7 @@ def personalization(inbound: pl.DataFrame, options: PersonalizationOptions) -> P
     (`for offer in content.offers`), all others `profile.<column>`.
     Out: `standard` (profile_id, email, subject, html, text, and with variants also variant) and `rejects`
     (profile_id, email, reason).
-    Errors: `ColumnsMissing`, `TemplatesInvalid`, `ColumnTaken`.
+    Errors: `ColumnsMissing`, `TemplatesInvalid`.
     HTML is escaped by context, and templates run in a sandbox.
     """
     return personalize(inbound, options, logger=run_logger())

@@ -1,7 +1,7 @@
 """Preview: shows messages as their readers would see them, and says what a sender should look at first."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,7 @@ class PreviewOptions(BaseModel):
         return self.folder / f"{send.campaign}-{send.business_date.isoformat()}.html"
 
 
-def previews(
-    inbound: pl.DataFrame, options: PreviewOptions, content: Mapping[str, pl.DataFrame] | None = None
-) -> pl.DataFrame:
+def previews(inbound: pl.DataFrame, options: PreviewOptions) -> pl.DataFrame:
     """Messages worth a look, addresses masked.
 
     Chosen and random profiles, the longest and the shortest message, one for each branch of the templates, and one
@@ -73,8 +71,8 @@ def previews(
     three null where there is no message) and findings, a list of sentences.
     Errors: `ColumnsMissing`, `TemplatesInvalid`.
     """
-    renderers = Renderers(inbound.schema, options.personalization, content)
-    marking = Renderers(inbound.schema, options.personalization, content, marks_branches=True)
+    renderers = Renderers(inbound.schema, options.personalization)
+    marking = Renderers(inbound.schema, options.personalization, marks_branches=True)
     reasons: dict[int, list[str]] = {}
     for row, reason in _shown(inbound, options, renderers, marking):
         reasons.setdefault(row, []).append(reason)

@@ -7,7 +7,6 @@ from typing import TypeAlias
 import polars as pl
 
 from tasks.lowering.vectors import Mask
-from tasks.templates.content import Content
 from tasks.templates.fields import materialized
 
 
@@ -51,13 +50,6 @@ class Loop:
         inner = {name for stage in (*self.tests, *self.body) for name in stage.roots()}
         return inner | {name for expr in exprs for name in expr.meta.root_names()}
 
-    def needs(self) -> set[str]:
-        """Columns that it needs and does not make itself."""
-        own = {f"{self.name}{part}" for part in ("element", "index", "length")}
-        made = {stage.name for stage in (*self.tests, *self.body) if isinstance(stage, Derived | Loop)}
-        made |= {f"{stage.name}reason" for stage in (*self.tests, *self.body) if isinstance(stage, Loop)}
-        return self.roots() - own - made
-
     def run(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The rows with the columns. Errors: `CannotLower`."""
         row, element, index, length = (f"{self.name}{part}" for part in ("row", "element", "index", "length"))
@@ -90,38 +82,7 @@ class Loop:
         return rows.with_row_index(row).join(joined, on=row, how="left", maintain_order="left").drop(row)
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Adds what is the same for all rows with the same key."""
-
-    key: str
-    table: pl.DataFrame
-
-    def roots(self) -> set[str]:
-        """Columns that it needs."""
-        return {self.key}
-
-    def run(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows with the table's other columns, null where it has no row for them."""
-        return rows.join(self.table, on=self.key, how="left", maintain_order="left")
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """Adds the list of a content table's rows that match each row."""
-
-    content: Content
-
-    def roots(self) -> set[str]:
-        """Columns that it needs."""
-        return {self.content.number}
-
-    def run(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows with the lists."""
-        return self.content.fetched(rows)
-
-
-Stage: TypeAlias = Derived | Loop | Joined | Fetched
+Stage: TypeAlias = Derived | Loop
 
 
 @dataclass(frozen=True)
@@ -131,13 +92,6 @@ class Plan:
     stages: tuple[Stage, ...]
     text: pl.Expr
     reason: pl.Expr | None
-
-    def roots(self) -> set[str]:
-        """Columns that it needs, or makes itself."""
-        exprs = [self.text, *([] if self.reason is None else [self.reason])]
-        return {name for stage in self.stages for name in stage.roots()} | {
-            name for expr in exprs for name in expr.meta.root_names()
-        }
 
     def run(self, rows: pl.DataFrame) -> tuple[pl.Series, pl.Series | None]:
         """The texts, and the reasons, None where no row can have one. Errors: `CannotLower`."""

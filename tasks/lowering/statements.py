@@ -30,7 +30,7 @@ from tasks.lowering.frames import (
     zipped,
 )
 from tasks.lowering.operators import named, truth
-from tasks.lowering.plan import Fetched, Joined, Loop, Plan
+from tasks.lowering.plan import Loop, Plan
 from tasks.lowering.printing import printed_pieces
 from tasks.lowering.vectors import Absent, CannotLower, Constant, Mask, Value, Vector, both, negated
 from tasks.templates.fields import ELEMENT
@@ -58,10 +58,7 @@ class Lowering(Expressions):
         """The part that a template makes. Errors: `CannotLower`, with the construct, file and line."""
         space = Space(self._name)
         pieces = self._template(template, Frame(template, space, self._environment.html))
-        plan = Plan(tuple(space.stages), joined(pieces), space.reason())
-        needed = plan.roots()
-        fetched = [Fetched(content) for content in self._fields.contents.values() if content.rows in needed]
-        return replace(plan, stages=(*fetched, *plan.stages))
+        return Plan(tuple(space.stages), joined(pieces), space.reason())
 
     def _tree(self, name: str) -> nodes.Template:
         return self._environment.parse(self._environment.sources[name], name)
@@ -278,7 +275,7 @@ class Lowering(Expressions):
             joined(pieces),
             pl.lit(None, pl.String()) if reason is None else reason,
         )
-        frame.space.stages.append(self._shared(loop, sequence) or loop)
+        frame.space.stages.append(loop)
         if reason is not None or tests.failures:
             failed = pl.col(f"{name}reason")
             frame.fail(failed.is_not_null(), failed)
@@ -288,17 +285,6 @@ class Lowering(Expressions):
         none = frame.space.mask(text.is_null())
         otherwise = self._body(node.else_, frame.only(none))
         return zipped([(negated(none), [text]), (none, otherwise)])
-
-    def _shared(self, loop: Loop, sequence: vectors.Sequence) -> Joined | None:
-        """A loop that needs nothing of the profiles, run once for each group of the content's rows."""
-        content = self._fields.contents.get(sequence.path)
-        if content is None:
-            return None
-        everywhere = replace(loop, elements=sequence.expr)
-        if everywhere.needs() != {content.rows}:
-            return None
-        made = everywhere.run(content.groups)
-        return Joined(content.number, made.select(content.number, loop.name, f"{loop.name}reason"))
 
     def _block(self, name: str, depth: int, frame: Frame) -> list[Piece]:
         if frame.nested:

@@ -11,7 +11,7 @@ microseconds.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
@@ -21,7 +21,6 @@ import polars as pl
 from jinja2 import StrictUndefined, Undefined
 
 from tasks.tables.transitions import nearest
-from tasks.templates.content import Content
 
 Path = tuple[str, ...]
 
@@ -108,7 +107,7 @@ class Slice:
 class Fields:
     """Names that templates may use, by namespace, and the column or constant that each one is."""
 
-    def __init__(self, schema: pl.Schema, campaign: Mapping[str, object], contents: Iterable[Content] = ()) -> None:
+    def __init__(self, schema: pl.Schema, campaign: Mapping[str, object]) -> None:
         named = {("campaign", name): value for name, value in campaign.items()}
         self.constants: dict[Path, object] = {
             path: value for path, value in named.items() if not isinstance(value, pl.Expr)
@@ -121,27 +120,12 @@ class Fields:
         for name, kind in schema.items():
             space = "content" if isinstance(_innermost(kind), pl.Struct) else "profile"
             self._add((space, name), pl.col(name), kind)
-        self.contents: dict[Path, Content] = {}
-        self._content_facts: list[tuple[Path, Fact]] = []
-        for content in contents:
-            whole = ("content", content.name)
-            self.contents[whole] = self._add_content(whole, content)
         self._known: dict[Path, None] = dict.fromkeys((*self.types, *self.constants))
         self._bare: dict[Path, list[Path]] = defaultdict(list)
         for path in self._known:
             for start in range(1, len(path)):
                 if ELEMENT not in path[: start + 1]:
                     self._bare[path[start:]].append(path)
-
-    def _add_content(self, path: Path, content: Content) -> Content:
-        rows = content.groups.get_column(content.rows)
-        target = normal(rows.dtype)
-        self.types[path] = target
-        self.types.update(_leaves((*path, ELEMENT), instance(target.inner)))  # type: ignore[attr-defined]
-        rows = rows.cast(normal(rows.dtype, pl.String())).cast(target)
-        self._content_facts.append((path, Fact(nullable=False)))
-        self._content_facts.extend(_element_facts((*path, ELEMENT), rows))
-        return replace(content, groups=content.groups.with_columns(rows))
 
     def _add(self, path: Path, column: pl.Expr, kind: pl.DataType) -> None:
         if isinstance(kind, pl.Struct):
@@ -208,10 +192,6 @@ class Fields:
         Missing values are null; those of lists stay as they are.
         """
         columns = [path for path in paths if path in self._columns]
-        wanted = [content for path, content in self.contents.items() if path in paths]
-        for content in wanted:
-            table = content.numbered(table)
-        kept = [*kept, *(pl.col(content.number) for content in wanted)]
         rows = table.select(*kept, *(self._columns[path].alias(".".join(path)) for path in columns))
         rows = materialized(rows)
         fields = rows.select(".".join(path) for path in columns)
@@ -223,7 +203,7 @@ class Fields:
             facts.append((path, _fact(values, looks)))
             if isinstance(values.dtype, pl.List):
                 facts.extend(_element_facts((*path, ELEMENT), values))
-        return Slice(rows.with_columns(fields), (*facts, *self._content_facts))
+        return Slice(rows.with_columns(fields), tuple(facts))
 
 
 def no_value(path: Path) -> str:

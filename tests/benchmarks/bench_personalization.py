@@ -111,7 +111,8 @@ def timed(work: Callable[[], None], scale: float = 1) -> Taken:
 
 
 def ours(profiles: int) -> tuple[Callable[[], Taken], Callable[[int], str]]:
-    from tasks.content.personalization import PersonalizationOptions, Templates, personalized_slices
+    from tasks.content._options import Renderers
+    from tasks.content.personalization import PersonalizationOptions, Templates
     from tasks.send import Send
 
     table = audience(0, profiles)
@@ -122,13 +123,13 @@ def ours(profiles: int) -> tuple[Callable[[], Taken], Callable[[int], str]]:
     )
 
     def work() -> None:
-        made = sum(each.standard.height for each in personalized_slices([table], options, table.schema))
+        made = sum(messages.height for messages in Renderers(table.schema, options).slices([table]))
         assert made == profiles
 
     def digest(count: int) -> str:
         total = Digest()
-        for each in personalized_slices([table.head(count)], options, table.schema):
-            for row in each.standard.select("subject", "html", "text").iter_rows():
+        for messages in Renderers(table.schema, options).slices([table.head(count)]):
+            for row in messages.select("subject", "html", "text").iter_rows():
                 total.add(*row)
         return total.hex()
 
@@ -271,7 +272,8 @@ def highest_memory() -> int:
 
 def peak_memory(profiles: int) -> None:
     """Render an audience that comes in tables, and say how much memory that took at most."""
-    from tasks.content.personalization import PersonalizationOptions, Templates, personalized_slices
+    from tasks.content._options import Renderers
+    from tasks.content.personalization import PersonalizationOptions, Templates
     from tasks.send import Send
 
     parts = {"subject": "subject.txt", "html": "body.html", "text": "body.txt"}
@@ -284,7 +286,7 @@ def peak_memory(profiles: int) -> None:
         audience(start, min(50_000, profiles - start)) for start in range(0, profiles, 50_000)
     )
     started = time.perf_counter()
-    made = sum(each.standard.height for each in personalized_slices(tables, options, audience(0, 1).schema))
+    made = sum(messages.height for messages in Renderers(audience(0, 1).schema, options).slices(tables))
     seconds = time.perf_counter() - started
     peak = highest_memory()
     rate = f"{made / seconds:,.0f} a second"

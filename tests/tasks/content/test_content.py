@@ -1,15 +1,13 @@
-"""Content tables: each profile sees the rows that match it, and what is the same for many is rendered once."""
+"""Content that Enrichment has added: each profile sees the rows that are linked to it, on both paths."""
 
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tasks.content._options import PersonalizationOptions, Renderers
-from tasks.content.personalization import Templates, personalize
-from tasks.errors import CampaignError, ColumnsMissing, ColumnTaken, KeyTypesDiffer, RelationsDiffer
-from tasks.lowering.plan import Joined
+from tasks.content.personalization import PersonalizationOptions, Templates, personalize
 from tasks.send import Send
+from tasks.targeting.enrichment import EnrichmentOptions, enrichment
 
 SEND = Send(campaign="spring", label="Spring", business_date="2026-02-28")
 OFFERS = pl.DataFrame(
@@ -30,11 +28,14 @@ AUDIENCE = pl.DataFrame(
 PARTS = {"subject": "s.txt", "html": "b.html", "text": "s.txt"}
 
 
+ENRICHED = enrichment.fn(
+    AUDIENCE, OFFERS, EnrichmentOptions(name="offers", on={"region": "area"}, cardinality="many")
+)
+
+
 def options(html: str, **given: object) -> PersonalizationOptions:
     templates = Templates(folder=Path("t"), parts=PARTS, sources={"s.txt": "s", "b.html": html})
-    return PersonalizationOptions(
-        templates=templates, send=SEND, **{"relations": {"offers": {"region": "area"}}, **given}
-    )
+    return PersonalizationOptions(templates=templates, send=SEND, **given)
 
 
 LIST = (
@@ -57,7 +58,7 @@ LIST = (
     ],
 )
 def test_a_profile_sees_the_rows_that_match_it(html: str, messages: list[str], row_by_row: bool) -> None:
-    made = personalize(AUDIENCE, options(html, row_by_row=row_by_row), {"offers": OFFERS})
+    made = personalize(ENRICHED, options(html, row_by_row=row_by_row))
     assert made.rejects.is_empty()
     assert made.standard["html"].head(4).to_list() == messages
 
@@ -65,34 +66,6 @@ def test_a_profile_sees_the_rows_that_match_it(html: str, messages: list[str], r
 @pytest.mark.parametrize("row_by_row", [False, True])
 def test_a_row_without_a_value_rejects_only_the_profiles_that_see_it(row_by_row: bool) -> None:
     html = "{% for o in offers %}{{ o.title }}{% endfor %}"
-    made = personalize(AUDIENCE, options(html, row_by_row=row_by_row), {"offers": OFFERS})
+    made = personalize(ENRICHED, options(html, row_by_row=row_by_row))
     assert made.standard["profile_id"].to_list() == ["2", "3", "4"]
     assert made.rejects["reason"].to_list() == ["no value for content.offers[].title"] * 2
-
-
-@pytest.mark.parametrize(
-    ("html", "once"), [(LIST, True), ("{% for o in offers %}{{ first_name|d('') }}{% endfor %}", False)]
-)
-def test_what_is_the_same_for_many_profiles_is_rendered_once(html: str, once: bool) -> None:
-    renderers = Renderers(AUDIENCE.schema, options(html), {"offers": OFFERS})
-    renderers.rendered(AUDIENCE)
-    plan = renderers.by_code[""].plans()["html"]
-    assert any(isinstance(stage, Joined) for stage in plan.stages) is once
-
-
-@pytest.mark.parametrize(
-    ("relations", "content", "error"),
-    [
-        ({}, {"offers": OFFERS}, RelationsDiffer),
-        ({"offers": {"region": "area"}}, {}, RelationsDiffer),
-        ({"offers": {"regoin": "area"}}, {"offers": OFFERS}, ColumnsMissing),
-        ({"offers": {"region": "aera"}}, {"offers": OFFERS}, ColumnsMissing),
-        ({"offers": {"region": "price"}}, {"offers": OFFERS}, KeyTypesDiffer),
-        ({"region": {"region": "area"}}, {"region": OFFERS}, ColumnTaken),
-    ],
-)
-def test_content_that_cannot_be_linked_is_an_error(
-    relations: dict[str, dict[str, str]], content: dict[str, pl.DataFrame], error: type[CampaignError]
-) -> None:
-    with pytest.raises(error):
-        personalize(AUDIENCE, options("x", relations=relations), content)

@@ -6,12 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tasks.content._options import Renderers
 from tasks.content.personalization import (
     PersonalizationOptions,
     TemplateFolder,
     personalization,
     personalize,
-    personalized_slices,
     read_templates,
 )
 from tasks.errors import CampaignError, ColumnsMissing, TemplatesInvalid, TemplatesUnreadable
@@ -207,9 +207,9 @@ def test_an_audience_without_address_is_refused(folder: Folder) -> None:
 def test_long_messages_come_in_small_slices(folder: Folder) -> None:
     audience = pl.concat([AUDIENCE] * 600)
     long = options(folder(body_html="x" * 1_000_000))
-    slices = list(personalized_slices([audience], long, audience.schema))
-    assert sum(each.standard.height for each in slices) == 600
-    assert max(each.standard.estimated_size() for each in slices) <= 100_000_000
+    slices = list(Renderers(audience.schema, long).slices([audience]))
+    assert sum(messages.height for messages in slices) == 600
+    assert max(messages.estimated_size() for messages in slices) <= 100_000_000
 
 
 def test_nobody_gets_no_message(folder: Folder) -> None:
