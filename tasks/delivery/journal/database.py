@@ -89,7 +89,7 @@ def given_rows(is_sqlite: bool, columns: Mapping[str, type[sa.types.TypeEngine[A
     return as_json.table_valued(*typed, name="given").render_derived(with_types=True)
 
 
-def document(rows: Iterable[dict[str, str]]) -> dict[str, str]:
+def document(rows: Iterable[Mapping[str, str | int]]) -> dict[str, str]:
     """Rows as the parameter `rows` of a statement over `given_rows`."""
     return {"rows": json.dumps(list(rows))}
 

@@ -138,9 +138,9 @@ class Journal:
         again. Errors: `JournalUnavailable`.
         """
         # In one order for all, so that two senders that want the same messages never wait for each other.
+        number = self.sends.begin(send, channel)
         wanted = {
-            **document({**_named(key), "profile_id": profiles[key]} for key in sorted(profiles)),
-            "given_send": self.sends.begin(send, channel),
+            **document({**_named(key), "send": number, "profile_id": profiles[key]} for key in sorted(profiles)),
             "given_sender": self.sender,
             "given_changed_at": self.database.now(),
         }
@@ -154,13 +154,18 @@ class Journal:
     def record(self, send: Send, channel: str, outcomes: Sequence[Outcome]) -> None:
         """Write down what became of messages that this sender claimed. Errors: `JournalUnavailable`."""
         statement = _record_statement(self.database.is_sqlite)
+        number = self.sends.begin(send, channel)
         rows = document(
-            {**_named(outcome.key), "state": state_after(outcome.event), "answer": storable(outcome.answer)}
+            {
+                **_named(outcome.key),
+                "send": number,
+                "state": state_after(outcome.event),
+                "answer": storable(outcome.answer),
+            }
             for outcome in sorted(outcomes, key=itemgetter(0))
         )
         given = {
             **rows,
-            "given_send": self.sends.begin(send, channel),
             "given_sender": self.sender,
             "given_changed_at": self.database.now(),
         }
@@ -184,7 +189,7 @@ class Journal:
             return {}
         asked = {parts_of(key)[0]: key for key in keys}
         statement = _known_statement(self.database.is_sqlite)
-        given = {**document({"key": digits} for digits in asked), "given_send": number}
+        given = document({"key": digits, "send": number} for digits in asked)
         found = self.database.read(lambda database: database.execute(statement, given).all())
         return {asked[digits]: Known(State(state), answer) for digits, state, answer in found}
 
@@ -298,25 +303,27 @@ MINE = sa.and_(MESSAGES.c.state == State.CLAIMED, MESSAGES.c.sender == _given("s
 
 
 def _is_of(rows: sa.FromClause) -> sa.ColumnElement[bool]:
-    return sa.and_(MESSAGES.c.send == _given("send"), MESSAGES.c.key == rows.c.key)
+    # The send comes with each row: with one value for all, SQLite would read all messages of the send each time.
+    return sa.and_(MESSAGES.c.send == rows.c.send, MESSAGES.c.key == rows.c.key)
+
+
+def _given_messages(is_sqlite: bool, **columns: type[sa.types.TypeEngine[Any]]) -> sa.FromClause:
+    return given_rows(is_sqlite, {"key": sa.String, "send": sa.BigInteger, **columns})
 
 
 @cache
 def _claim_statement(is_sqlite: bool, resend: Resend) -> sa.TextClause:
-    rows = given_rows(is_sqlite, {"key": sa.String, "variant": sa.Text, "profile_id": sa.Text})
+    rows = _given_messages(is_sqlite, variant=sa.Text, profile_id=sa.Text)
     claimable = states_before(Event.CLAIM, resend)
     values: dict[str, sa.ColumnElement[Any]] = {
-        **{name: _given(name) for name in ("send", "sender", "changed_at")},
+        **{name: _given(name) for name in ("sender", "changed_at")},
         "state": sa.literal(state_after(Event.CLAIM), sa.String),
         "attempts": sa.literal(1),
         "answer": sa.literal(""),
     }
-    chosen = sa.select(rows.c.key, rows.c.variant, rows.c.profile_id, *values.values()).where(sa.true())
-    insert = (
-        (sqlite if is_sqlite else postgresql)
-        .insert(MESSAGES)
-        .from_select(["key", "variant", "profile_id", *values], chosen)
-    )
+    of_rows = ("key", "send", "variant", "profile_id")
+    chosen = sa.select(*(rows.c[name] for name in of_rows), *values.values()).where(sa.true())
+    insert = (sqlite if is_sqlite else postgresql).insert(MESSAGES).from_select([*of_rows, *values], chosen)
     upsert = insert.on_conflict_do_update(
         index_elements=[MESSAGES.c.send, MESSAGES.c.key],
         set_={
@@ -340,13 +347,13 @@ def _compiled_once(statement: sa.Insert, dialect: sa.Dialect) -> sa.TextClause:
 
 @cache
 def _held_statement(is_sqlite: bool) -> sa.Select[Any]:
-    rows = given_rows(is_sqlite, {"key": sa.String})
+    rows = _given_messages(is_sqlite)
     return sa.select(MESSAGES.c.key).join_from(rows, MESSAGES, _is_of(rows)).where(MINE)
 
 
 @cache
 def _record_statement(is_sqlite: bool) -> sa.Update:
-    rows = given_rows(is_sqlite, {"key": sa.String, "state": sa.String, "answer": sa.Text})
+    rows = _given_messages(is_sqlite, state=sa.String, answer=sa.Text)
     may_happen = sa.or_(
         *(
             sa.and_(rows.c.state == state_after(event), MESSAGES.c.state.in_(states_before(event)))
@@ -362,7 +369,7 @@ def _record_statement(is_sqlite: bool) -> sa.Update:
 
 @cache
 def _known_statement(is_sqlite: bool) -> sa.Select[Any]:
-    rows = given_rows(is_sqlite, {"key": sa.String})
+    rows = _given_messages(is_sqlite)
     columns = (MESSAGES.c.key, MESSAGES.c.state, MESSAGES.c.answer)
     return sa.select(*columns).join_from(rows, MESSAGES, _is_of(rows))
 

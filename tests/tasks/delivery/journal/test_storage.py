@@ -278,3 +278,24 @@ def test_a_database_that_is_away_is_named_without_its_password() -> None:
     with pytest.raises(JournalUnavailable, match=r"postgresql://127.0.0.1:1/j") as failed:
         open_journal(settings)
     assert "s3cret" not in str(failed.value)
+
+
+def test_each_message_of_a_window_is_looked_up_by_its_key_however_many_the_send_has(
+    tmp_path: Path,
+) -> None:
+    journal = sender(JournalSettings(url=f"sqlite:///{tmp_path}/journal.db"), "first")
+    other = sender(journal.settings, "second")
+    plans: list[str] = []
+
+    def explain(_: sa.Connection, cursor: sqlite3.Cursor, statement: str, values: object, *__: object) -> None:
+        explained = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+        plans.extend(row[-1] for row in explained if "messages" in row[-1])
+
+    sa.event.listen(journal.engine, "before_cursor_execute", explain)
+    wanted = keys_of(5)
+    other.claim(SEND, "email", dict(list(wanted.items())[:1]))
+    mine = journal.claim(SEND, "email", wanted)
+    journal.record(SEND, "email", [Outcome(key, Event.TAKEN, "250 ok") for key in mine])
+    journal.known(SEND, "email", wanted)
+    assert len(plans) == 3
+    assert all("(send=? AND key=?)" in plan for plan in plans), plans
