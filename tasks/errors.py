@@ -643,7 +643,7 @@ class PagesInvalid(ResponseShapeInvalid):
 
 
 class ResponseMalformed(ApiError):
-    """The answer is not JSON."""
+    """The answer is not of its format: no JSON, CSV, XML."""
 
     code = "WKF-560241"
     sentence = "Malformed JSON or unacceptable format: '{url}' {reason}."
@@ -777,7 +777,10 @@ class ContentTypeRefused(RequestFailed):
     """The answer is not of the content type that was asked for."""
 
     sentence = "The API '{url}' failed (reason: Content-Type is {content_type!r}, not {wanted})."
-    remedy = "Check the address: a login or error page is usually HTML."
+    remedy = (
+        "Check the address: a login or error page is usually HTML; and the outbound mapping's format. What the"
+        " partner calls this format otherwise goes into content_types."
+    )
 
 
 class CertificateInvalid(RequestFailed):

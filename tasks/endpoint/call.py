@@ -80,6 +80,7 @@ class EndpointCall:
             FORM if endpoint.inbound.encoding == "form" else JSON,
             {**endpoint.headers, **(headers or {})},
             accept=endpoint.outbound.accept,
+            takes=endpoint.outbound.takes,
         )
 
     def _body(self, page: Mapping[str, JsonValue], step: Step) -> bytes:

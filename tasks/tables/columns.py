@@ -42,6 +42,8 @@ EXAMPLE: Mapping[ColumnType, date | time | datetime] = {
     "datetime": datetime(2026, 11, 24, 7, 30, tzinfo=UTC),
 }
 """A value of each type that may have a format, to try the format with."""
+EPOCHS: Mapping[str, int] = {"epoch_seconds": 6, "epoch_milliseconds": 3}
+"""Formats that count from 1970 on, each with the digits that a microsecond is of it."""
 DECIMAL_DIGITS = 38
 AS_IS = ("as_is", "as_is")
 
@@ -102,8 +104,9 @@ class ColumnDefinition(BaseModel):
         min_length=2,
         title="Format",
         description=(
-            "Format of a date, time or datetime, as %d/%m/%Y %H:%M:%S. Without one: ISO 8601"
-            " (2026-11-24, 07:30 or 07:30:00.5, 2026-11-24T07:30:00Z)."
+            "Format of a date, time or datetime, as %d/%m/%Y %H:%M:%S; of a datetime also epoch_seconds or"
+            " epoch_milliseconds, since 1970 in UTC. Without one: ISO 8601 (2026-11-24, 07:30 or 07:30:00.5,"
+            " 2026-11-24T07:30:00Z)."
         ),
     )
     zone: str | None = Field(
@@ -197,6 +200,10 @@ class ColumnDefinition(BaseModel):
             return self
         if self.type not in EXAMPLE:
             raise ValueError(f"a column of type {self.type} has no format; date, time and datetime have")
+        if self.format in EPOCHS:
+            if self.type != "datetime" or self.zone is not None:
+                raise ValueError(f"the format {self.format} tells a datetime, and in UTC")
+            return self
         example = pl.Series([EXAMPLE[self.type]])
         try:
             again = _parsed(example.dt.to_string(self.format), self)
@@ -618,7 +625,18 @@ def _of_century(days: pl.Series, definition: ColumnDefinition) -> pl.Series:
     return pl.DataFrame({"day": days}).select(known).to_series()
 
 
+def _since_1970(texts: pl.Series, digits: int) -> pl.Series:
+    """Moments told by a number of seconds or milliseconds; what is finer than a microsecond is cut."""
+    is_number = pl.col("text").str.contains(r"^[+-]?[0-9]{1,15}(?:\.[0-9]+)?$")
+    number = pl.when(is_number).then(pl.col("text")).str.strip_prefix("+")
+    exact = number.str.replace(rf"(\.[0-9]{{{digits}}})[0-9]+$", "$1")
+    microseconds = (exact.cast(pl.Decimal(DECIMAL_DIGITS, digits)) * 10**digits).cast(pl.Int64(), strict=False)
+    return pl.DataFrame({"text": texts}).select(microseconds.cast(pl.Datetime("us"))).to_series()
+
+
 def _moments(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
+    if definition.format and definition.format in EPOCHS:
+        return _since_1970(texts, EPOCHS[definition.format])
     if definition.format:
         read = _of_century(texts.str.to_datetime(definition.format, time_unit="us", strict=False), definition)
         has_zone = isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone

@@ -107,7 +107,7 @@ def exact_document(body: bytes, limits: ReaderLimits, *, url: str) -> Any:  # no
     except UnicodeDecodeError:
         refuse("sent bytes that are not UTF-8")
     except RecursionError:
-        raise _too_deep(limits) from None
+        raise too_deep(limits) from None
     except ValueError as error:
         refuse(f"sent no JSON ({error})")
     _check_depth(document, body, limits)
@@ -139,7 +139,8 @@ def _has_lone_surrogate(body: bytes) -> bool:
     return any(escape["lone"] for escape in ESCAPE.finditer(body))
 
 
-def _too_deep(limits: ReaderLimits) -> ResponseShapeInvalid:
+def too_deep(limits: ReaderLimits) -> ResponseShapeInvalid:
+    """The failure of a document that is nested too deeply."""
     return ResponseShapeInvalid(
         reason=f"the answer is nested deeper than {limits.max_depth} levels; an endpoint can raise its max_depth"
     )
@@ -147,7 +148,7 @@ def _too_deep(limits: ReaderLimits) -> ResponseShapeInvalid:
 
 def _check_depth(document: Any, body: bytes, limits: ReaderLimits) -> None:  # noqa: ANN401
     if not _is_shallow(document, body, limits.max_depth) and depth_of(document) > limits.max_depth:
-        raise _too_deep(limits)
+        raise too_deep(limits)
 
 
 def _is_shallow(document: Any, body: bytes, most: int) -> bool:  # noqa: ANN401

@@ -1,14 +1,17 @@
 """The outbound mapping: what is read from an answer, as it is written by hand or recorded from a pasted sample."""
 
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from tasks.endpoint.answer.column import OutboundColumn
+from tasks.endpoint.answer.formats import Format, JsonFormat
 from tasks.endpoint.answer.guards import ReaderLimits
 from tasks.endpoint.answer.place import RowsAre
 from tasks.endpoint.answer.sample import recorded
-from tasks.endpoint.answer.shape import WHOLE_ANSWER, Property, levels_of, steps_of
+from tasks.endpoint.answer.shape import WHOLE_ANSWER, Property, key_steps, levels_of, steps_of
+from tasks.endpoint.answer.xml import Arrays, arrays_on, names_of
 from tasks.errors import SampleInvalid
 from tasks.tables.transitions import nearest, quoted
 
@@ -71,6 +74,19 @@ class OutboundMapping(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format: Format = Field(
+        default=JsonFormat(),
+        title="Format",
+        description=(
+            "What the answer is written in: json, ndjson, csv or xml; with options as JSON, {kind: csv, separator:"
+            " ;, encoding: cp1252, decimal: ','}."
+        ),
+    )
+    content_types: frozenset[str] = Field(
+        default=frozenset(),
+        title="Content types",
+        description="More content types by which the partner calls this format, such as text/plain.",
+    )
     path: str = Field(
         default=WHOLE_ANSWER,
         title="Path",
@@ -134,7 +150,25 @@ class OutboundMapping(BaseModel):
     @property
     def accept(self) -> str:
         """The `Accept` header of a request."""
-        return "application/json"
+        return self.format.accept
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """Content types that an answer may have."""
+        return self.format.types | {each.strip().lower() for each in self.content_types}
+
+    @cached_property
+    def places_of_arrays(self) -> Arrays:
+        """Places of the answer that hold arrays: the rows, what is on the way to them, the rows' lists."""
+        if self.flatten:
+            return {}
+        end = not self.parallel and self.rows_are in {"array", "one_or_many"}
+        row = names_of(self.path)
+        lists = [key_steps(column.key) for column in self.columns.values() if column.many and column.at is None]
+        return {
+            **{(*row, *steps): False for steps in lists if steps},
+            **dict.fromkeys(arrays_on(self.path, end=end), True),
+        }
 
     @model_validator(mode="before")
     @classmethod

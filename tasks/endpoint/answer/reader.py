@@ -135,7 +135,7 @@ def _answer(raw: dict[str, _Raw], findings: list[Finding], mapping: OutboundMapp
     differences = [*findings, *chain.from_iterable(column.findings for column in raw.values())]
     judged(differences, mapping.contract)
     columns = {name: mapping.columns[name] for name in raw}
-    table = _typed(raw, columns)
+    table = _typed(raw, columns, getattr(mapping.format, "decimal", None))
     unreadable = _unreadable(raw, columns, table)
     return Answer(
         standard=table.standard,
@@ -315,9 +315,16 @@ def _text_of(value: Any, column: OutboundColumn) -> str | None:  # noqa: ANN401
             return json.dumps(value, ensure_ascii=False)
 
 
-def _typed(raw: dict[str, _Raw], columns: dict[str, OutboundColumn]) -> TypedTable:
+def _typed(raw: dict[str, _Raw], columns: dict[str, OutboundColumn], decimal: str | None) -> TypedTable:
     # A key may stand for other things at other places of the answer; a column's name does not.
     named = {name: column.model_copy(update={"key": name}) for name, column in columns.items()}
+    if decimal is not None:
+        named = {
+            name: column
+            if "decimal_separator" in column.model_fields_set
+            else column.model_copy(update={"decimal_separator": decimal})
+            for name, column in named.items()
+        }
     table = pl.DataFrame({name: column.values for name, column in raw.items()})
     try:
         return typed_table(table, named, activity="External API", where="the answer")

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from tasks.endpoint.answer.column import OutboundColumn, json_type_of
-from tasks.endpoint.answer.guards import ReaderLimits, exact_document
+from tasks.endpoint.answer.formats import FORMAT, CsvFormat, JsonFormat, NdjsonFormat, XmlFormat
+from tasks.endpoint.answer.guards import ReaderLimits
 from tasks.endpoint.answer.place import RowsAre, placed
 from tasks.endpoint.answer.shape import (
     Each,
@@ -27,6 +28,7 @@ from tasks.endpoint.answer.shape import (
     side_by_side,
     steps_of,
 )
+from tasks.endpoint.answer.xml import arrays_on
 from tasks.errors import ResponseMalformed, ResponseShapeInvalid, SampleInvalid
 from tasks.tables.columns import ISO_DATE, ISO_DATETIME, ISO_TIME, ColumnType, typed_table
 from tasks.tables.transitions import quoted
@@ -86,13 +88,21 @@ def recorded(sample: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: 
     except ResponseShapeInvalid as error:
         raise SampleInvalid(reason=error.facts["reason"]) from None
     except ResponseMalformed as error:
-        raise ResponseMalformed(**{**error.facts, "cure": "Paste an answer as it came, as JSON."}) from None
+        cure = "Paste an answer as it came, and name its format."
+        raise ResponseMalformed(**{**error.facts, "cure": cure}) from None
 
 
 def _recorded(sample: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
     limits = ReaderLimits.model_validate(given.get("limits") or {})
-    answer = exact_document(_bytes_of(sample), limits, url="the sample")
+    form = FORMAT.validate_python(given.get("format") or "json")
+    body = _bytes_of(sample, form)
+    answer = form.document(body, limits, None, url="the sample", exact=True)
     rows_are: RowsAre = given.get("rows_are") or "array"
+    if isinstance(form, XmlFormat) and not given.get("flatten"):
+        path = given.get("path") or _only(candidates(answer), "repeated elements")
+        given = {**given, "path": path}
+        arrays = dict.fromkeys(arrays_on(path, end=not given.get("parallel")), True)
+        answer = form.document(body, limits, arrays, url="the sample", exact=True)
     found: dict[str, Any] = {}
     if given.get("flatten"):
         leaves = [Leaf(None, steps, [value]) for steps, value in leaves_of(answer)]
@@ -109,13 +119,23 @@ def _recorded(sample: Any, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa:
         found["properties"] = tuple(dict.fromkeys(chain.from_iterable(elements)))
         found["left_out"] = tuple(_left_out(answer, levels, leaves, [*candidates(answer)]))
     if "columns" not in given:
-        found["columns"] = _columns(leaves, limits, flat=bool(given.get("flatten")))
+        found["columns"] = _columns(leaves, limits, form, flat=bool(given.get("flatten")))
     return found
 
 
-def _bytes_of(sample: Any) -> bytes:  # noqa: ANN401
+AnyFormat = JsonFormat | NdjsonFormat | CsvFormat | XmlFormat
+
+
+def _bytes_of(sample: Any, form: AnyFormat) -> bytes:  # noqa: ANN401
     text = sample if isinstance(sample, str) else json.dumps(sample, ensure_ascii=False)
-    return text.encode("utf-8", "surrogatepass")
+    encoding = form.encoding if isinstance(form, CsvFormat | XmlFormat) else None
+    if isinstance(form, XmlFormat) and encoding is None:
+        # A pasted text is decoded already: what its declaration says is about the bytes that it was.
+        text = re.sub(r"^(\ufeff?<\?xml[^>]*?)\s+encoding=(?:'[^']*'|\"[^\"]*\")", r"\1", text)
+    try:
+        return text.encode(encoding or "utf-8", "surrogatepass" if encoding is None else "strict")
+    except UnicodeEncodeError:
+        raise SampleInvalid(reason=f"the sample has characters that {encoding} cannot write") from None
 
 
 def candidates(answer: Any) -> list[str]:  # noqa: ANN401
@@ -321,9 +341,14 @@ def _is_plain(value: Any) -> bool:  # noqa: ANN401
     return all(isinstance(element, PLAIN) for element in (value if isinstance(value, list) else [value]))
 
 
-def _columns(leaves: list[Leaf], limits: ReaderLimits, *, flat: bool) -> dict[str, dict[str, Any]]:
+def _columns(leaves: list[Leaf], limits: ReaderLimits, form: AnyFormat, *, flat: bool) -> dict[str, dict[str, Any]]:
     names = _property_names(leaves, limits) if flat else _ways(leaves)
-    return {name: _column(leaf, limits) for name, leaf in zip(names, leaves, strict=True)}
+    if isinstance(form, XmlFormat):  # link@href is what templates call link_href
+        plain: list[str] = []
+        for name in names:
+            plain.append(_free([re.sub(r"\W+", "_", name).strip("_")], plain))
+        names = plain
+    return {name: _column(leaf, limits, form) for name, leaf in zip(names, leaves, strict=True)}
 
 
 def _ways(leaves: list[Leaf]) -> list[str]:
@@ -358,17 +383,21 @@ def _free(names: list[str], taken: Iterable[str]) -> str:
     return next(name for name in chain(names, numbered) if name not in taken)
 
 
-def _column(leaf: Leaf, limits: ReaderLimits) -> dict[str, Any]:
+def _column(leaf: Leaf, limits: ReaderLimits, form: AnyFormat) -> dict[str, Any]:
     key = path_of(leaf.steps)
     if len(key) > limits.max_key_length:
         raise ResponseShapeInvalid(
             reason=f"the column key '{key[:40]}…' has {len(key)} characters, more than {limits.max_key_length}"
         )
     values = [value for value in leaf.values if value is not None]
-    many = bool(values) and all(isinstance(value, list) for value in values)
+    lists = [isinstance(value, list) for value in values]
+    # In XML an element that is there once is a text, and a list where it is there again.
+    many = any(lists) if isinstance(form, XmlFormat) else bool(values) and all(lists)
     if many:
+        values = [value if isinstance(value, list) else [value] for value in values]
         values = [element for value in values for element in value if element is not None]
-    options = {"key": key, "at": leaf.at, "many": many, "optional": leaf.optional, **_type_of(values)}
+    types = _written_type(values, form.decimal) if isinstance(form, CsvFormat | XmlFormat) else _type_of(values)
+    options = {"key": key, "at": leaf.at, "many": many, "optional": leaf.optional, **types}
     return OutboundColumn.model_validate(options).model_dump(exclude_defaults=True)
 
 
@@ -381,6 +410,21 @@ def _type_of(values: list[Any]) -> dict[str, Any]:
     if json_types == {"text"}:
         return {**_text_type(values), "json_type": "text"}
     return {"type": "text"}
+
+
+def _written_type(values: list[str], decimal: str) -> dict[str, Any]:
+    """The type of texts in a format that has nothing else; 01234 is no number, and white space is not looked at."""
+    texts = [value.strip() for value in values if value.strip()]
+    whole = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+    number = re.compile(rf"-?(?:0|[1-9][0-9]*)(?:{re.escape(decimal)}[0-9]+)?")
+    if texts and len(texts) == len(values):
+        if all(map(whole.fullmatch, texts)):
+            return {"type": "integer"}
+        if all(map(number.fullmatch, texts)):
+            return {"type": "number", "decimal_separator": decimal}
+        if {text.lower() for text in texts} <= {"true", "false"}:
+            return {"type": "boolean"}
+    return _text_type(values) if values else {"type": "text"}
 
 
 def _number_type(values: list[Any]) -> ColumnType:

@@ -87,8 +87,8 @@ def _steps(node: Mapping[str, Any]) -> Steps | None:
             steps = (Property(name),)
         case {"type": "index", "value": position}:
             steps = (Index(position),)
-        case {"type": "subexpression" | "index_expression", "children": [left, right]}:
-            steps = _joined(_steps(left), _steps(right))
+        case {"type": "subexpression" | "index_expression", "children": parts}:
+            steps = _joined(*map(_steps, parts))  # a.b.c is one node of three
         case {"type": "projection", "children": [{"type": "flatten", "children": [left]}, right]}:
             steps = _joined(_steps(left), (Each(merged=True),), _steps(right))
         case {"type": "projection", "children": [left, right]}:
