@@ -87,6 +87,8 @@ class Taken(NamedTuple):
     message_id: str
     recipient: str
     content: bytes
+    sender: str
+    """Of the envelope: the address that it comes back to."""
 
 
 @dataclass
@@ -167,7 +169,7 @@ class _Handler:
         assert isinstance(content, bytes)  # noqa: S101  # for the types: it is, unless aiosmtpd is asked to decode
         header, _, _ = content.partition(b"\r\n\r\n")
         message_id = str(message_from_bytes(header, policy=internet_message)["Message-ID"])
-        self._sandbox.taken.append(Taken(message_id, envelope.rcpt_tos[0], content))
+        self._sandbox.taken.append(Taken(message_id, envelope.rcpt_tos[0], content, envelope.mail_from or ""))
         if fault := self._sandbox.fault_at(At.TAKEN):
             return await _struck(server, fault)
         return f"250 2.0.0 Ok: queued as {len(self._sandbox.taken):08X}"

@@ -1,21 +1,27 @@
 """Direct mail: writes the extraction file that a printer makes letters of, each profile in one file only.
 
 A send's files are `direct-mail-001.csv`, `-002.csv` and so on in `<folder>/<campaign>/<business date>/`, a new one
-for a run that has new profiles. The files themselves are the record of what was delivered: a file is written whole
-and takes its number by a link, which the system refuses to make twice.
+for a run that has new profiles. `.direct-mail/` beside them is the record of who is in a file, also once the
+printer has taken it away (`tasks.messages.delivered`).
 """
 
+from collections import Counter
 from dataclasses import dataclass
+from errno import EEXIST
 from pathlib import Path
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.errors import ParameterInvalid
 from tasks.files.delimited import delimited
+from tasks.messages.delivered import DeliveredKeys
 from tasks.messages.send_folder import folder_of, placed, writable, write_rejects
-from tasks.runs.sink import Closing, sink_activity
+from tasks.messages.sendable import sendable, unsendable
+from tasks.runs.audience import Part
+from tasks.runs.sink import Closing, current_part, sink_activity
 from tasks.send import Send
-from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
+from tasks.tables.transitions import Transitions, require_columns
 
 CHANNEL = "direct-mail"
 KEY = "message_key"
@@ -60,20 +66,22 @@ class Extracted(Transitions):
     """Profiles that no file has: profile_id, email (null), reason."""
 
 
-def extract(audience: pl.DataFrame, options: DirectMailOptions, send: Send) -> Extracted:
+def extract(audience: pl.DataFrame, options: DirectMailOptions, send: Send, part: Part) -> Extracted:
     """Write the profiles that no file of the send has yet into a new file; none is written for nobody.
 
-    Errors: `ColumnsMissing`, `OutboxUnwritable`.
+    Errors: `ColumnsMissing`, `ParameterInvalid`, `OutboxUnwritable`.
     """
     labels = options.labels(audience)
     needed = dict.fromkeys((options.key, *labels, *options.required))
     require_columns(audience, needed, activity="Direct mail", where="the inbound transition")
+    _check(labels)
     rows, rejects = _complete(audience, options)
     keys = [send.message_key(CHANNEL, profile) for profile in rows[options.key].cast(pl.String())]
     rows = rows.with_columns(pl.Series(KEY, keys, dtype=pl.String()))
     folder = folder_of(options.folder, send)
     with writable(folder):
-        new = _placed(rows, labels, options, folder)
+        record = DeliveredKeys(folder / f".{CHANNEL}", part)
+        new = _placed(rows, labels, options, folder, record)
     person = rows.select(pl.col(options.key).cast(pl.String()).alias("profile_id"), KEY)
     return Extracted(
         standard=person.join(new, on=KEY, how="semi", maintain_order="left"),
@@ -82,44 +90,53 @@ def extract(audience: pl.DataFrame, options: DirectMailOptions, send: Send) -> E
     )
 
 
+def _check(labels: dict[str, str]) -> None:
+    """Errors: `ParameterInvalid` for a file that a printer could not read."""
+    twice = [label for label, count in Counter(labels.values()).items() if count > 1]
+    if twice:
+        reason = f"two columns have the label '{twice[0]}'"
+    elif KEY in labels.values():
+        reason = f"'{KEY}' is the file's own first column"
+    else:
+        return
+    raise ParameterInvalid(parameter="columns", reason=reason)
+
+
 def _complete(audience: pl.DataFrame, options: DirectMailOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Profiles that a letter can be written to, and the others with the reason."""
-    key = pl.col(options.key).cast(pl.String())
     lacks = [
         pl.when(pl.col(name).cast(pl.String()).str.strip_chars().fill_null("") == "").then(pl.lit(name))
         for name in options.required
     ]
-    reasons = audience.select(
-        pl.when(key.fill_null("") == "")
-        .then(pl.lit("no profile id"))
-        .when(~key.is_first_distinct())
-        .then(pl.lit("the profile has another letter in this send"))
-        .otherwise(pl.lit("no value for ") + pl.coalesce(*lacks, pl.lit(None, pl.String())))
-        .alias("reason")
-    )["reason"]
-    rejected = audience.filter(reasons.is_not_null()).select(profile_id=key, email=pl.lit(None, pl.String()))
-    rejects = rejected.with_columns(reasons.drop_nulls()).select(REJECT_COLUMNS)
-    return audience.filter(reasons.is_null()), rejects
+    missing = pl.lit("no value for ") + pl.coalesce(*lacks, pl.lit(None, pl.String()))
+    why = audience.with_columns(unsendable(audience, options.key)).select(pl.coalesce("reason", missing))
+    reasons = why.to_series()
+    rows, rejects = sendable(audience, reasons, options.key)
+    return rows, rejects.with_columns(email=pl.lit(None, pl.String()))
 
 
-def _placed(rows: pl.DataFrame, labels: dict[str, str], options: DirectMailOptions, folder: Path) -> pl.DataFrame:
-    """Put the rows that no file has into the next file; gives their keys."""
-    while True:
-        files = sorted(folder.glob(f"{CHANNEL}-*.csv"))
-        known = pl.concat([pl.DataFrame(schema={KEY: pl.String()}), *(_keys_of(file, options) for file in files)])
-        new = rows.join(known, on=KEY, how="anti", maintain_order="left")
-        if new.is_empty():
-            return new.select(KEY)
-        table = new.select(KEY, *(pl.col(column).alias(label) for column, label in labels.items()))
-        content = delimited(
-            table, activity="Direct mail", separator=options.separator, quote_style="non_numeric", include_bom=True
-        )
-        if placed(folder / f"{CHANNEL}-{len(files) + 1:03}.csv", content):
-            return new.select(KEY)
-
-
-def _keys_of(file: Path, options: DirectMailOptions) -> pl.DataFrame:
-    return pl.read_csv(file, separator=options.separator, columns=[KEY], schema_overrides={KEY: pl.String()})
+def _placed(
+    rows: pl.DataFrame, labels: dict[str, str], options: DirectMailOptions, folder: Path, record: DeliveredKeys
+) -> pl.DataFrame:
+    """Put the rows that no file had into the next file; gives the keys of those that this part's files have."""
+    with record.locked():
+        own = record.of_part()
+        known = pl.concat([own, record.of_others()])
+        new = rows.filter(~pl.col(KEY).is_in(known.implode()))
+        if new.height:
+            table = new.select(KEY, *(pl.col(column).alias(label) for column, label in labels.items()))
+            content = delimited(
+                table,
+                activity="Direct mail",
+                separator=options.separator,
+                quote_style="non_numeric",
+                include_bom=True,
+            )
+            number = record.count() + 1  # the printer takes files away: theirs are not given again
+            if not placed(folder / f"{CHANNEL}-{number:03}.csv", content):
+                raise FileExistsError(EEXIST, "a file of that name is there, and the record does not know it")
+            record.add(new[KEY])
+        return rows.filter(pl.col(KEY).is_in(pl.concat([own, new[KEY].rename("digits")]).implode())).select(KEY)
 
 
 @sink_activity("Direct mail", key=lambda options, send: [options.key])  # noqa: ARG005
@@ -130,7 +147,7 @@ def direct_mail(audience: pl.DataFrame, options: DirectMailOptions, send: Send) 
     part of the audience), `complement` (in an earlier one) with profile_id, message_key; `rejects` (profile_id,
     email, reason). Errors: `ColumnsMissing`, `OutboxUnwritable`.
     """
-    return extract(audience, options, send)
+    return extract(audience, options, send, current_part())
 
 
 @direct_mail.closing

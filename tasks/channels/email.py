@@ -36,7 +36,8 @@ def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Chann
         carrier=MailCarrier(options.server, skeleton),
         row=Letter,
         connections=options.server.connections,
-        message_id=pl.concat_str(pl.lit("<"), "message_key", pl.lit(f"@{skeleton.domain}>")),
+        is_mail=True,
+        message_id=pl.concat_str(pl.lit("<"), "name", pl.lit(f"@{skeleton.domain}>")),
     )
 
 

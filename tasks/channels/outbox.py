@@ -1,13 +1,12 @@
 """Outbox: delivers messages as files that any mail program opens, and a page that shows the first ones.
 
 A send's folder is `<folder>/<campaign>/<business date>/` with `maildir/` (one RFC 5322 file a message), or, for
-audiences too large for a file a message, `messages/` (Parquet); and `preview.html` and `rejects.csv`. The messages
-themselves are the record of what was delivered. A message's file name in the Maildir is its key's digits, which are
-the same for every variant, and a file with that name is made by a link, which the system refuses to make twice; for
-Parquet see `tasks.messages.parts`.
+audiences too large for a file a message, `messages/` (Parquet); and `preview.html` and `rejects.csv`. Beside them
+`.delivered/` is the record of what was delivered, in either format (`tasks.messages.delivered`).
 """
 
-import os
+import secrets
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,21 +17,21 @@ from jinja2 import Environment, PackageLoader
 from prefect import get_run_logger
 from pydantic import Field
 
-from tasks.files.storage import make_private
-from tasks.messages.address import Unsendable, are_no_addresses
-from tasks.messages.letter import Letter, MessageOptions, prepared_skeleton
-from tasks.messages.parts import placed_keys
-from tasks.messages.send_folder import folder_of, placed, writable, write_rejects, written
+from tasks.delivery.journal.storage import open_journal
+from tasks.messages.delivered import DIGITS_OF_KEY, DeliveredKeys
+from tasks.messages.letter import MessageOptions, prepared_skeleton
+from tasks.messages.placing import place_mail, place_parquet
+from tasks.messages.send_folder import folder_of, writable, write_rejects, written
+from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.privacy import masked_email
 from tasks.runs.audience import Part
 from tasks.runs.sink import Closing, current_part, sink_activity
-from tasks.send import VARIANT, Send, parts_of
+from tasks.send import Send
 from tasks.settings import Settings
 from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
 
 CHANNEL = "email"
 SENT = ("profile_id", "email", "message_key")
-MESSAGE_COLUMNS = ("profile_id", "email", "subject", "html", "text")
 
 
 class OutboxOptions(MessageOptions):
@@ -66,99 +65,41 @@ class Delivered(Transitions):
     complement: pl.DataFrame
     """Messages that an earlier run had delivered: the same columns, with the keys that this run had for them."""
     rejects: pl.DataFrame
-    """Messages that cannot be delivered: profile_id, email, reason."""
-
-
-def delivered_keys(maildir: Path) -> frozenset[str]:
-    """Digits of the keys of the messages that the Maildir holds, read or unread."""
-    return frozenset(
-        entry.name.partition(":")[0]
-        for folder in ("new", "cur")
-        if (maildir / folder).is_dir()
-        for entry in os.scandir(maildir / folder)
-    )
+    """Messages that cannot be delivered, or must not be: profile_id, email, reason."""
 
 
 def deliver(
     messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at: datetime, part: Part | None = None
 ) -> Delivered:
-    """Write each message that the send's outbox does not hold yet; `part` is the partition that they are of.
+    """Write each message that the send's outbox has not delivered yet; `part` is the part that they are of.
 
-    No reader sees half a message, and no two runs deliver one twice. Errors: `ColumnsMissing`,
-    `ConfigurationError`, `MessageFileUnreadable`, `OutboxUnwritable`.
+    No reader sees half a message, no two runs deliver one twice, and who is not to be written to gets none. Errors:
+    `ColumnsMissing`, `ConfigurationError`, `JournalUnavailable`, `MessageFileUnreadable`, `OutboxUnwritable`.
     """
     require_columns(messages, MESSAGE_COLUMNS, activity="Outbox", where="the inbound transition")
-    if options.format == "parquet":
-        alone = Part(run=f"{sent_at:%Y%m%dT%H%M%S.%f}", number=1, rows=messages.height, file="")
-        return _deliver_parquet(messages, options, send, part or alone)
-    return _deliver_mail(messages, options, send, sent_at)
-
-
-def _deliver_parquet(messages: pl.DataFrame, options: OutboxOptions, send: Send, part: Part) -> Delivered:
-    reason = (
-        pl.when(pl.col("profile_id").fill_null("") == "")
-        .then(pl.lit("no profile id"))
-        .when(pl.col("email").fill_null("") == "")
-        .then(pl.lit("no address"))
-        .when(are_no_addresses(messages["email"]))
-        .then(pl.lit("the address is not valid"))
-    )
-    checked = messages.with_columns(reason.alias("reason"))
-    sendable = checked.filter(pl.col("reason").is_null()).drop("reason")
-    keyed = sendable.select(send.message_keys(CHANNEL, sendable), *MESSAGE_COLUMNS)
-    first = keyed["profile_id"].is_first_distinct()
-    folder = options.messages_folder(send)
+    part = part or Part(run=secrets.token_hex(8), number=1, rows=messages.height, file="")
+    settings = Settings.load()
+    reasons = unsendable(messages, "profile_id", "email", parts=MESSAGE_PARTS)
+    wanted, rejects = sendable(messages, reasons)
+    with closing(open_journal(settings.journal)) as journal:
+        barred = journal.suppressions.reasons(wanted, CHANNEL)
+        keyed = wanted.with_columns(send.message_keys(CHANNEL, wanted), barred)
+        suppressed = keyed.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS)
+        keyed = journal.names.named(keyed.filter(pl.col("reason").is_null()))
+    folder, record = options.messages_folder(send), DeliveredKeys(options.send_folder(send) / ".delivered", part)
     with writable(folder):
-        placed_here = first & keyed["message_key"].is_in(placed_keys(keyed.filter(first), folder, part).implode())
+        if options.format == "parquet":
+            unmade, ours = pl.DataFrame(schema=keyed.schema), place_parquet(keyed, folder, record)
+        else:
+            skeleton = prepared_skeleton(options, send, sent_at, settings.unsubscribe)
+            unmade, ours = place_mail(keyed, folder, record, skeleton)
+    made = keyed.join(unmade, on="message_key", how="anti", maintain_order="left")
+    is_ours = DIGITS_OF_KEY.is_in(ours.implode())
     return Delivered(
-        standard=keyed.filter(placed_here).select(SENT),
-        complement=keyed.filter(~placed_here).select(SENT),
-        rejects=checked.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS),
+        standard=made.filter(is_ours).select(SENT),
+        complement=made.filter(~is_ours).select(SENT),
+        rejects=pl.concat([rejects, suppressed, unmade.select(REJECT_COLUMNS)]),
     )
-
-
-def _deliver_mail(messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at: datetime) -> Delivered:
-    """Each message is written whole under `tmp` and then linked into `new`."""
-    skeleton = prepared_skeleton(options, send, sent_at, Settings.load().unsubscribe)
-    maildir = options.messages_folder(send)
-    outcomes: dict[str, list[dict[str, str | None]]] = {"standard": [], "complement": [], "rejects": []}
-    with writable(maildir):
-        for folder in ("tmp", "new", "cur"):
-            make_private(maildir / folder)
-        known = delivered_keys(maildir)
-        for row in messages.iter_rows(named=True):
-            person = {"profile_id": row["profile_id"], "email": row["email"]}
-            if (reason := _undeliverable(row)) is not None:
-                outcomes["rejects"].append({**person, "reason": reason})
-                continue
-            key = send.message_key(CHANNEL, row["profile_id"], row.get(VARIANT))
-            digits, _ = parts_of(key)
-            if digits in known:
-                outcomes["complement"].append({**person, "message_key": key})
-                continue
-            try:
-                letter = Letter(key=key, **{name: row[name] for name in MESSAGE_COLUMNS})
-                content = skeleton.message(letter).content.replace(b"\r\n", b"\n")
-            except Unsendable as reason:
-                outcomes["rejects"].append({**person, "reason": str(reason)})
-                continue
-            is_new = placed(maildir / "new" / digits, content, drafts=maildir / "tmp")
-            outcome = "standard" if is_new else "complement"
-            outcomes[outcome].append({**person, "message_key": key})
-    sent = dict.fromkeys(SENT, pl.String())
-    return Delivered(
-        standard=pl.DataFrame(outcomes["standard"], schema=sent),
-        complement=pl.DataFrame(outcomes["complement"], schema=sent),
-        rejects=pl.DataFrame(outcomes["rejects"], schema=dict.fromkeys(REJECT_COLUMNS, pl.String())),
-    )
-
-
-def _undeliverable(row: dict[str, str | None]) -> str | None:
-    if not row["profile_id"]:
-        return "no profile id"
-    if not row["email"]:
-        return "no address"
-    return None
 
 
 def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send, total: int | None = None) -> Path:
@@ -184,8 +125,8 @@ def outbox(
     rejects of all activities before go into the rejects file with this activity's own.
     Out: `standard` (delivered now), `complement` (delivered before) with profile_id, email, message_key; `rejects`
     (profile_id, email, reason) of this activity.
-    Errors: `ColumnsMissing`, `ConfigurationError`, `MessageFileUnreadable`, `OutboxUnwritable`; what was delivered
-    before the error stays delivered.
+    Errors: `ColumnsMissing`, `ConfigurationError`, `JournalUnavailable`, `MessageFileUnreadable`,
+    `OutboxUnwritable`; what was delivered before the error stays delivered.
     """
     return deliver(messages, options, send, sent_at or datetime.now(UTC), current_part())
 

@@ -1,8 +1,8 @@
 """Preparation: who of an audience gets a message over a channel, and who does not, each with the reason.
 
-The reasons, the first that holds: not a test profile (in a proof), no consent, no address, invalid address,
-quarantine, opt-out, complaint, control group, duplicate address, already sent,
-already refused, perhaps already sent.
+The reasons, the first that holds: not a test profile (in a proof), no consent, what no channel
+can send to (no profile id, no address, an address that is not valid), quarantine, opt-out, complaint, control
+group, duplicate address, already sent, already refused, perhaps already sent.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.suppressions import Person
-from tasks.messages.address import AROUND, are_no_addresses, normalized_addresses
+from tasks.messages.address import AROUND, normalized_addresses
+from tasks.messages.sendable import unsendable
 from tasks.runs.activity import row_activity
 from tasks.send import Send
 from tasks.settings import Settings
@@ -138,6 +139,7 @@ def _judged(audience: pl.DataFrame, options: PreparationOptions, send: Send, kno
     require_columns(audience, columns, activity="Preparation", where="the inbound transition")
     key = audience[options.key].cast(pl.String())
     address = audience[options.address].cast(pl.String()).str.strip_chars(AROUND)
+    cannot = unsendable(audience, options.key, options.address, is_mail=options.addresses_are_mail)
     nobody = pl.Series([False]).new_from_index(0, audience.height)
 
     def unset(column: str) -> pl.Series:
@@ -146,13 +148,12 @@ def _judged(audience: pl.DataFrame, options: PreparationOptions, send: Send, kno
     reasons = {
         "not a test profile": unset(options.test_profiles),
         "no consent for the channel": unset(options.consent),
-        "no address": address.fill_null("") == "",
-        "invalid address": are_no_addresses(address) if options.addresses_are_mail else nobody,
     }
     flags = pl.DataFrame(reasons)
     first = pl.coalesce(*(pl.when(pl.col(reason)).then(pl.lit(reason)) for reason in reasons))
     rows = pl.DataFrame({"profile_id": key, "email": address, "same": normalized_addresses(address)})
-    rows = rows.with_columns(flags.select(reason=first))
+    rows = rows.with_columns(flags.select(first.alias("reason")))
+    rows = rows.with_columns(reason=pl.coalesce("reason", cannot))
     rows = rows.with_columns(reason=pl.coalesce("reason", _suppressed(key, known.suppressed)))
     return rows.with_columns(_and_then("control group", pl.lit(_control(key, options, send))))
 

@@ -8,7 +8,7 @@ import polars as pl
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.delivery.journal.outcomes import MessageOfJournal, OutcomeKind
+from tasks.delivery.journal.outcomes import OutcomeKind
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.feedback.booking import Booked, book
 from tasks.feedback.services import RowMapping
@@ -45,13 +45,10 @@ def record(reports: pl.DataFrame, journal: Journal) -> Booked:
     """Write reports into the journal; the same ones told again change nothing. Errors: `JournalUnavailable`."""
     outcomes = journal.outcomes
 
-    def find(name: str) -> MessageOfJournal | None:
-        return outcomes.message(name) or outcomes.message_of(name)
-
     told_once = reports.unique(["source", "reference"], keep="first", maintain_order=True)
     booked = book(
         told_once.iter_rows(named=True),
-        find,
+        outcomes.message,
         journal.database.now(),
         has_bounced=lambda key: outcomes.has(key, OutcomeKind.BOUNCED),
     )

@@ -7,14 +7,13 @@ from shutil import copyfile, disk_usage
 from typing import Annotated, Any, Literal, Self
 
 import polars as pl
-from prefect import State, Task, get_run_logger, task
+from prefect import get_run_logger, task
 from prefect.cache_policies import INPUTS, RUN_ID, TASK_SOURCE, CachePolicy
-from prefect.client.schemas import TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.errors import FilesMissing, TransferFailed
+from tasks.errors import FilesMissing
 from tasks.files.remote.azure import AzureContainer
 from tasks.files.remote.https import HttpsServer
 from tasks.files.remote.local import LocalFolder
@@ -22,6 +21,7 @@ from tasks.files.remote.place import RemoteFile, Session, Surroundings, plain_na
 from tasks.files.remote.s3 import S3Bucket
 from tasks.files.remote.sftp import SftpServer
 from tasks.files.storage import FILES, files_table, within, written_whole
+from tasks.http.retry import failed_for_now
 from tasks.runs.results import ARROW, ReadableResults
 from tasks.settings import Settings
 
@@ -183,11 +183,6 @@ class MovedFiles(CachePolicy):
         return policy.compute_key(task_ctx=task_ctx, inputs=inputs, flow_parameters=flow_parameters, **kwargs)
 
 
-def a_retry_can_mend(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001  # Prefect's
-    """Prefect's retry condition: only failures that may pass."""
-    return isinstance(state.data, TransferFailed) and state.data.retryable
-
-
 @task(
     name="Transfer file",
     task_run_name="Transfer file {options.action} {options.file}",
@@ -196,7 +191,7 @@ def a_retry_can_mend(task: Task[Any, Any], task_run: TaskRun, state: State[Any])
     retries=3,
     retry_delay_seconds=exponential_backoff(2),
     retry_jitter_factor=1,
-    retry_condition_fn=a_retry_can_mend,
+    retry_condition_fn=failed_for_now,
 )
 def transfer_file(options: TransferFileOptions, at: datetime | None = None) -> pl.DataFrame:
     """Download, upload, list or look for files.

@@ -23,14 +23,12 @@ from tasks.delivery.progress import shown_progress
 from tasks.delivery.record import SendRecord
 from tasks.errors import CampaignError
 from tasks.messages.send_folder import folder_of, write_rejects, written
+from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.runs.artifacts import show_table
 from tasks.runs.sink import Closing, PartFailed, current_part
 from tasks.send import Send
 from tasks.settings import Settings
-from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
-
-MESSAGE_COLUMNS = ("profile_id", "email", "subject", "html", "text")
-"""What Personalization gives; `email` is the address over the channel, whatever the channel is."""
+from tasks.tables.transitions import Transitions, require_columns
 
 THE_KEY = pl.col("message_key")
 
@@ -85,8 +83,10 @@ class Channel:
     row: type[Any]
     """Named tuple of `key` and the columns that the carrier needs."""
     connections: int
+    is_mail: bool = False
+    """Whether addresses must be valid for mail."""
     message_id: pl.Expr = THE_KEY
-    """By what the receiving side knows a message, made of `message_key`."""
+    """By what the receiving side knows a message, made of `message_key` and `name` (of `MessageNames`)."""
 
 
 def deliver(
@@ -105,10 +105,11 @@ def deliver(
     `JournalBehind`, `OutboxUnwritable`.
     """
     require_columns(messages, MESSAGE_COLUMNS, activity=channel.title, where="the inbound transition")
-    sendable, rejects = _sendable(messages)
+    reasons = unsendable(messages, "profile_id", "email", is_mail=channel.is_mail, parts=MESSAGE_PARTS)
+    wanted, rejects = sendable(messages, reasons)
     if options.proof:
-        sendable = sendable.with_columns(subject=pl.lit("[Proof] ") + pl.col("subject"))
-    tally.total = sendable.height
+        wanted = wanted.with_columns(subject=pl.lit("[Proof] ") + pl.col("subject"))
+    tally.total = wanted.height
     record = SendRecord.of(options.folder, send, channel.name, journal)
     record.check()
     dispatch = Dispatch(
@@ -125,30 +126,13 @@ def deliver(
 
     async def work() -> pl.DataFrame:
         async with channel.carrier:
-            return await dispatch.run(sendable)
+            return await dispatch.run(wanted)
 
     fates = run_showing(work, show)
-    return _delivery(fates, rejects, channel.message_id), channel.carrier.failure
+    return _delivery(fates, rejects, channel, journal), channel.carrier.failure
 
 
-def _sendable(messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Messages that have a key of their own and an address, and the others with the reason."""
-    reason = (
-        pl.when(pl.col("profile_id").fill_null("") == "")
-        .then(pl.lit("no profile id"))
-        .when(pl.col("email").fill_null("") == "")
-        .then(pl.lit("no address"))
-        .when(pl.any_horizontal(pl.col("subject", "html", "text").is_null()))
-        .then(pl.lit("the message lacks a part"))
-        .when(~pl.col("profile_id").is_first_distinct())
-        .then(pl.lit("the profile has another message in this send"))
-    )
-    checked = messages.with_columns(reason=reason)
-    unsendable = checked.filter(pl.col("reason").is_not_null())
-    return checked.filter(pl.col("reason").is_null()).drop("reason"), unsendable.select(REJECT_COLUMNS)
-
-
-def _delivery(fates: pl.DataFrame, rejects: pl.DataFrame, message_id: pl.Expr) -> Delivery:
+def _delivery(fates: pl.DataFrame, rejects: pl.DataFrame, channel: Channel, journal: Journal) -> Delivery:
     person = ("profile_id", "email")
     state = pl.col("state")
     why = {str(State.REFUSED): "refused: ", str(State.DEFERRED): "not taken yet: ", str(State.SUPPRESSED): ""}
@@ -162,7 +146,7 @@ def _delivery(fates: pl.DataFrame, rejects: pl.DataFrame, message_id: pl.Expr) -
         standard=sent.filter("ours").select(columns),
         complement=sent.filter(~pl.col("ours")).select(columns),
         rejects=pl.concat([rejects, untaken]),
-        unknown=unknown.with_columns(message_id=message_id),
+        unknown=journal.names.named(unknown).select(*columns, message_id=channel.message_id),
     )
 
 
@@ -172,7 +156,7 @@ def write_manifest(journal: Journal, channel: Channel, options: DeliveryOptions,
     Columns: message_key, message_id, profile_id, outcome (sent, refused, deferred, unknown, claimed), attempts,
     at (UTC), answer. Errors: `JournalUnavailable`, `OutboxUnwritable`.
     """
-    manifest = journal.entries(send, channel.name).select(
+    manifest = journal.names.named(journal.entries(send, channel.name)).select(
         "message_key",
         channel.message_id.alias("message_id"),
         "profile_id",

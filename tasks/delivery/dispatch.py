@@ -163,7 +163,7 @@ class Dispatch:
     carrier: Carrier
     options: DispatchOptions
     row: type[Any]
-    """Named tuple of a message for the carrier: `key`, then columns of the table."""
+    """Named tuple of a message for the carrier: `key`, then columns of the table or its `name`."""
     tally: Tally
     smallest_window: int = 8
     refusals: Refusals = field(default_factory=Refusals)
@@ -213,8 +213,8 @@ class Dispatch:
                 await asyncio.to_thread(self.journal.renew)
 
     async def _rounds(self, messages: pl.DataFrame) -> pl.DataFrame:
-        keys = self.send.message_keys(self.channel, messages)
-        settled, waiting = await self._settled_before(messages.with_columns(keys))
+        keyed = messages.with_columns(self.send.message_keys(self.channel, messages))
+        settled, waiting = await self._settled_before(self.journal.names.named(keyed))
         done = [settled]
         for number in range(self.options.rounds):
             if number:

@@ -6,7 +6,6 @@ been taken, unless the provider knows a repeat by its key (`idempotent`).
 """
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable, Se
 from tasks.http.bounded import BoundedReader, Damaged, TooLarge
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
 from tasks.http.network import GuardedTransport, check_url, public_url
-from tasks.http.retry import retry_after_seconds
+from tasks.http.retry import backoff_delay, retry_after_seconds
 from tasks.messages.address import Unsendable
 
 LONGEST_ANSWER = 64 * 1024
@@ -152,7 +151,6 @@ class ProviderCarrier:
         provider: ProviderFormat,
         connection: ProviderConnection,
         allowed_hosts: frozenset[str],
-        seed: int | None = None,
     ) -> None:
         check_url(provider.url, allowed_hosts)
         self.failure: CampaignError | None = None
@@ -160,7 +158,6 @@ class ProviderCarrier:
         self.arrives: Callable[[Outcome], None] = lambda _: None
         self._provider = provider
         self._connection = connection
-        self._random = random.Random(seed)  # noqa: S311  # jitter
         self._transport = GuardedTransport(trusted_certificates(connection.ca_file), allowed_hosts)
         self._places = asyncio.Semaphore(connection.connections)
         self._open = AsyncExitStack()
@@ -241,9 +238,8 @@ class ProviderCarrier:
         now = self._time()
         if now >= self._not_before:  # the first of those that were asked together
             self._losses += 1
-            limit = self._connection.backoff_limit_seconds
-            bound = min(limit, self._connection.backoff_seconds * 2.0 ** (self._losses - 1))
-            self._not_before = now + max(self._random.uniform(bound / 2, bound), min(wait or 0.0, limit))
+            at_least = min(wait or 0.0, self._connection.backoff_limit_seconds)
+            self._not_before = now + backoff_delay(self._losses, self._connection, at_least)
         if now - self._last_progress >= self._connection.patience_seconds:
             self.failure = self.failure or self._unavailable(reason)
 

@@ -5,13 +5,13 @@ recorded, and must have come at least as far; it is kept up with each window tha
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.delivery.journal.database import shown
 from tasks.delivery.journal.storage import Journal
 from tasks.errors import JournalBehind, OutboxUnwritable
+from tasks.messages.delivered import forced
 from tasks.messages.send_folder import folder_of, writable, written
 from tasks.send import Send
 
@@ -77,15 +77,6 @@ class SendRecord:
         written(self.path, json.dumps(said).encode())
         if is_first:
             with writable(self.path):
-                _force(self.path)
-                _force(self.path.parent)
+                forced(self.path)
+                forced(self.path.parent)
         self._noted = newest
-
-
-def _force(path: Path) -> None:
-    """Have it on the disk before anything follows from it."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -9,8 +9,10 @@ by `retrying`.
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Any, Protocol
 
+from prefect import Task
+from prefect.client.schemas.objects import State, TaskRun
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 
@@ -29,6 +31,11 @@ class Backoff(Protocol):
 def is_retryable(error: BaseException) -> bool:
     """Whether a failure may pass: it says so itself, by an attribute `retryable`."""
     return bool(getattr(error, "retryable", False))
+
+
+def failed_for_now(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001  # Prefect's
+    """Prefect's retry condition: only failures that may pass."""
+    return isinstance(state.data, BaseException) and is_retryable(state.data)
 
 
 def backoff_delay(retry: int, backoff: Backoff, at_least: float = 0.0) -> float:

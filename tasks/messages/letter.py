@@ -21,9 +21,9 @@ from typing import NamedTuple, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.errors import ConfigurationError, MessageFileUnreadable
-from tasks.messages.address import Recipient, Unsendable, checked_recipient
+from tasks.messages.address import LONGEST_LOCAL_PART, Recipient, Unsendable, checked_recipient
 from tasks.messages.unsubscribe import unsubscribe_link
-from tasks.send import Send
+from tasks.send import DIGITS, Send
 from tasks.settings import UnsubscribeSettings
 
 LONGEST_LINE = 998
@@ -52,9 +52,11 @@ SIGNED_HEADERS = (
 
 
 class Letter(NamedTuple):
-    """What one profile is to get by mail; the rows of Personalization, with the message's key."""
+    """What one profile is to get by mail; the rows of Personalization, with the message's key and name."""
 
     key: str
+    name: str
+    """By which the world knows it (`tasks.delivery.journal.keys.MessageNames`): no key can be read of it."""
     profile_id: str
     email: str
     subject: str
@@ -65,6 +67,8 @@ class Letter(NamedTuple):
 class Message(NamedTuple):
     """One message, ready to leave."""
 
+    sender: str
+    """The address that it is sent from, and comes back to."""
     recipient: Recipient
     content: bytes
 
@@ -81,6 +85,15 @@ class MessageOptions(BaseModel):
     reply_to: str = Field(
         default="", title="Reply address", description="Address that answers go to, if not the sender's."
     )
+    bounce_address: str = Field(
+        default="",
+        title="Bounce address",
+        description=(
+            "Address that messages come back to, with each message's name after a '+' (VERP), as in"
+            " bounces+<name>@campaign.example: Feedback then knows the message. Its mailbox must take such"
+            " addresses. Empty: the sender's address, as it is."
+        ),
+    )
     attachments: tuple[Path, ...] = Field(
         default=(), title="Attachments", description="Files that every message carries."
     )
@@ -96,6 +109,13 @@ class MessageOptions(BaseModel):
         default=None, title="DKIM key", description="PEM file of the private RSA key (extra: dkim)."
     )
 
+    @field_validator("bounce_address")
+    @classmethod
+    def _has_room(cls, address: str) -> str:
+        if len(address.rpartition("@")[0]) > LONGEST_LOCAL_PART - 1 - DIGITS:
+            raise ValueError(f"before the @ there is no room for '+' and {DIGITS} digits")
+        return address
+
     @field_validator("sender_name")
     @classmethod
     def _is_one_line(cls, name: str) -> str:
@@ -103,7 +123,7 @@ class MessageOptions(BaseModel):
             raise ValueError("the name has a line break or a control character")
         return name
 
-    @field_validator("sender_address", "reply_to")
+    @field_validator("sender_address", "reply_to", "bounce_address")
     @classmethod
     def _is_an_address(cls, address: str) -> str:
         if address and checked_recipient(address).needs_utf8:
@@ -120,6 +140,13 @@ class MessageOptions(BaseModel):
     def sender(self) -> str:
         """The sender's address as a mail server takes it."""
         return checked_recipient(self.sender_address).address
+
+    def sender_of(self, name: str) -> str:
+        """The address that a message with this name is sent from."""
+        if not self.bounce_address:
+            return self.sender
+        local, _, domain = checked_recipient(self.bounce_address).address.rpartition("@")
+        return f"{local}+{name}@{domain}"
 
 
 def subject_header(subject: str) -> str:
@@ -169,11 +196,6 @@ def text_part(text: str) -> bytes:
     return b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + quoted
 
 
-def message_id(key: str, options: MessageOptions) -> str:
-    """The Message-ID of a message, the same in every run: a receiver can recognise a repeat by it."""
-    return f"<{key}@{options.sender.rpartition('@')[2]}>"
-
-
 @dataclass(frozen=True)
 class Skeleton:
     """What all messages of a send have in common, cut where a message's own values go."""
@@ -198,14 +220,15 @@ class Skeleton:
             raise Unsendable("a text has the mark that separates the message's parts")
         own = (
             f"To: {recipient.address}\r\nSubject: {subject_header(letter.subject)}\r\n"
-            f"Message-ID: <{letter.key}@{self.domain}>\r\n"
+            f"Message-ID: <{letter.name}@{self.domain}>\r\n"
         )
         if link := unsubscribe_link(self.unsubscribe, self.send, letter.profile_id):
             own += f"List-Unsubscribe: <{link}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
         content = b"".join(
             (own.encode(), self.head, text_part(letter.text), self.middle, text_part(letter.html), self.tail)
         )
-        return Message(recipient, content if self.sign is None else self.sign(content) + content)
+        whole = content if self.sign is None else self.sign(content) + content
+        return Message(self.options.sender_of(letter.name), recipient, whole)
 
 
 def prepared_skeleton(

@@ -9,6 +9,7 @@ import polars as pl
 from tasks.errors import OutboxUnwritable
 from tasks.files.delimited import write_delimited
 from tasks.files.storage import private_draft
+from tasks.messages.delivered import forced
 from tasks.send import Send
 from tasks.tables.transitions import REJECT_COLUMNS
 
@@ -43,10 +44,12 @@ def placed(path: Path, content: bytes, drafts: Path | None = None) -> bool:
     """
     with private_draft(path, drafts) as draft:
         draft.write_bytes(content)
+        forced(draft)
         try:
             path.hardlink_to(draft)
         except FileExistsError:
             return False
+    forced(path.parent)
     return True
 
 

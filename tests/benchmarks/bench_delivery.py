@@ -50,7 +50,7 @@ def made_up(count: int, first: int = 0) -> pl.DataFrame:
 
 def letters(messages: pl.DataFrame) -> list[Letter]:
     keys = [SEND.message_key("email", profile) for profile in messages["profile_id"]]
-    return [Letter(key, *row) for key, row in zip(keys, messages.iter_rows(), strict=True)]
+    return [Letter(key, key, *row) for key, row in zip(keys, messages.iter_rows(), strict=True)]
 
 
 def by_the_library(letter: Letter) -> EmailMessage:

@@ -6,9 +6,11 @@ A plain hash of a mail address, or of a profile's id, is guessed in seconds by h
 import hashlib
 import hmac
 
+import polars as pl
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tasks.messages.address import normalized_address
+from tasks.send import DIGITS
 
 SHORTEST_KEY = 32
 """Characters."""
@@ -40,6 +42,12 @@ class MessageNames:
     def names_of(self, digits: str) -> str:
         """The names of message keys' digits, all in one text of 32 hexadecimal digits each."""
         return self._cipher.encryptor().update(bytes.fromhex(digits)).hex()
+
+    def named(self, messages: pl.DataFrame) -> pl.DataFrame:
+        """Messages with the column `name` of each. In: message_key."""
+        names = self.names_of("".join(messages["message_key"].str.head(DIGITS)))
+        each = [names[begin : begin + DIGITS] for begin in range(0, len(names), DIGITS)]
+        return messages.with_columns(pl.Series("name", each, pl.String()))
 
     def digits_of(self, name: str) -> str | None:
         """The digits of the message key that a name stands for; None for what cannot be a name."""

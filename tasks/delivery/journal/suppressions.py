@@ -152,6 +152,17 @@ class Suppressions:
                 found.setdefault(key, f"{kind}: {reason}" if reason else kind)
         return found
 
+    def reasons(self, messages: pl.DataFrame, channel: str) -> pl.Series:
+        """Why the person of each message is not to be written to, as `reason`; null where nothing is against it.
+
+        In: profile_id, email. Errors: `JournalUnavailable`.
+        """
+        if not self._has_any():
+            return pl.Series("reason", [None], pl.String()).new_from_index(0, messages.height)
+        people = enumerate(map(Person._make, messages.select(Person._fields).iter_rows()))
+        barred = self.of({str(place): person for place, person in people}, channel)
+        return pl.Series("reason", [barred.get(str(place)) for place in range(messages.height)], pl.String())
+
     def _has_any(self) -> bool:
         statement = sa.select(SUPPRESSIONS.c.number).limit(1)
         return self.database.read(lambda database: database.execute(statement).first()) is not None

@@ -6,7 +6,6 @@ second has not left.
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from tasks.delivery.journal.storage import Outcome
 from tasks.delivery.smtp.connection import Line, LineClosed, LineDropped, MailServer, SenderRefused, opened
 from tasks.delivery.smtp.replies import Reply, Step, Verdict, blame_of, verdict_of
 from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable, SenderBlamed
+from tasks.http.retry import backoff_delay
 from tasks.messages.address import Unsendable
 from tasks.messages.letter import Letter, Message, Skeleton
 
@@ -68,12 +68,12 @@ class Begun(NamedTuple):
     parcel: Parcel
     message: Message
 
-    def envelope(self, sender: bytes) -> tuple[bytes, bytes, bytes]:
+    def envelope(self) -> tuple[bytes, bytes, bytes]:
         """The commands that begin it."""
         recipient = self.message.recipient
         utf8 = b" BODY=8BITMIME SMTPUTF8" if recipient.needs_utf8 else b""
         return (
-            b"MAIL FROM:<%b>%b\r\n" % (sender, utf8),
+            b"MAIL FROM:<%b>%b\r\n" % (self.message.sender.encode(), utf8),
             b"RCPT TO:<%b>\r\n" % recipient.address.encode(),
             b"DATA\r\n",
         )
@@ -123,19 +123,17 @@ class MailCarrier:
     `carry` then comes back as postponed.
     """
 
-    def __init__(self, server: MailServer, skeleton: Skeleton, seed: int | None = None) -> None:
+    def __init__(self, server: MailServer, skeleton: Skeleton) -> None:
         self.failure: CampaignError | None = None
         self.departs: Callable[[str], None] = _unnoted
         self.arrives: Callable[[Outcome], None] = _unnoted
         self._server = server
         self._skeleton = skeleton
         self._helo_name = server.helo_name or skeleton.domain
-        self._sender = skeleton.options.sender.encode()
         self._bag: deque[Parcel] = deque()
         self._batches: list[Batch] = []
         self._filled = asyncio.Event()
         self._pace = Pace(server.messages_per_second)
-        self._random = random.Random(seed)  # noqa: S311  # jitter
         self._taken = 0
         self._workers: list[asyncio.Task[None]] = []
         self._last_progress = 0.0
@@ -223,10 +221,7 @@ class MailCarrier:
             raise
 
     def _backoff(self, losses: int) -> float:
-        if not losses:
-            return 0.0
-        bound = min(self._server.backoff_limit_seconds, self._server.backoff_seconds * 2.0 ** (losses - 1))
-        return self._random.uniform(bound / 2, bound)
+        return backoff_delay(losses, self._server) if losses else 0.0
 
     def _fail(self, error: CampaignError) -> None:
         self.failure = self.failure or error
@@ -250,7 +245,7 @@ class MailCarrier:
             try:
                 if stand.leaving:
                     self.departs(stand.leaving.parcel.letter.key)
-                await line.exchange([*opening, *(following.envelope(self._sender) if following else ())], replies)
+                await line.exchange([*opening, *(following.envelope() if following else ())], replies)
             except (LineClosed, CampaignError) as stayed:
                 if isinstance(stayed, CampaignError):  # the journal cannot note that a message leaves
                     self._fail(stayed)

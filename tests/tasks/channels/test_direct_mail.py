@@ -4,15 +4,16 @@ import csv
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from itertools import count
 from pathlib import Path
 
 import polars as pl
 import pytest
 from prefect import flow
 
-from tasks.channels.direct_mail import DirectMailOptions, direct_mail, extract
-from tasks.errors import ColumnsMissing, OutboxUnwritable
-from tasks.runs.audience import Audience, Table
+from tasks.channels.direct_mail import DirectMailOptions, Extracted, direct_mail, extract
+from tasks.errors import ColumnsMissing, OutboxUnwritable, ParameterInvalid
+from tasks.runs.audience import Audience, Part, Table
 from tasks.send import Send
 from tasks.tables.transitions import REJECTS
 
@@ -26,6 +27,13 @@ PEOPLE = pl.DataFrame(
 )
 
 
+RUNS = count()
+
+
+def written(people: pl.DataFrame, options: DirectMailOptions, send: Send) -> Extracted:
+    return extract(people, options, send, Part(run=f"run-{next(RUNS)}", number=1, rows=people.height, file=""))
+
+
 def files(folder: Path) -> list[Path]:
     return sorted((folder / "birthday" / "2026-11-24").glob("*.csv"))
 
@@ -37,7 +45,7 @@ def read(file: Path) -> list[dict[str, str]]:
 
 def test_the_file_has_the_chosen_columns_with_their_labels_and_every_value_as_it_is(tmp_path: Path) -> None:
     options = DirectMailOptions(folder=tmp_path, columns={"street": "Street", "name": "Name"})
-    extracted = extract(PEOPLE, options, SEND)
+    extracted = written(PEOPLE, options, SEND)
     (file,) = files(tmp_path)
     assert file.name == "direct-mail-001.csv"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -50,12 +58,12 @@ def test_the_file_has_the_chosen_columns_with_their_labels_and_every_value_as_it
 
 def test_a_second_run_extracts_only_who_is_new_into_a_file_of_their_own(tmp_path: Path) -> None:
     options = DirectMailOptions(folder=tmp_path)
-    extract(PEOPLE.head(2), options, SEND)
-    again = extract(PEOPLE, options, SEND)
+    written(PEOPLE.head(2), options, SEND)
+    again = written(PEOPLE, options, SEND)
     assert again.standard["profile_id"].to_list() == ["3"]
     assert again.complement["profile_id"].to_list() == ["1", "2"]
     assert [len(read(file)) for file in files(tmp_path)] == [2, 1]
-    assert extract(PEOPLE, options, SEND).standard.is_empty()
+    assert written(PEOPLE, options, SEND).standard.is_empty()
     assert len(files(tmp_path)) == 2
 
 
@@ -64,7 +72,7 @@ def test_runs_at_the_same_time_share_the_profiles(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         runs = list(
             pool.map(
-                lambda first: extract(people.slice(first * 50, 150), DirectMailOptions(folder=tmp_path), SEND),
+                lambda first: written(people.slice(first * 50, 150), DirectMailOptions(folder=tmp_path), SEND),
                 range(8),
             )
         )
@@ -78,27 +86,51 @@ def test_a_profile_without_a_whole_address_is_rejected(tmp_path: Path) -> None:
         [PEOPLE, pl.DataFrame({"profile_id": ["1", None], "name": ["b", "c"], "street": ["s", "s"]})]
     )
     people = people.with_columns(street=pl.col("street").replace("1 Main St", "  "))
-    extracted = extract(people, DirectMailOptions(folder=tmp_path, required=("name", "street")), SEND)
+    extracted = written(people, DirectMailOptions(folder=tmp_path, required=("name", "street")), SEND)
     assert extracted.rejects.rows() == [
         ("1", None, "no value for street"),
         ("3", None, "no value for name"),
-        ("1", None, "the profile has another letter in this send"),
         (None, None, "no profile id"),
     ]
-    assert extracted.standard["profile_id"].to_list() == ["2"]
+    assert extracted.standard["profile_id"].to_list() == ["2", "1"]
+
+
+def test_a_file_that_the_printer_took_away_is_not_written_again(tmp_path: Path) -> None:
+    options = DirectMailOptions(folder=tmp_path)
+    written(PEOPLE.head(2), options, SEND)
+    files(tmp_path)[0].unlink()
+    again = written(pl.concat([PEOPLE, PEOPLE]), options, SEND)
+    assert again.standard["profile_id"].to_list() == ["3"]
+    assert again.rejects["reason"].to_list() == ["the profile has another message in this send"] * 3
+    assert [file.name for file in files(tmp_path)] == ["direct-mail-002.csv"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"street": "Line", "name": "Line"}, "two columns have the label 'Line'"),
+        ({"street": "message_key"}, "'message_key' is the file's own first column"),
+    ],
+)
+def test_a_file_that_no_printer_could_read_is_refused_with_a_sentence(
+    tmp_path: Path, columns: dict[str, str], says: str
+) -> None:
+    with pytest.raises(ParameterInvalid, match=says):
+        written(PEOPLE, DirectMailOptions(folder=tmp_path, columns=columns), SEND)
+    assert not tmp_path.joinpath("birthday").exists()
 
 
 def test_nobody_is_no_file(tmp_path: Path) -> None:
-    assert extract(PEOPLE.clear(), DirectMailOptions(folder=tmp_path), SEND).standard.is_empty()
+    assert written(PEOPLE.clear(), DirectMailOptions(folder=tmp_path), SEND).standard.is_empty()
     assert files(tmp_path) == []
 
 
 def test_what_cannot_be_is_said_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ColumnsMissing, match="'zip'"):
-        extract(PEOPLE, DirectMailOptions(folder=tmp_path, required=("zip",)), SEND)
+        written(PEOPLE, DirectMailOptions(folder=tmp_path, required=("zip",)), SEND)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutboxUnwritable, match="Not a directory"):
-        extract(PEOPLE, DirectMailOptions(folder=tmp_path / "file"), SEND)
+        written(PEOPLE, DirectMailOptions(folder=tmp_path / "file"), SEND)
 
 
 def test_in_a_flow_the_rejects_of_all_activities_are_left_beside_the_file(

@@ -79,6 +79,11 @@ def sent(messages: pl.DataFrame, options: EmailOptions, folder: Path) -> tuple[D
     )
 
 
+def message_id(key: str, folder: Path) -> str:
+    journal = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{folder}/journal.db")))
+    return f"<{journal.names.names_of(key[:32])}@campaign.example>"
+
+
 @pytest.mark.filterwarnings("ignore:Requiring AUTH:UserWarning")
 @pytest.mark.parametrize("security", [Security.STARTTLS, Security.TLS])
 @pytest.mark.parametrize("pipelining", [True, False])
@@ -165,7 +170,7 @@ def test_a_message_arrives_as_it_was_made(serve: Callable[..., MailSandbox], tmp
     assert message.get_body(["html"]).get_content().replace("\r\n", "\n") == "<p>Größe</p>\n.\n..x\n"
     (key,) = mailed.standard["message_key"]
     assert key == SEND.message_key("email", "7")
-    assert message["Message-ID"] == f"<{key}@campaign.example>"
+    assert message["Message-ID"] == message_id(key, tmp_path)
 
 
 def test_the_key_has_the_variant_and_who_got_one_variant_gets_no_other(
@@ -177,7 +182,7 @@ def test_the_key_has_the_variant_and_who_got_one_variant_gets_no_other(
     keys = mailed.standard["message_key"].sort().to_list()
     assert keys == sorted(SEND.message_key("email", profile, "de") for profile in messages["profile_id"])
     found = sorted(str(message_from_bytes(taken.content, policy=default)["Message-ID"]) for taken in sandbox.taken)
-    assert found == [f"<{key}@campaign.example>" for key in keys]
+    assert found == sorted(message_id(key, tmp_path) for key in keys)
     again, _ = sent(messages.with_columns(variant=pl.lit("fr")), options_for(sandbox.port, tmp_path), tmp_path)
     assert (again.standard.height, again.complement.height, len(sandbox.taken)) == (0, 2, 2)
 
@@ -190,11 +195,11 @@ def test_a_profile_without_a_message_that_can_be_is_rejected_with_the_reason_and
         (None, "a@example.com", "s", "h", "t", "no profile id"),
         ("1", None, "s", "h", "t", "no address"),
         ("2", "", "s", "h", "t", "no address"),
-        ("3", "not an address", "s", "h", "t", "not taken yet: the address is not valid"),
+        ("3", "not an address", "s", "h", "t", "the address is not valid"),
         ("4", "a@example.com", "s\r\nBcc: eve@example.com", "h", "t",
          "not taken yet: the subject has a line break or a control character"),
         ("5", "a@example.com\r\nRCPT TO:<eve@example.com>", "s", "h", "t",
-         "not taken yet: the address is not valid"),
+         "the address is not valid"),
         ("6", "a@example.com", "s", None, "t", "the message lacks a part"),
         ("good", "b@example.com", "s", "h", "t", "the profile has another message in this send"),
     ]  # fmt: skip
@@ -206,6 +211,31 @@ def test_a_profile_without_a_message_that_can_be_is_rejected_with_the_reason_and
     corrected = messages.with_columns(email=pl.lit("c@example.com"), subject=pl.lit("s")).head(6)
     again, _ = sent(corrected, options_for(sandbox.port, tmp_path), tmp_path)
     assert again.standard["profile_id"].sort().to_list() == ["1", "2", "3", "4"], "a corrected profile is sent to"
+
+
+def test_without_the_key_nobody_finds_whose_message_it_is_and_with_it_a_bounce_does(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    options = options_for(sandbox.port, tmp_path, bounce_address="bounces@mail.campaign.example")
+    mailed, _ = sent(made_up_messages(30), options, tmp_path)
+    names = {taken.recipient: str(message_from_bytes(taken.content)["Message-ID"])[1:33] for taken in sandbox.taken}
+    every_key = {SEND.message_key("email", str(profile)) for profile in range(1000)}
+    assert not every_key & set(names.values()), "a profile's id can be tried out"
+    assert {taken.sender for taken in sandbox.taken} == {
+        f"bounces+{name}@mail.campaign.example" for name in names.values()
+    }
+    journal = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{tmp_path}/journal.db")))
+    told = [
+        (found.profile_id, found.key)
+        for name in names.values()
+        if (found := journal.outcomes.message(name)) is not None
+    ]
+    assert sorted(told) == sorted(mailed.standard.select("profile_id", "message_key").iter_rows())
+    other = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{tmp_path}/other.db")))
+    assert not [name for name in names.values() if other.names.digits_of(name) in every_key]
+    again, _ = sent(made_up_messages(30), options, tmp_path)
+    assert (again.complement.height, len(sandbox.taken)) == (30, 30)
 
 
 def test_a_server_that_knows_ascii_only_is_not_given_other_addresses(

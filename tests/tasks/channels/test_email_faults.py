@@ -66,8 +66,8 @@ def counts(mailed: Delivery) -> dict[str, int]:
 
 def tally(journal: Journal, sandbox: MailSandbox, *, also_twice: int = 0) -> Counter[str]:
     """The journal's states, after checking them against what the server took."""
-    entries = journal.entries(SEND, "email").with_columns(
-        message_id=pl.format("<{}@campaign.example>", "message_key")
+    entries = journal.names.named(journal.entries(SEND, "email")).with_columns(
+        message_id=pl.format("<{}@campaign.example>", "name")
     )
     ids = {state: set(entries.filter(state=state)["message_id"]) for state in ("sent", "unknown")}
     server = sandbox.message_ids

@@ -3,6 +3,7 @@ import mailbox
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, date, datetime
 from email import policy
 from email.parser import BytesParser
@@ -12,9 +13,12 @@ import polars as pl
 import pytest
 
 from tasks.channels.outbox import OutboxOptions, deliver, outbox, write_page
+from tasks.delivery.journal.storage import open_journal
+from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.errors import ColumnsMissing, OutboxUnwritable
 from tasks.runs.audience import Audience, Part, Table
 from tasks.send import Send
+from tasks.settings import Settings
 
 SEND = Send(campaign="birthday", label="Birthday <1>", business_date=date(2026, 11, 24))
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -42,6 +46,11 @@ def messages_in(folder: Path) -> list[mailbox.MaildirMessage]:
     return sorted(box, key=lambda message: str(message["To"]))
 
 
+def message_id(key: str) -> str:
+    with closing(open_journal(Settings.load().journal)) as journal:
+        return f"<{journal.names.names_of(key[:32])}@campaign.example>"
+
+
 def text_of(message: mailbox.MaildirMessage, kind: str) -> str:
     return message.get_body((kind,)).get_content()
 
@@ -54,7 +63,7 @@ def test_a_mail_program_opens_every_message_as_it_was_written(tmp_path: Path) ->
         assert message["Subject"] == row["subject"]
         assert message["From"].addresses[0].display_name == "Łukasz & Co."
         assert message["Date"].datetime == NOON
-        assert message["Message-ID"] == f"<{SEND.message_key('email', row['profile_id'])}@campaign.example>"
+        assert message["Message-ID"] == message_id(SEND.message_key("email", row["profile_id"]))
         assert text_of(message, "plain").rstrip("\n") == row["text"]
         assert text_of(message, "html").rstrip("\n") == row["html"]
         assert message.defects == []
@@ -85,7 +94,8 @@ def test_another_day_is_another_send(tmp_path: Path) -> None:
 
 def test_a_profile_that_comes_twice_gets_one_message(tmp_path: Path) -> None:
     delivered = deliver(pl.concat([MESSAGES, MESSAGES]), options(tmp_path), SEND, NOON)
-    assert (delivered.standard.height, delivered.complement.height) == (3, 3)
+    assert (delivered.standard.height, delivered.complement.height) == (3, 0)
+    assert delivered.rejects["reason"].to_list() == ["the profile has another message in this send"] * 3
 
 
 def test_two_processes_at_the_same_time_deliver_each_message_once(tmp_path: Path) -> None:
@@ -135,9 +145,9 @@ def test_a_full_disk_leaves_no_half_message_and_the_next_run_does_the_rest(
         with pytest.raises(OutboxUnwritable, match=r"No space left on device.*Choose no other folder"):
             deliver(MESSAGES, options(tmp_path), SEND, NOON)
     maildir = options(tmp_path).send_folder(SEND) / "maildir"
-    assert len(messages_in(tmp_path)) == 2
+    assert list((maildir / "new").iterdir()) == [], "no message has its name before all of a window are on the disk"
     assert list((maildir / "tmp").iterdir()) == []
-    assert deliver(MESSAGES, options(tmp_path), SEND, NOON).standard.height == 1
+    assert deliver(MESSAGES, options(tmp_path), SEND, NOON).standard.height == 3
 
 
 def test_an_outbox_that_is_a_file_is_named(tmp_path: Path) -> None:
@@ -189,7 +199,7 @@ def test_only_the_owner_reads_what_was_written(tmp_path: Path) -> None:
     deliver(MESSAGES, options(tmp_path), SEND, NOON)
     write_page(MESSAGES, options(tmp_path), SEND)
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(files) == 4
+    assert {path.parent.name for path in files} == {"new", ".delivered", "2026-11-24"}
     assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o600"}
 
 
@@ -253,7 +263,8 @@ def test_in_parquet_too_a_profile_gets_one_message(
     deliver(MESSAGES.head(2), parquet(tmp_path), SEND, NOON, first)
     again = deliver(pl.concat([MESSAGES, MESSAGES]), parquet(tmp_path), SEND, later, second)
     assert again.standard["profile_id"].to_list() == sent
-    assert again.complement["profile_id"].to_list() == [*before, "1", "2", "3"]
+    assert again.complement["profile_id"].to_list() == before
+    assert again.rejects["profile_id"].to_list() == ["1", "2", "3"]
     assert kept(tmp_path)["profile_id"].sort().to_list() == ["1", "2", "3"]
     assert len(kept(tmp_path)) == kept(tmp_path)["profile_id"].n_unique()
 
@@ -306,9 +317,7 @@ def test_the_key_has_the_variant_and_who_got_one_variant_gets_no_other(tmp_path:
     keys = [SEND.message_key("email", profile, "de") for profile in MESSAGES["profile_id"]]
     assert delivered.standard["message_key"].to_list() == keys
     if form == "maildir":
-        assert {message["Message-ID"] for message in messages_in(tmp_path)} == {
-            f"<{key}@campaign.example>" for key in keys
-        }
+        assert {message["Message-ID"] for message in messages_in(tmp_path)} == set(map(message_id, keys))
     else:
         assert kept(tmp_path)["message_key"].to_list() == keys
     later = datetime(2026, 11, 24, 13, tzinfo=UTC)
@@ -316,3 +325,72 @@ def test_the_key_has_the_variant_and_who_got_one_variant_gets_no_other(tmp_path:
         again = deliver(other, options(tmp_path, format=form), SEND, later)
         assert again.standard.is_empty()
         assert again.complement["profile_id"].to_list() == ["1", "2", "3"]
+
+
+FORMATS = pytest.mark.parametrize(
+    ("first", "second"),
+    [("maildir", "maildir"), ("maildir", "parquet"), ("parquet", "maildir"), ("parquet", "parquet")],
+)
+
+
+@FORMATS
+def test_mail_that_was_deleted_archived_or_renamed_is_not_delivered_again_in_either_format(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    deliver(MESSAGES, options(tmp_path, format=first), SEND, NOON)
+    folder = options(tmp_path).send_folder(SEND)
+    one, two, three = (
+        sorted((folder / "maildir" / "new").iterdir())
+        if first == "maildir"
+        else [*(folder / "messages").glob("*.parquet"), None, None]
+    )
+    one.unlink()
+    if two is not None:
+        two.rename(folder / "maildir" / "cur" / "1790000000.from-a-mail-program:2,S")
+        three.rename(tmp_path / "archived")
+    again = deliver(MESSAGES, options(tmp_path, format=second), SEND, NOON.replace(hour=13))
+    assert (again.standard.height, again.complement.height) == (0, 3)
+    placed = [*(folder / second.replace("parquet", "messages")).rglob("new/*"), *folder.glob("messages/*.parquet")]
+    assert placed == []
+
+
+def test_an_empty_file_as_a_power_cut_leaves_it_is_no_message(tmp_path: Path) -> None:
+    delivered = deliver(MESSAGES.head(1), options(tmp_path), SEND, NOON)
+    folder = options(tmp_path).send_folder(SEND)
+    (digits,) = (key[:32] for key in delivered.standard["message_key"])
+    for record in (folder / ".delivered").glob("*.parquet"):
+        record.unlink()  # the power went before anything was noted
+    (folder / "maildir" / "new" / digits).write_bytes(b"")
+    again = deliver(MESSAGES.head(1), options(tmp_path), SEND, NOON.replace(hour=13))
+    assert again.standard.height == 1
+    assert len(messages_in(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("form", ["maildir", "parquet"])
+def test_an_attempt_that_was_killed_before_it_noted_what_it_placed_doubles_nothing(
+    tmp_path: Path, form: str
+) -> None:
+    deliver(MESSAGES, options(tmp_path, format=form), SEND, NOON, part("a"))
+    folder = options(tmp_path).send_folder(SEND)
+    for record in (folder / ".delivered").glob("*.parquet"):
+        record.unlink()
+    again = deliver(MESSAGES, options(tmp_path, format=form), SEND, NOON, part("a"))
+    assert again.standard.height + again.complement.height == 3
+    assert len(kept(tmp_path) if form == "parquet" else messages_in(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("form", ["maildir", "parquet"])
+def test_who_is_not_to_be_written_to_gets_nothing_in_an_outbox_either(tmp_path: Path, form: str) -> None:
+    with closing(open_journal(Settings.load().journal)) as journal:
+        journal.suppressions.add(
+            [
+                Sighting(Kind.OPT_OUT, "", "by the link", "one-click", profile_id="2"),
+                Sighting(Kind.QUARANTINE, "email", "550 5.1.1 No such user", "smtp", address="Noor@x.example"),
+            ]
+        )
+    delivered = deliver(MESSAGES, options(tmp_path, format=form), SEND, NOON)
+    assert delivered.standard["profile_id"].to_list() == ["1"]
+    assert dict(delivered.rejects.select("profile_id", "reason").iter_rows()) == {
+        "2": "opt-out: by the link",
+        "3": "quarantine: 550 5.1.1 No such user",
+    }

@@ -70,7 +70,7 @@ def test_each_profile_that_is_left_out_has_its_first_reason() -> None:
         "unasked": "no consent for the channel",
         "none": "no address",
         "blank": "no address",
-        "bad": "invalid address",
+        "bad": "the address is not valid",
         "gone": "quarantine: 550 5.1.1",
         "twin": "duplicate address",
         "done": "already sent",

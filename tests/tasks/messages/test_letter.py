@@ -21,7 +21,6 @@ from tasks.messages.letter import (
     MessageOptions,
     Unsendable,
     checked_recipient,
-    message_id,
     prepared_skeleton,
     subject_header,
     text_part,
@@ -33,6 +32,7 @@ from tasks.settings import UnsubscribeSettings
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 KEY = SEND.message_key("email", "7")
+NAME = "0123456789abcdef" * 2
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452")
 SECRET = SecretStr("0123456789abcdef")
 PLAIN = MessageOptions()
@@ -44,6 +44,7 @@ def letter(**values: str) -> Letter:
     return Letter(
         **{
             "key": KEY,
+            "name": NAME,
             "profile_id": "7",
             "email": "ada@example.com",
             "subject": "Happy birthday, Ada",
@@ -67,7 +68,7 @@ def made_by_the_library(one: Letter, options: MessageOptions = PLAIN) -> EmailMe
     message["To"] = one.email
     message["Subject"] = one.subject
     message["Date"] = NOON
-    message["Message-ID"] = message_id(one.key, options)
+    message["Message-ID"] = f"<{one.name}@campaign.example>"
     message.set_content(one.text)
     message.add_alternative(one.html, subtype="html")
     for content_id, path in options.inline_images.items():

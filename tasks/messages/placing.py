@@ -1,0 +1,128 @@
+"""How messages come to lie in an outbox: each whole and on the disk before it has its name, and noted after it."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import polars as pl
+
+from tasks.files.storage import make_private, private_draft
+from tasks.messages.address import Unsendable
+from tasks.messages.delivered import DIGITS_OF_KEY, DeliveredKeys, forced
+from tasks.messages.letter import Letter, Skeleton
+from tasks.send import DIGITS
+
+MAILS_AT_ONCE = 500
+"""Mails that are forced to the disk together, and noted together."""
+FORCING = 16
+"""Threads that do so: a disk takes many such requests at one time, in the time of one."""
+ROW_GROUP = 10_000
+"""Messages that are encoded together: more of them take more memory, and no less room."""
+
+
+def place_parquet(messages: pl.DataFrame, folder: Path, record: DeliveredKeys) -> pl.Series:
+    """Place the messages of a part that nobody delivered yet in a Parquet file; gives the digits of the part's own.
+
+    That is more than this call placed where an earlier attempt at the part was cut off before it could tell. In:
+    messages with message_key and `name`, no two with the same. Errors: `OSError`, `OutboxUnwritable`.
+    """
+    kept = messages.select("message_key", pl.exclude("message_key", "name", "reason", "variant"))
+    with private_draft(folder / record.name) as draft:
+        _write(kept, draft)  # before its turn: others need not wait for it
+        with record.locked():
+            _note_what_was_cut_off(folder, record)
+            own = record.of_part()
+            known = pl.concat([own, record.of_others()])
+            fresh = kept.filter(~DIGITS_OF_KEY.is_in(known.implode())) if len(known) else kept
+            if fresh.height:
+                if fresh.height < kept.height:
+                    _write(fresh, draft)
+                (folder / f"{record.name}.{len(_own_files(folder, record))}.parquet").hardlink_to(draft)
+                forced(folder)
+                record.add(fresh["message_key"])
+    return pl.concat([own, fresh.select(DIGITS_OF_KEY.alias("digits"))["digits"]])
+
+
+def _write(messages: pl.DataFrame, draft: Path) -> None:
+    messages.write_parquet(draft, compression="zstd", compression_level=1, row_group_size=ROW_GROUP)
+    forced(draft)
+
+
+def _own_files(folder: Path, record: DeliveredKeys) -> list[Path]:
+    return sorted(folder.glob(f"{record.name}.*.parquet"))
+
+
+def _note_what_was_cut_off(folder: Path, record: DeliveredKeys) -> None:
+    """Note what an attempt at this part placed, and was gone before it noted it."""
+    for file in _own_files(folder, record):
+        placed = pl.read_parquet(file, columns=["message_key"]).select(DIGITS_OF_KEY.alias("digits"))["digits"]
+        record.add(placed.filter(~placed.is_in(record.of_part().implode())))
+
+
+def place_mail(
+    messages: pl.DataFrame, maildir: Path, record: DeliveredKeys, skeleton: Skeleton
+) -> tuple[pl.DataFrame, pl.Series]:
+    """Place messages that nobody delivered yet in a Maildir, a file each, named by the key's digits.
+
+    In: messages with message_key and `name`, no two with the same. Out: those that cannot be made, with the column
+    reason; the digits of those that this part placed. Errors: `OSError`, `OutboxUnwritable`.
+    """
+    for folder in ("tmp", "new", "cur"):
+        make_private(maildir / folder)
+    with record.locked():
+        known = set(record.of_part()) | set(record.of_others())
+    reasons: dict[str, str] = {}
+    ours: list[str] = list(record.of_part())
+    fresh = messages.filter(~DIGITS_OF_KEY.is_in(pl.Series(sorted(known), dtype=pl.String()).implode()))
+    for some in fresh.iter_slices(MAILS_AT_ONCE):
+        with ExitStack() as drafts:
+            made: dict[str, Path] = {}
+            for letter, content in _mails(some, skeleton, reasons):
+                digits = letter.key[:DIGITS]
+                made[digits] = drafts.enter_context(private_draft(maildir / "new" / digits, maildir / "tmp"))
+                made[digits].write_bytes(content)
+            with ThreadPoolExecutor(FORCING) as pool:
+                list(pool.map(forced, made.values()))
+            with record.locked():
+                ours += _linked(made, maildir, record)
+    why = pl.DataFrame(
+        list(reasons.items()), schema={"message_key": pl.String(), "reason": pl.String()}, orient="row"
+    )
+    unmade = messages.drop("reason").join(why, on="message_key", how="inner", maintain_order="left")
+    return unmade, pl.Series("digits", ours, pl.String())
+
+
+def _mails(messages: pl.DataFrame, skeleton: Skeleton, reasons: dict[str, str]) -> Iterator[tuple[Letter, bytes]]:
+    """The mails that can be made; why the others cannot be is put into `reasons`, by key."""
+    columns = messages.rename({"message_key": "key"}).select(Letter._fields)
+    for letter in map(Letter._make, columns.iter_rows()):
+        try:
+            yield letter, skeleton.message(letter).content.replace(b"\r\n", b"\n")
+        except Unsendable as reason:
+            reasons[letter.key] = str(reason)
+
+
+def _linked(made: dict[str, Path], maildir: Path, record: DeliveredKeys) -> list[str]:
+    """Give drafts their names, by a link, which no system makes twice; gives the digits of those that were new."""
+    others = set(record.of_others())
+    read = {entry.name.partition(":")[0]: Path(entry) for entry in os.scandir(maildir / "cur")}
+    linked, there = [], []
+    for digits, draft in made.items():
+        path = maildir / "new" / digits
+        if digits in others:
+            continue
+        if _is_whole(path) or (digits in read and _is_whole(read[digits])):
+            there.append(digits)  # placed, and not noted: its writer was gone before it could
+            continue
+        path.unlink(missing_ok=True)  # an empty file, as a power cut leaves it
+        path.hardlink_to(draft)
+        linked.append(digits)
+    forced(maildir / "new")
+    record.add([*linked, *there])
+    return linked
+
+
+def _is_whole(mail: Path) -> bool:
+    return mail.exists() and mail.stat().st_size > 0
