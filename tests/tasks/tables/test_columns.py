@@ -311,3 +311,65 @@ def test_every_moment_of_the_usual_forms_is_read(texts: list[str]) -> None:
 @given(st.lists(st.decimals(-(10**30), 10**30, places=2), min_size=1, max_size=8))
 def test_decimals_keep_every_digit(values: list[Decimal]) -> None:
     assert read([f"{value:f}" for value in values], type="decimal").standard["c"].to_list() == values
+
+
+FORMS = {
+    "integer": ["7", "-0", "+5", "007", "1.0", "1e3", "9223372036854775808", "٣", "1_0"],
+    "number": ["1.5", ".5", "5.", "1E+5", "nan", "NaN", "inf", "-Infinity", "1e999", "0x1", "1,5", "+.5e-2"],
+    "boolean": ["true", "1", "0", "false", "T", "FALSE", "yes", "on", "2"],
+    "date": [
+        "2026-11-24",
+        "0000-01-01",
+        "0001-01-01",
+        "2026-02-29",
+        "2024-02-29",
+        "2026-1-5",
+        "20261124",
+        "2026-W48",
+    ],
+    "datetime": [
+        "2026-11-24T07:30:00",
+        "2026-11-24 07:30:00",
+        "2026-11-24T07:30:00Z",
+        "2026-11-24 07:30:00z",
+        "2026-11-24T07:30:00.125",
+        "2026-11-24T07:30:00+01:00",
+        "2026-11-24T24:00:00",
+        "2026-11-24T23:59:60",
+        "2026-10-25T02:30:00",
+        "2026-02-30T07:30:00",
+        "2026-11-24",
+    ],
+}
+KINDS = sorted(FORMS)
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    at=st.data(),
+    options=st.fixed_dictionaries(
+        {},
+        optional={
+            "on_empty": st.sampled_from(["by_type", "null", "bad_value", "default"]),
+            "on_bad_value": st.sampled_from(["reject", "null", "default"]),
+            "white_space": st.sampled_from(["as_is", "trim", "remove"]),
+            "zone": st.just("Europe/Berlin"),
+        },
+    ),
+)
+@settings(max_examples=300)
+def test_texts_in_common_forms_are_read_as_all_others_are(
+    kind: str, at: st.DataObject, options: dict[str, object]
+) -> None:
+    form = st.sampled_from([*FORMS[kind], None, ""])
+    spaced = st.tuples(st.sampled_from(["", "", "", " "]), form, st.sampled_from(["", "", "", "\t"]))
+    values = at.draw(st.lists(spaced.map(lambda parts: parts[1] and "".join(map(str, parts))), max_size=8))
+    # A remapping that replaces nothing has every text looked at by itself.
+    closely = read(values, type=kind, remap={"\x00": "\x00"}, **options)
+    quickly = read(values, type=kind, **options)
+    for ours, other in zip(
+        (quickly.standard, quickly.rejects, quickly.replaced),
+        (closely.standard, closely.rejects, closely.replaced),
+        strict=True,
+    ):
+        assert ours.equals(other)
