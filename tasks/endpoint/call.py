@@ -19,7 +19,7 @@ from tasks.http.exchange import FORM, JSON, PartnerRequest
 from tasks.http.network import public_url
 from tasks.tables.transitions import require_columns
 
-CACHE_FORMAT = "3"
+CACHE_FORMAT = "4"
 """Part of every cache key; another number makes earlier results unknown."""
 
 Digest = Callable[[str], str]
@@ -49,6 +49,12 @@ class EndpointCall:
             columns = self.endpoint.inbound.columns
             require_columns(self.inbound, columns, activity="The inbound mapping", where="the inbound transition")
         return rows_sent(self.inbound, self.endpoint.inbound)
+
+    @property
+    def unkeyed_headers(self) -> frozenset[str]:
+        """Names, in lower case, of headers that are sent and not in the key."""
+        ignored = frozenset(name.lower() for name in self.endpoint.cache_ignores)
+        return ignored | {"authorization"} if "account" in ignored else ignored
 
     @cached_property
     def _data(self) -> bytes:

@@ -95,6 +95,23 @@ class Endpoint(Connection):
         title="Cache expiry",
         description="How long an answer is used again for the same request, as ISO 8601 (PT1H) or in seconds.",
     )
+    cache_by: Literal["expiry", "partner"] = Field(
+        default="expiry",
+        title="Cache by",
+        description=(
+            "expiry: for the cache expiry, whatever the partner says. partner: by its Cache-Control, Expires, Age"
+            " and Vary (RFC 9111); what has ended is asked for by ETag or Last-Modified, and 304 counts as fresh."
+            " The expiry counts where the partner says nothing."
+        ),
+    )
+    refresh_before: timedelta = Field(
+        default=timedelta(0),
+        title="Refresh before",
+        description=(
+            "How long before its end a kept answer is fetched anew in the background, by the first run that uses it"
+            " then (PT5M); 0: never."
+        ),
+    )
     cache_ignores: tuple[str, ...] = Field(
         default=(),
         title="Not in the cache key",

@@ -3,9 +3,11 @@
 `fetch` makes one call; `tasks.endpoint.many` makes one for each key.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from hashlib import sha256
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -23,7 +25,8 @@ from tasks.endpoint.endpoint import Endpoint
 from tasks.endpoint.pagination import PROBE_ENDS, Page, Step
 from tasks.errors import PagesInvalid, StatusRefused, TooManyPages
 from tasks.http.credentials import NO_CREDENTIALS, Credentials
-from tasks.http.exchange import NO_CONTENT, PartnerAnswer, PartnerRequest
+from tasks.http.exchange import NO_CONTENT, NOT_MODIFIED, PartnerAnswer, PartnerRequest
+from tasks.http.freshness import Freshness, freshness_of, freshness_of_all, revalidated
 from tasks.http.network import public_url
 from tasks.http.session import Client, Session, from_any_thread
 
@@ -33,6 +36,14 @@ BeforeRequest = Callable[[], Awaitable[None]]
 
 async def at_once() -> None:
     """Nothing to wait for."""
+
+
+class NotModified(Exception):  # no failure: the partner's answer to the question whether anything has changed
+    """What was kept is still right; `freshness` says for how long."""
+
+    def __init__(self, freshness: Freshness) -> None:
+        super().__init__("not modified")
+        self.freshness = freshness
 
 
 @dataclass
@@ -46,10 +57,12 @@ class Progress:
     seen: dict[bytes, int] = field(default_factory=dict)
     """Digest of a page's rows to the page's number."""
     asked: set[tuple[str, bytes | None]] = field(default_factory=set)
+    freshness: list[Freshness] = field(default_factory=list)
+    """Of each page."""
 
     def begin(self, step: Step) -> None:
         """Begin at the first page, with nothing that came before."""
-        self.bodies, self.marks, self.seen, self.asked = [], Marks(), {}, set()
+        self.bodies, self.marks, self.seen, self.asked, self.freshness = [], Marks(), {}, set(), []
         self.step, self.is_begun = step, True
 
     @property
@@ -66,6 +79,7 @@ class Fetched:
     bytes: int
     pages: int
     rows: int
+    freshness: Freshness
 
 
 class Access:
@@ -105,21 +119,22 @@ def fetch(  # noqa: PLR0917
     call_id: str = "",
     progress: Progress | None = None,
     before_request: BeforeRequest = at_once,
+    kept: Freshness | None = None,
 ) -> Fetched:
     """Make a call, page after page, under one clock and one limit of bytes, and read what it answers.
 
     In: the call; the credentials; an identifier of this call, the same for every attempt at it, sent as
-    `Idempotency-Key` unless it is a GET; what came of earlier attempts. Out: the tables of the outbound mapping.
-    Errors: `ApiError` and its kinds.
+    `Idempotency-Key` unless it is a GET; what came of earlier attempts; the freshness of an answer that is kept.
+    Out: the tables of the outbound mapping. Errors: `NotModified`, `ApiError` and its kinds.
     """
     progress = Progress() if progress is None else progress
 
     async def run() -> None:
         async with Client(call.endpoint, allowed_hosts) as client:
-            await fetch_pages(call, client, Access(credentials), call_id, progress, before_request)
+            await fetch_pages(call, client, Access(credentials), call_id, progress, before_request, kept)
 
     from_any_thread(run)
-    return read_fetched(progress.bodies, call.endpoint, progress.marks)
+    return read_fetched(progress.bodies, call.endpoint, progress.marks, progress.freshness)
 
 
 async def fetch_pages(  # noqa: PLR0917
@@ -129,8 +144,9 @@ async def fetch_pages(  # noqa: PLR0917
     call_id: str,
     progress: Progress,
     before_request: BeforeRequest = at_once,
+    kept: Freshness | None = None,
 ) -> None:
-    """Fetch the pages of a call that `progress` lacks, into it. Errors: `ApiError` and its kinds."""
+    """Fetch the pages of a call that `progress` lacks, into it. Errors: `NotModified`, `ApiError` and its kinds."""
     endpoint = call.endpoint
     if not progress.is_begun or not endpoint.resume:
         progress.begin(endpoint.pagination.first() if endpoint.pagination else Step())
@@ -144,7 +160,10 @@ async def fetch_pages(  # noqa: PLR0917
             raise PagesInvalid(
                 reason=f"page {step.number} would be asked for as an earlier page was: no end would come"
             )
+        if kept is not None and step.number == 1:
+            request = replace(request, conditions=kept.conditions)
         await before_request()
+        asked_at = monotonic()
         try:
             answer = await _let_in(session, request, access)
         except StatusRefused as refused:
@@ -152,7 +171,11 @@ async def fetch_pages(  # noqa: PLR0917
                 raise
             progress.step = None
             return
+        freshness = freshness_of(answer.headers, datetime.now(UTC), monotonic() - asked_at, call.unkeyed_headers)
+        if answer.status == NOT_MODIFIED and kept is not None:
+            raise NotModified(revalidated(kept, freshness))
         progress.asked.add((request.url, request.body))
+        progress.freshness.append(freshness)
         progress.step = None if answer.status == NO_CONTENT else _following(call, request, answer, progress)
 
 
@@ -239,7 +262,9 @@ def _with_headers(request: PartnerRequest, headers: Mapping[str, SecretStr]) -> 
     return replace(request, headers={**request.headers, **headers}) if headers else request
 
 
-def read_fetched(bodies: list[Body], endpoint: Endpoint, marks: Marks) -> Fetched:
+def read_fetched(
+    bodies: list[Body], endpoint: Endpoint, marks: Marks, freshness: Iterable[Freshness] = ()
+) -> Fetched:
     """Read the pages of a call, and add to the findings what came and whether it was all.
 
     Errors: `ResponseShapeInvalid`, also where there is more and the contract calls that an error.
@@ -252,7 +277,7 @@ def read_fetched(bodies: list[Body], endpoint: Endpoint, marks: Marks) -> Fetche
     came = f"{_some(rows, 'row')}, {_some(pages, 'page')}, {_some(size, 'byte')}; {marks.sentence}"
     received = pl.DataFrame([("received", None, "info", came)], schema=FINDINGS, orient="row")
     findings = pl.concat([judged(more, endpoint.outbound.contract), answer.findings, received])
-    return Fetched(replace(answer, findings=findings), size, pages, rows)
+    return Fetched(replace(answer, findings=findings), size, pages, rows, freshness_of_all(freshness))
 
 
 def _some(number: int, noun: str) -> str:

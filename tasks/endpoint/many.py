@@ -1,6 +1,7 @@
 """Many calls of one endpoint: one for each distinct key or chunk of rows, with one table of answers."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import anyio
 import polars as pl
@@ -79,7 +80,8 @@ def fetch_many(
     more = next((progress.marks for progress in came if progress.marks.more), None)
     is_all = all(progress.marks.all for progress in came)
     bodies = [body for progress in came for body in progress.bodies]
-    fetched = read_fetched(bodies, call.endpoint, more or Marks(all=is_all))
+    freshness = [page for progress in came for page in progress.freshness]
+    fetched = read_fetched(bodies, call.endpoint, more or Marks(all=is_all), freshness)
     return _with_keys(fetched, calls, came, call.endpoint) if options.per == "key" else fetched
 
 
@@ -104,4 +106,4 @@ def _with_keys(fetched: Fetched, calls: list[EndpointCall], came: list[Progress]
     answer = type(fetched.answer)(
         **{**fetched.answer.tables(), "standard": pl.concat([of_rows, standard], how="horizontal")}
     )
-    return Fetched(answer, fetched.bytes, fetched.pages, fetched.rows)
+    return replace(fetched, answer=answer)

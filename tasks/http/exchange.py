@@ -33,6 +33,7 @@ JSON = "application/json"
 JSON_TYPES = frozenset({JSON, "+json"})
 FORM = "application/x-www-form-urlencoded"
 NO_CONTENT = 204
+NOT_MODIFIED = 304
 
 RESERVED_HEADERS = frozenset(
     {
@@ -132,6 +133,7 @@ def request_headers(request: "PartnerRequest") -> dict[str, str]:
     checked = {"Accept": request.accept, "Accept-Encoding": "gzip"}
     if request.body is not None:
         checked["Content-Type"] = request.content_type
+    checked |= request.conditions
     for name, secret in request.headers.items():
         check_header_name(name)
         value = secret.get_secret_value()
@@ -153,11 +155,13 @@ class PartnerRequest:
     accept: str = JSON
     takes: frozenset[str] = JSON_TYPES
     """Content types that an answer may have; `+json` is any type that ends so."""
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    """Headers that ask whether an answer of before is still right: 304 says that it is."""
 
 
 @dataclass(frozen=True)
 class PartnerAnswer:
-    """A 2xx answer: its status, its header fields, and its body as decoded from any compression."""
+    """A 2xx answer, or a 304 that was asked for: status, header fields, body as decoded from any compression."""
 
     status: int
     headers: httpx.Headers

@@ -24,6 +24,7 @@ from tasks.errors import (
 from tasks.http.bounded import BoundedReader, Damaged, OverBound, TooLarge
 from tasks.http.certificates import trusted_certificates
 from tasks.http.exchange import (
+    NOT_MODIFIED,
     Connection,
     PartnerAnswer,
     PartnerRequest,
@@ -96,6 +97,8 @@ class Session:
     async def _exchange(self, sent: httpx.Request, request: PartnerRequest, url: str) -> PartnerAnswer:
         response = await self._client.begin(sent)
         try:
+            if response.status_code == NOT_MODIFIED and request.conditions:
+                return PartnerAnswer(NOT_MODIFIED, response.headers, b"")
             if not response.is_success:
                 words = partner_words(await _beginning(response), request.headers.values())
                 raise status_refused(response, url, self._connection.retry_after_limit_seconds, words)

@@ -41,6 +41,8 @@ def _counts(outbound: object) -> Iterator[tuple[str, int]]:
     else:
         return
     for name, table in tables.items():
+        if isinstance(outbound, Transitions) and name in outbound.unshown:
+            continue
         if isinstance(outbound, Transitions) and name in outbound.totals:
             yield from zip(table.columns, table.row(0), strict=True)
             continue

@@ -10,6 +10,7 @@ import io
 import json
 import sys
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -173,11 +174,24 @@ def _unreadable(store: ResultStore, key: str) -> str:
     return ""
 
 
-def last_result(store: ResultStore, key: str) -> Any:  # noqa: ANN401
-    """The newest result under a key or its followers, expired or not; None where there is none that can be read."""
+@dataclass(frozen=True)
+class Kept:
+    """A stored result, and when it expires."""
+
+    result: Any
+    expires_at: datetime | None
+
+
+def last_kept(store: ResultStore, key: str) -> Kept | None:
+    """The newest result under a key or its followers, expired or not; None where there is none that can be read.
+
+    The lock of a task run that makes the next one does not matter.
+    """
+    store = store.model_copy(update={"lock_manager": None})
     while True:
         try:
-            return store.read(key).result
+            record = store.read(key)
+            return Kept(record.result, record.metadata.expiration)
         except Exception:  # noqa: BLE001  # absent or unreadable: a chain of keys ends with what was never written
             if not _was_written(store, key):
                 return None

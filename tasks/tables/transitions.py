@@ -23,6 +23,8 @@ class Transitions:
     known: ClassVar[dict[str, type["Transitions"]]] = {}
     totals: ClassVar[tuple[str, ...]] = ()
     """Tables of one row of numbers, which add up over the parts of an audience."""
+    unshown: ClassVar[tuple[str, ...]] = ()
+    """Tables that are kept with the others and are no news: the counts leave them out."""
     activity: str = ""
     """Label of the activity that gave it, where it is known."""
 
