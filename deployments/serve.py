@@ -1,18 +1,22 @@
 """`make serve`: a Prefect server, a worker, every campaign and the unsubscribe page here, until Ctrl-C.
 
 What the settings leave open, the sandbox is: its partner runs here, and its profiles are made. The server's
-database and log are in PREFECT_HOME.
+database, log, login and key are in PREFECT_HOME. Whoever calls the server needs the login: it is made at the first
+start and printed once.
 """
 
 import argparse
+import json
 import os
 import secrets
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -24,7 +28,7 @@ from deployments.sandbox.partner import PATHS
 from deployments.sandbox.substitute import port_is_free, substitute
 from flows.settings import CampaignSettings
 from tasks.errors import CampaignError
-from tasks.files.storage import written_whole
+from tasks.files.storage import make_private, written_whole
 from tasks.settings import UnsubscribeSettings
 
 HOST = "127.0.0.1"
@@ -33,6 +37,16 @@ SERVER = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
 """Task runs are recorded together, once a second: one by one is half of a server's work for a large audience."""
+OF_THE_SERVER = (
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "PREFECT_SERVER_ENCRYPTION_KEY",
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED",
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS",
+    "PREFECT_SERVER_UI_API_URL",
+)
+"""What the server alone is told: runs have no use for its key."""
+LOGIN, KEY = "login", "encryption.key"
+"""Files of the Prefect home."""
 PAGE_AFTER = 80
 """The unsubscribe page's port is so much higher than the server's."""
 START_SECONDS = 180
@@ -56,6 +70,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     os.chdir(ROOT)
+    os.umask(0o077)  # what the server, the worker and the runs write is this user's alone
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -84,9 +99,10 @@ def serve(port: int, notify: str = "") -> NoReturn:
             f"Port {page_port}, the unsubscribe page's, is taken: stop what is on it, or take another PORT."
         )
     home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
-    home.mkdir(parents=True, exist_ok=True)
+    make_private(home)
     log = home / "server.log"
     address = f"http://{HOST}:{port}"
+    guarded = guarded_server(home, address, os.environ)
     with substitute(CampaignSettings.load(), PATHS) as variables:
         environment = {
             **SERVER,
@@ -94,12 +110,14 @@ def serve(port: int, notify: str = "") -> NoReturn:
             **variables,
             **unsubscribe_page(CampaignSettings.load().unsubscribe, home, page_port),
             "PREFECT_API_URL": f"{address}/api",
+            "PREFECT_API_AUTH_STRING": guarded["PREFECT_SERVER_API_AUTH_STRING"],
             "PWD": str(ROOT),
         }
+        environment = {name: value for name, value in environment.items() if name not in OF_THE_SERVER}
         if variables:
             print("The sandbox answers for what has no address in the settings.", flush=True)
         print(f"Starting the Prefect server (its log: {log}) ...", flush=True)
-        with _server(port, environment, log) as server:
+        with _server(port, {**environment, **guarded}, log) as server:
             _wait_until_healthy(address, server, log)
             _register(notify, environment)
             with (
@@ -117,12 +135,54 @@ def unsubscribe_page(settings: UnsubscribeSettings, home: Path, port: int) -> di
     """
     variables = {} if settings.url else {"CAMPAIGN_UNSUBSCRIBE__URL": f"http://{HOST}:{port}/unsubscribe"}
     if not settings.secret.get_secret_value():
-        kept = home / "unsubscribe.secret"
-        if not kept.exists():
-            with written_whole(kept) as draft:
-                draft.write_text(secrets.token_urlsafe(32), encoding="ascii")
-        variables["CAMPAIGN_UNSUBSCRIBE__SECRET"] = kept.read_text(encoding="ascii")
+        variables["CAMPAIGN_UNSUBSCRIBE__SECRET"], _ = kept(home / "unsubscribe.secret", secrets.token_urlsafe)
     return variables
+
+
+def guarded_server(home: Path, address: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """What the server is told so that nobody without the login is answered, and no page of another origin.
+
+    The login is that of PREFECT_SERVER_API_AUTH_STRING; else it is made once, kept in `home`, and printed once. The
+    key that encrypts accounts is kept beside the server's database, not in it.
+    """
+    login = environment.get("PREFECT_SERVER_API_AUTH_STRING", "")
+    if not login:
+        file = home / LOGIN
+        login, is_new = kept(file, lambda: f"admin:{secrets.token_urlsafe(24)}")
+        print(f"Log in with {login}" if is_new else f"The login is in {file}", flush=True)
+        if is_new:
+            print(f"It is kept in {file}. Other clients: export PREFECT_API_AUTH_STRING=$(cat {file})", flush=True)
+    key = environment.get("PREFECT_SERVER_ENCRYPTION_KEY", "") or _encryption_key(home)
+    values = (login, key, "true", address, "/api")
+    return dict(zip(OF_THE_SERVER, values, strict=True))
+
+
+def kept(file: Path, make: Callable[[], str]) -> tuple[str, bool]:
+    """The one line of a file of this user alone, and whether it was made now."""
+    is_new = not file.exists()
+    if is_new:
+        with written_whole(file) as draft:
+            draft.write_text(make(), encoding="ascii")
+    return file.read_text(encoding="ascii").strip(), is_new
+
+
+def _encryption_key(home: Path) -> str:
+    """The key of `home`. One that an earlier server has put into its own database is moved from there."""
+    if "PREFECT_SERVER_DATABASE_CONNECTION_URL" in os.environ and not (home / KEY).exists():
+        raise CannotServe(
+            "A server with its own database needs PREFECT_SERVER_ENCRYPTION_KEY: deployments/README.md says how"
+            " to make it."
+        )
+    with closing(sqlite3.connect(home / "prefect.db")) as database, database:
+        is_made = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'configuration'").fetchone()
+        row = (
+            is_made and database.execute("SELECT value FROM configuration WHERE key = 'ENCRYPTION_KEY'").fetchone()
+        )
+        there = str(json.loads(row[0])["fernet_key"]) if row else ""
+        key, _ = kept(home / KEY, lambda: there or urlsafe_b64encode(secrets.token_bytes(32)).decode())
+        if key == there:
+            database.execute("DELETE FROM configuration WHERE key = 'ENCRYPTION_KEY'")
+    return key
 
 
 @contextmanager

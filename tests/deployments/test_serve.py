@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -25,10 +26,10 @@ from deployments.serve import PAGE_AFTER, SERVER
 from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import Send
 from tasks.settings import UnsubscribeSettings
+from tests.browser import browser_page
 from tests.deployments.composed import free_port
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = Path("/usr/bin/chromium")
 DECLARED = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 CAMPAIGNS = [found["name"] for found in DECLARED if "campaign" in found["tags"]]
 DAY = "2026-11-24"
@@ -46,8 +47,27 @@ class Served:
     def output(self) -> str:
         return (self.folder / "serve.log").read_text()
 
+    @property
+    def login(self) -> str:
+        return (self.folder / "prefect" / "login").read_text()
+
+    @property
+    def client(self) -> dict[str, str]:
+        """The environment of another client of this server."""
+        return {**os.environ, "PREFECT_API_URL": f"{self.address}/api", "PREFECT_API_AUTH_STRING": self.login}
+
+    def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """A call as Prefect's clients make it: with the login and a token against forged requests."""
+        who = uuid.uuid4()
+        with httpx.Client(
+            base_url=f"{self.address}/api/", auth=httpx.BasicAuth(*self.login.split(":")), timeout=60
+        ) as api:
+            token = api.get("csrf-token", params={"client": str(who)}).json()["token"]
+            own = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": str(who)}
+            return api.request(method, path, json=body, headers=own)
+
     def post(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.address}/api/{path}", json=body, timeout=60)
+        answer = self.call("POST", path, body)
         assert answer.is_success, answer.text
         return answer.json()
 
@@ -59,7 +79,7 @@ class Served:
         return self.post(f"deployments/{identifier}/create_flow_run", parameters=parameters)["id"]
 
     def state_of(self, run: str) -> dict[str, Any]:
-        return httpx.get(f"{self.address}/api/flow_runs/{run}", timeout=60).json()["state"]
+        return self.call("GET", f"flow_runs/{run}").json()["state"]
 
 
 def until(found: Callable[[], Any], what: str, seconds: float = 180) -> Any:
@@ -113,6 +133,67 @@ def test_it_says_where_the_ui_is(served: Served) -> None:
     assert "<title>Prefect" in page.text
 
 
+def test_nobody_without_the_login_is_answered(served: Served) -> None:
+    file = served.folder / "prefect" / "login"
+    assert (file.stat().st_mode & 0o777, served.output.count(served.login)) == (0o600, 1)
+    read, change = f"{served.address}/api/admin/settings", f"{served.address}/api/deployments/filter"
+    name, _, password = served.login.partition(":")
+    assert httpx.get(f"{served.address}/api/health", timeout=60).status_code == 200
+    for auth in (None, (name, "guessed"), (name, ""), ("", password)):
+        assert httpx.get(read, auth=auth, timeout=60).status_code == 401, auth
+        assert httpx.post(change, json={}, auth=auth, timeout=60).status_code in {401, 403}, auth
+    # With the login alone, as a browser would send it for a forged form.
+    assert httpx.post(change, json={}, auth=(name, password), timeout=60).status_code == 403
+    assert served.post("deployments/filter")
+
+
+@pytest.mark.parametrize("ui", ["", "v2/"])
+def test_a_browser_is_asked_for_the_login_and_then_shows_the_deployments(served: Served, ui: str) -> None:
+    with browser_page() as page:
+        page.goto(f"{served.address}/{ui}login")
+        page.locator("input[type=password]").fill("admin:guessed")
+        page.get_by_role("button", name="Login").click()
+        page.get_by_text(re.compile("Authentication failed|Invalid", re.IGNORECASE)).first.wait_for()
+        log_in(page, served.login)
+        page.goto(f"{served.address}/{ui}deployments")
+        page.get_by_text("birthday-coupons").first.wait_for()
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost"])
+def test_a_page_of_another_origin_gets_nothing(served: Served, origin: str) -> None:
+    for method in ("OPTIONS", "GET", "POST"):
+        answer = httpx.request(
+            method,
+            f"{served.address}/api/deployments/count",
+            headers={"Origin": origin, "Access-Control-Request-Method": "POST"},
+            timeout=60,
+        )
+        assert not answer.is_success
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_key_of_accounts_is_not_in_the_database_that_holds_them(served: Served) -> None:
+    save = (
+        "from tasks.http.accounts import HeaderAccount\n"
+        "HeaderAccount.register_type_and_schema(_sync=True)\n"
+        "account = HeaderAccount(secret='c4n4ry-of-the-account', hosts=['a.example'])\n"
+        "account.save('partner', _sync=True)\n"
+        "print(HeaderAccount.load('partner', _sync=True).secret.get_secret_value())\n"
+    )
+    environment = {**served.client, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", save], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.strip() == "c4n4ry-of-the-account"
+    home = served.folder / "prefect"
+    key = home / "encryption.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    for file in home.glob("prefect.db*"):
+        assert file.stat().st_mode & 0o077 == 0
+        for secret in (b"c4n4ry-of-the-account", key.read_bytes(), b"fernet_key"):
+            assert secret not in file.read_bytes(), file
+
+
 def test_every_deployment_is_there_with_its_schedule_off_and_one_run_at_a_time(served: Served) -> None:
     deployed = served.deployments()
     assert set(deployed) == {declared["name"] for declared in DECLARED}
@@ -128,7 +209,7 @@ def test_every_deployment_is_there_with_its_schedule_off_and_one_run_at_a_time(s
 
 
 def test_task_runs_are_recorded_together_here_and_by_the_servers_of_the_compose_file(served: Served) -> None:
-    settings = httpx.get(f"{served.address}/api/admin/settings", timeout=60).json()
+    settings = served.call("GET", "admin/settings").json()
     recorder = settings["server"]["services"]["task_run_recorder"]
     assert (recorder["batch_size"], recorder["flush_interval"]) == (100, 1)
     compose = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
@@ -154,8 +235,7 @@ def test_the_kinds_of_external_account_can_be_chosen_in_the_ui(served: Served) -
 def test_a_run_of_every_campaign_completes_and_delivers(served: Served) -> None:
     runs = {name: served.run(name, business_date=DAY) for name in CAMPAIGNS if name != "match-day"}
     by_command = [sys.executable, "-m", "prefect", "deployment", "run", "Match day/match-day", "--watch"]
-    environment = {**os.environ, "PREFECT_API_URL": f"{served.address}/api"}
-    subprocess.run([*by_command, "--param", f"business_date={DAY}"], env=environment, check=True, timeout=300)
+    subprocess.run([*by_command, "--param", f"business_date={DAY}"], env=served.client, check=True, timeout=300)
     for name, run in runs.items():
         state = until(
             lambda run=run: (found := served.state_of(run))["type"] in {"COMPLETED", "FAILED", "CRASHED"} and found,
@@ -170,11 +250,8 @@ def test_a_run_of_every_campaign_completes_and_delivers(served: Served) -> None:
 
 def test_a_wrong_entry_is_refused_by_the_server_before_there_is_a_run(served: Served) -> None:
     identifier = served.deployments()["campaign"]["id"]
-    refused = httpx.post(
-        f"{served.address}/api/deployments/{identifier}/create_flow_run",
-        json={"parameters": {"audience": {"were": "TRUE"}}},
-        timeout=60,
-    )
+    wrong = {"parameters": {"audience": {"were": "TRUE"}}}
+    refused = served.call("POST", f"deployments/{identifier}/create_flow_run", wrong)
     assert refused.status_code == 409
     assert "were" in refused.text
 
@@ -187,7 +264,7 @@ def test_an_event_starts_a_campaign_for_the_day_that_it_names(served: Served) ->
         "resource": {"prefect.resource.id": "campaign.regional-weather"},
         "payload": {"business_date": "2027-01-15"},
     }
-    answer = httpx.post(f"{served.address}/api/events", json=[event], timeout=60)
+    answer = served.call("POST", "events", [event])
     assert answer.is_success, answer.text
     folder = served.folder / "outbox" / "regional-weather" / "2027-01-15"
     until(folder.exists, "the run that the event asked for")
@@ -224,7 +301,7 @@ def test_a_failed_campaign_is_told_to_the_team(served: Served, webhook: tuple[st
         f"Webhook(name='team', url={address!r}, json_data={{'title': '{{{{subject}}}}', 'text': '{{{{body}}}}'}},"
         " allow_private_urls=True).save('team', overwrite=True)\n"
     )
-    environment = {**os.environ, "PREFECT_API_URL": f"{served.address}/api", "PYTHONPATH": str(ROOT)}
+    environment = {**served.client, "PYTHONPATH": str(ROOT)}
     for arguments in (["-c", save], ["-m", "deployments.register", "--notify", "custom-webhook/team"]):
         subprocess.run([sys.executable, *arguments], env=environment, cwd=ROOT, check=True, timeout=120)
     served.run("campaign", audience={"where": "no_such_column"}, channel={"kind": "preview"})
@@ -261,19 +338,18 @@ def completed_run(served: Served, name: str) -> str | None:
 
 
 @pytest.fixture
-def page() -> Iterator[Any]:
-    """A page of headless Chromium."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser here: {CHROMIUM} (Debian's package chromium)")
-    api = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install '.[dev]'")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--disable-component-update"]
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=flags)
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
-        page.set_default_timeout(60_000)
+def page(served: Served) -> Iterator[Any]:
+    """A page of headless Chromium, logged in as its user does it."""
+    with browser_page() as page:
+        page.goto(f"{served.address}/login")
+        log_in(page, served.login)
         yield page
-        browser.close()
+
+
+def log_in(page: Any, login: str) -> None:
+    page.locator("input[type=password]").fill(login)
+    page.get_by_role("button", name="Login").click()
+    page.locator("input[type=password]").wait_for(state="detached")
 
 
 def runs_of(served: Served, deployment: str) -> dict[str, str]:
@@ -300,8 +376,8 @@ def test_every_deployment_is_run_from_its_form_in_a_browser(served: Served, page
 def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, page: Any, tmp_path: Path) -> None:
     pictures = Path(os.environ.get("PICTURES", tmp_path))
     page.goto(f"{served.address}/deployments")
-    for declared in DECLARED:
-        page.get_by_text(declared["name"], exact=True).first.wait_for()
+    for name in sorted(declared["name"] for declared in DECLARED)[:5]:  # as many as a page shows, at least
+        page.get_by_text(name, exact=True).first.wait_for()
     page.screenshot(path=pictures / "deployments.png")
 
     page.goto(f"{served.address}/deployments/deployment/{served.deployments()['campaign']['id']}/run")
