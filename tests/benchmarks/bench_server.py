@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import FlowRun
 
 from deployments.sandbox.partner import Partner, running_partner
@@ -58,7 +57,7 @@ def measured(server: PrefectServer, count: int, options: Namespace, partner: Par
         tempfile.TemporaryDirectory() as name,
         new_database("journal") as journal,
         running_sink() as (port, ended),
-        SyncPrefectClient(server.apis[0]) as client,
+        server.client() as client,
     ):
         folder = Path(name)
         deployment = deployed_side_by_side(client)
@@ -117,8 +116,9 @@ def default_server(folder: Path) -> Iterator[PrefectServer]:
     """One process on SQLite, as `prefect server start` makes it."""
     command = ["prefect", "server", "start", "--host", "127.0.0.1"]
     with server_replica(command, clean_environment(folder), folder / "server.log") as (api, process):
-        register(api, folder)
-        yield PrefectServer([api], [process])
+        server = PrefectServer([api], [process])
+        register(server, folder)
+        yield server
 
 
 def rounds(server: PrefectServer, counts: list[int], options: Namespace, partner: Partner) -> dict[int, Figures]:

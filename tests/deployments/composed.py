@@ -1,9 +1,11 @@
 """Prefect's server as compose.yaml declares it, run on this machine's PostgreSQL and Redis; and its workers."""
 
 import os
+import re
 import socket
 import subprocess
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import pytest
 import redis
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
@@ -26,17 +29,14 @@ from tests.postgresql import new_database
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
 HOST = "127.0.0.1"
-OF_THE_DEPLOYMENT = {
-    "PREFECT_REDIS_MESSAGING_PASSWORD",
-    "PREFECT_SERVER_API_AUTH_STRING",
-    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED",
-    "PREFECT_SERVER_ENCRYPTION_KEY",
-    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS",
+CHOSEN = {
+    "CAMPAIGN_DATABASE_PASSWORD": "unused-postgresql-here-trusts-us",
+    "CAMPAIGN_REDIS_PASSWORD": "redis-password",
+    "CAMPAIGN_LOGIN": "operator:composed-password",
+    "CAMPAIGN_ENCRYPTION_KEY": urlsafe_b64encode(bytes(32)).decode(),
 }
-"""What the operator chooses: this machine's Redis has no password, and these tests no login."""
-MESSAGES, DOCKET = 14, 15
-"""Redis databases; they are emptied."""
-UNAVAILABLE = (OperationalError, redis.ConnectionError)
+"""What the compose file leaves to whoever starts it."""
+UNAVAILABLE = (OperationalError, FileNotFoundError)
 """There is no PostgreSQL or no Redis."""
 
 
@@ -48,6 +48,11 @@ class PrefectServer:
     """Address of each replica's API."""
     processes: list[int]
     """Numbers of the processes of the replicas and the services."""
+    login: str = ""
+
+    def client(self) -> SyncPrefectClient:
+        """A client of the first replica."""
+        return SyncPrefectClient(self.apis[0], auth_string=self.login or None)
 
 
 @contextmanager
@@ -72,28 +77,51 @@ def composed_server(folder: Path) -> Iterator[PrefectServer]:
             running(services["services"]["command"], environment, folder / "services.log")
         )
         apis, processes = zip(*replicas, strict=True)
-        register(apis[0], folder)
-        yield PrefectServer([*apis], [*processes, background.pid])
+        server = PrefectServer([*apis], [*processes, background.pid], CHOSEN["CAMPAIGN_LOGIN"])
+        register(server, folder)
+        yield server
+
+
+def declared(service: str) -> dict[str, str]:
+    """The environment of a service, with what was chosen in its places."""
+    found: dict[str, str] = COMPOSE["services"][service]["environment"]
+    return {name: _filled(value) for name, value in found.items()}
+
+
+def _filled(text: str) -> str:
+    return re.sub(r"\$\{(\w+):\?[^}]*\}", lambda place: CHOSEN[place[1]], text)
 
 
 @contextmanager
 def _environment_of_servers(folder: Path) -> Iterator[dict[str, str]]:
-    declared: dict[str, str] = COMPOSE["services"]["server"]["environment"]
-    with ExitStack() as stack:
-        for number in (MESSAGES, DOCKET):
-            messages = redis.Redis(host=HOST, db=number)
-            messages.flushdb()
-            stack.callback(messages.flushdb)
-        database = stack.enter_context(new_database("prefect_test"))
+    with new_database("prefect_test") as database, _redis(folder) as port:
         here = {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.replace("postgresql:", "postgresql+asyncpg:"),
-            "PREFECT_SERVER_DOCKET_URL": f"redis://{HOST}:6379/{DOCKET}",
+            "PREFECT_SERVER_DOCKET_URL": f"redis://:{CHOSEN['CAMPAIGN_REDIS_PASSWORD']}@{HOST}:{port}/1",
             "PREFECT_REDIS_MESSAGING_HOST": HOST,
-            "PREFECT_REDIS_MESSAGING_DB": str(MESSAGES),
+            "PREFECT_REDIS_MESSAGING_PORT": str(port),
         }
-        assert {*here, *OF_THE_DEPLOYMENT} <= set(declared)
-        kept = {name: value for name, value in declared.items() if name not in OF_THE_DEPLOYMENT}
-        yield {**clean_environment(folder), **kept, **here}
+        servers = declared("server")
+        assert set(here) <= set(servers)
+        yield {**clean_environment(folder), **servers, **here}
+
+
+@contextmanager
+def _redis(folder: Path) -> Iterator[int]:
+    """The compose file's Redis, with its password; gives its port."""
+    port = free_port()
+    command = [*map(_filled, COMPOSE["services"]["redis"]["command"]), "--port", str(port), "--bind", HOST]
+    log = folder / "redis.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            until(lambda: b"Ready to accept connections" in log.read_bytes(), log)
+            with redis.Redis(host=HOST, port=port) as nobody, pytest.raises(redis.AuthenticationError):
+                nobody.ping()
+            yield port
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
@@ -140,9 +168,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def register(api: str, folder: Path) -> None:
+def of_client(server: PrefectServer, folder: Path, replica: int = 0) -> dict[str, str]:
+    """The environment of a worker, and of everything else that is no server."""
+    here = {"PREFECT_API_URL": server.apis[replica], "PREFECT_API_AUTH_STRING": server.login}
+    assert set(here) == set(declared("worker")) == set(declared("register"))
+    return {**clean_environment(folder), **here}
+
+
+def register(server: PrefectServer, folder: Path) -> None:
     """Make the server know everything that is here."""
-    environment = {**clean_environment(folder), "PREFECT_API_URL": api}
+    environment = of_client(server, folder)
     run(COMPOSE["services"]["register"]["command"], environment, folder / "register.log")
 
 
@@ -166,8 +201,7 @@ def workers(server: PrefectServer, count: int, settings: Mapping[str, str], fold
     logs = [folder / f"worker{number}.log" for number in range(count)]
     with ExitStack() as stack:
         for number, log in enumerate(logs):
-            api = server.apis[number % len(server.apis)]
-            environment = {**clean_environment(folder), **settings, "PREFECT_API_URL": api}
+            environment = {**of_client(server, folder, number % len(server.apis)), **settings}
             stack.enter_context(running(command, environment, log))
         for log in logs:
             until(lambda log=log: "started!" in log.read_text(), log)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -125,10 +126,14 @@ def test_a_run_cannot_say_what_its_process_executes() -> None:
 
 
 def test_every_pod_is_of_the_restricted_standard_and_nobody_connects_to_it() -> None:
-    found = {manifest["kind"]: manifest for manifest in manifests()}
-    assert found["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    namespaces, policies, deployments = (
+        [found for found in manifests() if found["kind"] == kind]
+        for kind in ("Namespace", "NetworkPolicy", "Deployment")
+    )
+    assert namespaces[0]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     job = json.loads((FOLDER / "kubernetes" / "work-pool.json").read_text())["job_configuration"]["job_manifest"]
-    for pod in (found["Deployment"]["spec"]["template"]["spec"], job["spec"]["template"]["spec"]):
+    assert len(deployments) == 2
+    for pod in (found["spec"]["template"]["spec"] for found in (*deployments, job)):
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in pod["containers"]:
@@ -136,8 +141,25 @@ def test_every_pod_is_of_the_restricted_standard_and_nobody_connects_to_it() -> 
                 "allowPrivilegeEscalation": False,
                 "capabilities": {"drop": ["ALL"]},
             }
-    policy = found["NetworkPolicy"]["spec"]
-    assert (policy["podSelector"], policy["ingress"]) == ({}, [])
+    # Of all pods, the unsubscribe page's alone, and there its port alone.
+    page, everything = (policy["spec"] for policy in policies)
+    assert (everything["podSelector"], everything["ingress"]) == ({}, [])
+    service = next(found["spec"] for found in manifests() if found["kind"] == "Service")
+    assert page["podSelector"]["matchLabels"] == service["selector"]
+    assert page["ingress"] == [{"ports": [{"port": service["ports"][0]["targetPort"]}]}]
+
+
+def test_a_campaign_whose_secrets_are_its_own_has_a_work_pool_of_its_own() -> None:
+    """As deployments/README.md says, with the command that it says."""
+    (command,) = re.findall(r"^sed .*work-pool\.json > (?:\S+)$", (FOLDER / "README.md").read_text(), re.MULTILINE)
+    said = command.rpartition(" > ")[0]
+    made = subprocess.run(shlex.split(said), cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    values = {"name": "birthday-coupons", "env_from": "campaign-settings", "secret": "campaign-settings"}
+    configuration = asyncio.run(
+        KubernetesWorkerJobConfiguration.from_template_and_values(json.loads(made.stdout), values)
+    )
+    names = {source["secretRef"]["name"] for source in _container(configuration.job_manifest)["envFrom"]}
+    assert names == {"prefect", "birthday-coupons-settings"}
 
 
 def test_the_composed_servers_ask_for_a_login_and_redis_for_a_password() -> None:
@@ -169,29 +191,42 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
 
 def test_two_server_replicas_and_services_are_one_server_on_postgresql_and_redis(server: PrefectServer) -> None:
     # Registered at one replica, known to the other.
-    first, second = server.apis
-    known = {found["name"] for found in httpx.post(f"{second}/deployments/filter", json={}, timeout=60).json()}
-    assert {"birthday-coupons", "campaign", "sports-weekend"} <= known
-    kinds = httpx.post(f"{second}/block_types/filter", json={}, timeout=60).json()
-    assert {"oauth2-account", "slack-webhook"} <= {kind["slug"] for kind in kinds}
+    with server.client() as first, SyncPrefectClient(server.apis[1], auth_string=server.login) as second:
+        known = {found.name for found in second.read_deployments()}
+        assert {"birthday-coupons", "campaign", "sports-weekend"} <= known
+        kinds = second.request("POST", "/block_types/filter", json={}).json()
+        assert {"oauth2-account", "slack-webhook"} <= {kind["slug"] for kind in kinds}
 
-    # An event that one replica is told reaches the automations of the services; the other sees the run.
-    event = {
-        "id": str(uuid.uuid4()),
-        "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "event": "campaign.requested",
-        "resource": {"prefect.resource.id": "campaign.latest-offers"},
-        "payload": {"business_date": "2026-11-24"},
-    }
-    end = time.monotonic() + 120
-    assert httpx.post(f"{second}/events", json=[event], timeout=60).is_success
-    runs: list[dict[str, Any]] = []
-    while not runs and time.monotonic() < end:
-        time.sleep(1)
-        runs = httpx.post(f"{first}/flow_runs/filter", json={}, timeout=60).json()
-    assert [run["parameters"]["business_date"] for run in runs] == ["2026-11-24"]
-    # No worker of the next test is to run it.
-    assert httpx.delete(f"{first}/flow_runs/{runs[0]['id']}", timeout=60).is_success
+        # An event that one replica is told reaches the automations of the services; the other sees the run.
+        event = {
+            "id": str(uuid.uuid4()),
+            "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "event": "campaign.requested",
+            "resource": {"prefect.resource.id": "campaign.latest-offers"},
+            "payload": {"business_date": "2026-11-24"},
+        }
+        end = time.monotonic() + 120
+        second.request("POST", "/events", json=[event])
+        runs: list[FlowRun] = []
+        while not runs and time.monotonic() < end:
+            time.sleep(1)
+            runs = first.read_flow_runs()
+        assert [run.parameters["business_date"] for run in runs] == ["2026-11-24"]
+        # No worker of the next test is to run it.
+        first.delete_flow_run(runs[0].id)
+
+
+def test_nobody_without_the_login_is_answered_by_any_replica(server: PrefectServer) -> None:
+    name, _, password = server.login.partition(":")
+    for api in server.apis:
+        for auth in (None, (name, "guessed"), ("", password)):
+            assert httpx.get(f"{api}/admin/settings", auth=auth, timeout=60).status_code == 401
+        answer = httpx.get(
+            f"{api}/admin/settings", auth=(name, password), headers={"Origin": "https://evil.example"}, timeout=60
+        )
+        assert "access-control-allow-origin" not in answer.headers
+        forged = httpx.post(f"{api}/deployments/filter", json={}, auth=(name, password), timeout=60)
+        assert forged.status_code == 403
 
 
 def test_runs_of_one_campaign_and_day_on_several_workers_send_every_message_once(
@@ -200,7 +235,7 @@ def test_runs_of_one_campaign_and_day_on_several_workers_send_every_message_once
     profiles = 1_500
     # So slow that no run has sent all before another begins.
     slow = MailSandbox(behaviour=MailBehaviour.SLOW)
-    with running_mail_server(slow) as mail, SyncPrefectClient(server.apis[0]) as client:
+    with running_mail_server(slow) as mail, server.client() as client:
         told = mail_settings(start_partner(), mail.port, postgresql_url, tmp_path, profiles)
         deployment = deployed_side_by_side(client)
         runs = [start_run(client, deployment, "at-one-time") for _ in range(3)]
