@@ -244,7 +244,7 @@ def test_runs_of_one_campaign_and_day_on_several_workers_send_every_message_once
     assert states == ["Completed"] * 3, log.read_text()
     send = Send(campaign="at-one-time", label="", business_date=DAY)
     keys = set(send.message_keys("email", readers(profiles)))
-    assert mail.message_ids == {f"<{key}@campaign.example>": 1 for key in keys}
+    assert list(mail.message_ids.values()) == [1] * len(keys)
     sender_of = sent(postgresql_url)
     assert set(sender_of) == keys
     assert len(set(sender_of.values())) > 1, "one run sent everything"
