@@ -136,6 +136,7 @@ def _delivery(fates: pl.DataFrame, rejects: pl.DataFrame, channel: Channel, jour
     person = ("profile_id", "email")
     state = pl.col("state")
     why = {str(State.REFUSED): "refused: ", str(State.DEFERRED): "not taken yet: ", str(State.SUPPRESSED): ""}
+    why |= {str(State.CLAIMED): "another run has it, and has not said what became of it"}
     untaken = fates.filter(state.is_in(list(why))).select(
         *person, reason=state.replace_strict(why) + pl.col("answer")
     )

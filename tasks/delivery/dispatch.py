@@ -12,6 +12,7 @@ from concurrent.futures import wait
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any, Protocol, TypeVar
 
 import anyio
@@ -20,10 +21,12 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.delivery.blame import MAILBOX_DAYS, MAILBOX_REFUSALS, Blame, Refusals
+from tasks.delivery.journal.deadlines import SILENCE_SECONDS
 from tasks.delivery.journal.states import Event, Resend, State, state_after, states_before
 from tasks.delivery.journal.storage import Journal, Known, Outcome
 from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.errors import CampaignError
+from tasks.runs.log import run_logger
 from tasks.send import Send
 
 T = TypeVar("T")
@@ -121,8 +124,9 @@ class Carrier(Protocol):
     failure: CampaignError | None
     """Why no more is carried, once that is so."""
 
-    departs: Callable[[str], None]
-    """Called with a message's key before its first byte leaves; what it raises keeps the message back."""
+    departs: Callable[[str], Awaitable[None]]
+    """Called with a message's key before its first byte leaves; what it raises keeps the message back:
+    `CampaignError`, which ends the run, or `ClaimLost`, which is of this message alone."""
 
     arrives: Callable[[Outcome], None]
     """Called when a message that had begun to leave was answered."""
@@ -183,7 +187,8 @@ class Dispatch:
         any order.
         Errors: `JournalUnavailable`; the carrier's failure is left in the carrier.
         """
-        self.carrier.departs, self.carrier.arrives = self.journal.depart, self.journal.arrive
+        self.carrier.departs = partial(self.journal.depart, self.send, self.channel)
+        self.carrier.arrives = self.journal.arrive
         await asyncio.to_thread(self.journal.enter)
         async with self._alive():
             await asyncio.to_thread(self.journal.expire, self.send, self.channel)
@@ -379,11 +384,24 @@ class Dispatch:
         elsewhere = fates.filter((pl.col("state") == State.CLAIMED) & ~pl.col("ours"))["message_key"].to_list()
         if not elsewhere:
             return fates
+        patience, clock = self.journal.settings.patience_seconds, asyncio.get_running_loop().time
+        most, since, is_said = len(elsewhere) + 1, clock(), False
         while True:
             await asyncio.to_thread(self.journal.expire, self.send, self.channel)
             known = await asyncio.to_thread(self.journal.known, self.send, self.channel, elsewhere)
-            if all(one.state is not State.CLAIMED for one in known.values()):
+            left = sum(one.state is State.CLAIMED for one in known.values())
+            if left < most:
+                most, since = left, clock()
+            if not left or clock() - since >= patience:
                 break
+            if not is_said and clock() - since >= SILENCE_SECONDS:
+                is_said = True
+                run_logger().info(
+                    "%d messages are in the hands of another run, which is waited for while it goes on,"
+                    " and for %d seconds when it does not.",
+                    left,
+                    patience,
+                )
             await asyncio.sleep(WATCH_SECONDS)
         told = [(key, str(one.state), one.answer) for key, one in known.items()]
         schema = {"message_key": pl.String(), "state": pl.String(), "answer": pl.String()}

@@ -6,7 +6,7 @@ been taken, unless the provider knows a repeat by its key (`idempotent`).
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from enum import Enum
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.delivery.blame import Blame
 from tasks.delivery.delivery import Channel, DeliveryOptions
 from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience
+from tasks.delivery.journal.departures import ClaimLost
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Outcome
 from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable, SenderBlamed
@@ -143,6 +144,10 @@ class _NotSent(Exception):
         super().__init__(reason)
 
 
+async def _unnoted(_: object) -> None:
+    """Who carries without a journal notes nothing."""
+
+
 class ProviderCarrier:
     """Carries messages to a provider; so many requests at a time. Use as an asynchronous context."""
 
@@ -154,7 +159,7 @@ class ProviderCarrier:
     ) -> None:
         check_url(provider.url, allowed_hosts)
         self.failure: CampaignError | None = None
-        self.departs: Callable[[str], None] = lambda _: None
+        self.departs: Callable[[str], Awaitable[None]] = _unnoted
         self.arrives: Callable[[Outcome], None] = lambda _: None
         self._provider = provider
         self._connection = connection
@@ -215,11 +220,13 @@ class ProviderCarrier:
         while self.failure is None:
             await asyncio.sleep(max(0.0, self._not_before - self._time()))
             try:
-                self.departs(key)
+                await self.departs(key)
                 answer = await self._asked(request)
             except CampaignError as error:  # the journal cannot note that a message leaves
                 self.failure = self.failure or error
                 break
+            except ClaimLost as lost:
+                return Outcome(key, Event.POSTPONED, str(lost))
             except _NotSent as turned_away:
                 self._back_off(turned_away.reason, turned_away.wait)
                 continue

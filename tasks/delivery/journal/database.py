@@ -1,10 +1,12 @@
 """The journal's database: how it is opened, brought up to date, waited for, and asked."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,9 +19,11 @@ from prefect.settings import PREFECT_HOME
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
+from tasks.delivery.journal.deadlines import SILENCE_SECONDS, cut_off
 from tasks.delivery.journal.keys import SHORTEST_KEY, fingerprint_of
 from tasks.delivery.journal.tables import IDENTITY
 from tasks.errors import ConfigurationError, JournalUnavailable
+from tasks.runs.log import run_logger
 from tasks.settings import JournalSettings
 
 T = TypeVar("T")
@@ -27,7 +31,9 @@ T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x63616D706169676E  # "campaign"; any number that nobody else uses
 LONGEST_TEXT = 500
+LEISURE_SECONDS = 3600
 
+USUAL = JournalSettings()
 Clock = Callable[[], datetime]
 
 
@@ -54,23 +60,44 @@ class Database:
     engine: sa.Engine
     settings: JournalSettings
     identity: Identity
-    now: Clock = utc_now
+    clock: Clock | None = None
+    """Another clock than this machine's, and the database's."""
+
+    def now(self) -> datetime:
+        """The time, in UTC."""
+        return (self.clock or utc_now)()
+
+    def moment(self, after: float = 0.0) -> Any:  # noqa: ANN401  # a moment, or an expression for one
+        """So many seconds from now by the database's clock, which is the same for senders on all machines."""
+        if self.is_sqlite or self.clock is not None:  # a file's clock is its machine's
+            return self.now() + timedelta(seconds=after)
+        return sa.func.clock_timestamp() + sa.func.make_interval(0, 0, 0, 0, 0, 0, after)
 
     @property
     def is_sqlite(self) -> bool:
         """Whether it is a file of this machine."""
         return self.engine.dialect.name == "sqlite"
 
-    def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Do something in one transaction, perhaps more than once. Errors: `JournalUnavailable`."""
-        return self._patiently(lambda: in_transaction(self.engine, work))
+    def write(self, work: Callable[[sa.Connection], T], *, at_leisure: bool = False) -> T:
+        """Do something in one transaction, perhaps more than once. Errors: `JournalUnavailable`.
 
-    def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Ask something. Errors: `JournalUnavailable`."""
-        return self._patiently(lambda: connected(self.engine, work))
+        `at_leisure`: it goes through much of the journal, and may take an hour.
+        """
+        wait = LEISURE_SECONDS if at_leisure else longest_wait(self.settings)
+        return self.patiently(lambda: in_transaction(self.engine, work, wait))
 
-    def _patiently(self, attempt: Callable[[], T]) -> T:
+    def read(self, work: Callable[[sa.Connection], T], *, at_leisure: bool = False) -> T:
+        """Ask something; as `write`. Errors: `JournalUnavailable`."""
+        wait = LEISURE_SECONDS if at_leisure else longest_wait(self.settings)
+        return self.patiently(lambda: connected(self.engine, work, wait))
+
+    def patiently(self, attempt: Callable[[], T]) -> T:
+        """Try until the database answers. Errors: `JournalUnavailable`."""
         return patiently(attempt, self.settings, self.engine.url)
+
+    def limited(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        """What is asked over the connection in this block is cut off where no answer comes."""
+        return limited(connection, longest_wait(self.settings))
 
     def insert(self, table: sa.Table) -> "sqlite.Insert | postgresql.Insert":
         """An INSERT that can say ON CONFLICT."""
@@ -101,14 +128,23 @@ def storable(text: str) -> str:
 
 def patiently(attempt: Callable[[], T], settings: JournalSettings, url: sa.URL) -> T:
     """Try until the database answers, for as long as the settings are patient. Errors: `JournalUnavailable`."""
-    last_moment = time.monotonic() + settings.patience_seconds
-    pause = 0.05
+    begun = time.monotonic()
+    last_moment = begun + settings.patience_seconds
+    pause, is_said = 0.05, False
     while True:
         try:
             return attempt()
         except DBAPIError as error:
             if time.monotonic() + pause > last_moment or not _may_pass(error):
                 raise JournalUnavailable(url=shown(url), reason=_first_line(error)) from None
+            if not is_said and time.monotonic() - begun > SILENCE_SECONDS:
+                is_said = True
+                run_logger().warning(
+                    "The journal %s is waited for, %d seconds at most: %s.",
+                    shown(url),
+                    settings.patience_seconds,
+                    _first_line(error),
+                )
         time.sleep(pause)
         pause = min(2 * pause, 2.0)
 
@@ -128,19 +164,43 @@ def shown(url: sa.URL) -> str:
     ).render_as_string()
 
 
-def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
-    """Do something in one transaction."""
-    with engine.begin() as database:
+def limited(connection: sa.Connection, wait: float) -> AbstractContextManager[object]:
+    """Cut the connection off where the server says nothing: it may hang, or a table may be locked.
+
+    A journal that is a file has the limit that SQLite is told.
+    """
+    if connection.dialect.name == "sqlite":
+        return nullcontext()
+    driven: Any = connection.connection.dbapi_connection
+    what = f"The journal {shown(connection.engine.url)} says nothing"
+    return cut_off(driven.fileno(), after=wait, what=what)
+
+
+def longest_wait(settings: JournalSettings) -> float:
+    """Seconds that one statement is waited for: half the patience, so that there is a second try."""
+    return max(settings.patience_seconds / 2, 1.0)
+
+
+def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], T], wait: float) -> T:
+    """Do something in one transaction, for so many seconds at most."""
+    with engine.connect() as database, limited(database, wait), database.begin():
+        _allow(database, wait)
         return work(database)
 
 
-def connected(engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
-    """Ask something over a connection."""
-    with engine.connect() as database:
+def connected(engine: sa.Engine, work: Callable[[sa.Connection], T], wait: float) -> T:
+    """Ask something over a connection, for so many seconds at most."""
+    with engine.connect() as database, limited(database, wait):
+        _allow(database, wait)
         return work(database)
 
 
-def open_database(settings: JournalSettings, now: Clock = utc_now) -> Database:
+def _allow(database: sa.Connection, wait: float) -> None:
+    if wait == LEISURE_SECONDS and database.dialect.name != "sqlite":
+        database.execute(sa.text(f"SET LOCAL statement_timeout = '{LEISURE_SECONDS}s'"))
+
+
+def open_database(settings: JournalSettings, clock: Clock | None = None) -> Database:
     """Open the journal's database, making or migrating its tables where needed.
 
     Errors: `ConfigurationError` (the address, the key), `JournalUnavailable`.
@@ -151,9 +211,11 @@ def open_database(settings: JournalSettings, now: Clock = utc_now) -> Database:
             setting="CAMPAIGN_JOURNAL__KEY", reason=f"it has fewer than {SHORTEST_KEY} characters"
         )
     engine = _engine(settings)
-    is_new = patiently(lambda: migrate(engine, key), settings, engine.url)
+    is_new = patiently(lambda: migrate(engine, key, settings), settings, engine.url)
     row = patiently(
-        lambda: connected(engine, lambda database: database.execute(sa.select(IDENTITY)).one()),
+        lambda: connected(
+            engine, lambda database: database.execute(sa.select(IDENTITY)).one(), longest_wait(settings)
+        ),
         settings,
         engine.url,
     )
@@ -163,7 +225,7 @@ def open_database(settings: JournalSettings, now: Clock = utc_now) -> Database:
             setting="CAMPAIGN_JOURNAL__KEY",
             reason=f"the journal {shown(engine.url)} was made with another key, by which it knows who opted out",
         )
-    return Database(engine, settings, Identity(row.identity, known, is_new), now)
+    return Database(engine, settings, Identity(row.identity, known, is_new), clock)
 
 
 def _address(settings: JournalSettings) -> sa.URL:
@@ -187,11 +249,28 @@ def _engine(settings: JournalSettings) -> sa.Engine:
             raise unusable("a journal in memory would forget; write sqlite:///file")
         case "postgresql" | "postgresql+psycopg":
             try:
-                return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+                return _postgresql_engine(url, settings)
             except (NoSuchModuleError, ModuleNotFoundError):
                 raise unusable("the extra is missing: pip install 'campaign-flows[postgresql]'") from None
         case other:
             raise unusable(f"'{other}' is no journal; write sqlite:///file or postgresql://host/database")
+
+
+def _postgresql_engine(url: sa.URL, settings: JournalSettings) -> sa.Engine:
+    seconds = math.ceil(longest_wait(settings))
+    # No ping before each use, which could hang: a connection that is gone fails, and what was asked is asked again.
+    engine = sa.create_engine(
+        url.set(drivername="postgresql+psycopg"), connect_args={"connect_timeout": max(seconds, 2)}
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _bounded(connection: Any, _: object) -> None:  # noqa: ANN401
+        # The server ends by itself what nobody waits for any more, or what waits for a lock in vain.
+        connection.execute(f"SET statement_timeout = '{seconds}s'")
+        connection.execute(f"SET lock_timeout = '{seconds}s'")
+        connection.commit()
+
+    return engine
 
 
 def _sqlite_engine(url: sa.URL, settings: JournalSettings) -> sa.Engine:
@@ -220,7 +299,7 @@ def _sqlite_engine(url: sa.URL, settings: JournalSettings) -> sa.Engine:
     return engine
 
 
-def migrate(engine: sa.Engine, key: str = "") -> bool:
+def migrate(engine: sa.Engine, key: str = "", settings: JournalSettings = USUAL) -> bool:
     """Bring the journal's tables up to date; of senders that start together, one does it and the others wait.
 
     Gives whether the journal was made by this call.
@@ -229,7 +308,7 @@ def migrate(engine: sa.Engine, key: str = "") -> bool:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["key"] = key
     newest = ScriptDirectory.from_config(config).get_current_head()
-    if connected(engine, _revision) == newest:
+    if connected(engine, _revision, longest_wait(settings)) == newest:
         return False
     if engine.dialect.name == "sqlite":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as database:
@@ -242,6 +321,7 @@ def migrate(engine: sa.Engine, key: str = "") -> bool:
                 raise
     else:
         with engine.begin() as database:
+            database.execute(sa.text("SET LOCAL statement_timeout = 0"))  # a large journal takes its time
             database.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             is_new = _upgrade(config, database)
     return is_new

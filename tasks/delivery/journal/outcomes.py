@@ -150,7 +150,9 @@ class Outcomes:
             )
         if channel is not None:
             statement = statement.where(SENDS.c.channel == channel)
-        rows: list[Any] = self.database.read(lambda database: [tuple(row) for row in database.execute(statement)])
+        rows: list[Any] = self.database.read(
+            lambda database: [tuple(row) for row in database.execute(statement)], at_leisure=True
+        )
         return pl.DataFrame(rows, schema=OUTCOME_SCHEMA, orient="row")
 
     def keep_unmatched(self, events: Iterable[Unmatched]) -> None:
@@ -164,7 +166,9 @@ class Outcomes:
         """Feedback that still belongs to no message: the columns of `UNMATCHED_SCHEMA`."""
         columns = (UNMATCHED.c[name] for name in UNMATCHED_SCHEMA)
         statement = sa.select(*columns).where(UNMATCHED.c.matched_at.is_(None)).order_by(UNMATCHED.c.number)
-        rows: list[Any] = self.database.read(lambda database: [tuple(row) for row in database.execute(statement)])
+        rows: list[Any] = self.database.read(
+            lambda database: [tuple(row) for row in database.execute(statement)], at_leisure=True
+        )
         return pl.DataFrame(rows, schema=UNMATCHED_SCHEMA, orient="row")
 
     def matched(self, numbers: Iterable[int]) -> None:

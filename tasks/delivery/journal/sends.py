@@ -88,7 +88,7 @@ class Sends:
         statement = (
             sa.select(MESSAGES.c.state, sa.func.count()).where(MESSAGES.c.send == number).group_by(MESSAGES.c.state)
         )
-        found = self.database.read(lambda database: database.execute(statement).all())
+        found = self.database.read(lambda database: database.execute(statement).all(), at_leisure=True)
         return {State(state): count for state, count in found}
 
     def entries(self) -> pl.DataFrame:
@@ -103,7 +103,9 @@ class Sends:
             .group_by(SENDS.c.number, *columns)
             .order_by(SENDS.c.number)
         )
-        rows: list[Any] = self.database.read(lambda database: [tuple(row) for row in database.execute(statement)])
+        rows: list[Any] = self.database.read(
+            lambda database: [tuple(row) for row in database.execute(statement)], at_leisure=True
+        )
         return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 

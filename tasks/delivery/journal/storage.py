@@ -8,9 +8,8 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import cache, cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -29,15 +28,22 @@ from tasks.delivery.journal.database import (
     open_database,
     shown,
     storable,
-    utc_now,
 )
-from tasks.delivery.journal.departures import IN_DOUBT, Departures, departed
+from tasks.delivery.journal.departures import (
+    IN_DOUBT,
+    Departures,
+    DeparturesFile,
+    DeparturesTable,
+    Remains,
+    remains_in_file,
+    remains_in_table,
+)
 from tasks.delivery.journal.keys import MessageNames
 from tasks.delivery.journal.outcomes import Outcomes
 from tasks.delivery.journal.sends import Sends
 from tasks.delivery.journal.states import NOTHING_AGAIN, Event, Resend, State, state_after, states_before
 from tasks.delivery.journal.suppressions import Suppressions
-from tasks.delivery.journal.tables import MESSAGES, SENDERS
+from tasks.delivery.journal.tables import DEPARTURES, MESSAGES, SENDERS
 from tasks.errors import JournalUnavailable
 from tasks.send import Send, parts_of
 from tasks.settings import JournalSettings
@@ -84,8 +90,8 @@ class Journal:
 
     database: Database
     sender: str
-    departures: Departures | None = None
-    """Where it is kept which claims have begun to leave: beside a journal that is a file of this machine."""
+    departures: Departures
+    """Where it is kept which claims have begun to leave, and that this sender lives."""
 
     @property
     def engine(self) -> sa.Engine:
@@ -117,16 +123,17 @@ class Journal:
         """What became of messages after they were taken."""
         return Outcomes(self.database)
 
-    def depart(self, key: str) -> None:
-        """Note that a claimed message is about to leave. Errors: `JournalUnavailable`; it must then stay."""
-        if self.departures is not None:
-            with _noting(self.engine.url):
-                self.departures.begin(key)
+    async def depart(self, send: Send, channel: str, key: str) -> None:
+        """Note that a claimed message is about to leave.
+
+        Errors: `JournalUnavailable`, `ClaimLost`; it must then stay.
+        """
+        with _noting(self.engine.url):
+            await self.departures.begin(self.sends.begin(send, channel), parts_of(key)[0])
 
     def arrive(self, outcome: Outcome) -> None:
         """Note what became of a message that had begun to leave, until `record` is told of it with others."""
-        if self.departures is not None:
-            self.departures.end(outcome.key, outcome.event, outcome.answer)
+        self.departures.end(parts_of(outcome.key)[0], outcome.event, outcome.answer)
 
     def claim(
         self, send: Send, channel: str, profiles: Mapping[str, str], resend: Resend = NOTHING_AGAIN
@@ -169,7 +176,16 @@ class Journal:
             "given_sender": self.sender,
             "given_changed_at": self.database.now(),
         }
-        self.database.write(lambda database: database.execute(statement, given))
+        told = sa.delete(DEPARTURES).where(
+            DEPARTURES.c.sender == self.sender, DEPARTURES.c.key.in_([parts_of(one.key)[0] for one in outcomes])
+        )
+
+        def work(database: sa.Connection) -> None:
+            database.execute(statement, given)
+            if not self.database.is_sqlite:
+                database.execute(told)
+
+        self.database.write(work)
 
     def newest_message(self) -> int:
         """A number that grows with each message that any sender claims, and never shrinks."""
@@ -195,15 +211,14 @@ class Journal:
 
     def enter(self) -> None:
         """Say that this sender begins. Errors: `JournalUnavailable`."""
-        if self.departures is not None:
-            with _noting(self.engine.url):
-                self.departures.open()
+        with _noting(self.engine.url):
+            self.departures.open()
         self.renew()
 
     def renew(self) -> None:
         """Say that this sender is alive: its claims hold for another lease."""
         insert = self.database.insert(SENDERS).values(
-            sender=self.sender, expires_at=self.database.now() + timedelta(seconds=self.settings.lease_seconds)
+            sender=self.sender, expires_at=self.database.moment(self.settings.lease_seconds)
         )
         statement = insert.on_conflict_do_update(
             index_elements=[SENDERS.c.sender], set_={"expires_at": insert.excluded.expires_at}
@@ -212,23 +227,23 @@ class Journal:
 
     def leave(self, *, done: bool = True) -> None:
         """Say that this sender ends: nobody needs to wait for it. `done`: all that it claimed is settled."""
-        if self.departures is not None:
-            self.departures.close(done=done)
-        statement = sa.update(SENDERS).values(expires_at=self.database.now()).where(SENDERS.c.sender == self.sender)
+        self.departures.close(done=done)
+        statement = (
+            sa.update(SENDERS).values(expires_at=self.database.moment()).where(SENDERS.c.sender == self.sender)
+        )
         self.database.write(lambda database: database.execute(statement))
 
     def expire(self, send: Send, channel: str) -> int:
         """Settle the claims of senders that are gone; gives how many became unknown.
 
-        Of a sender that is certainly dead, what had not begun to leave is deferred, so that it can be claimed
-        again, and what was answered is settled. What else a sender holds that was not heard of for a lease is
-        unknown.
+        A sender that holds its lock is alive. Of one that is certainly dead, what had not begun to leave is
+        deferred, so that it can be claimed again, and what was answered is settled. Where neither can be said,
+        what a sender holds that was not heard of for a lease, by the database's clock, is unknown.
         """
         if (number := self.sends.find(send, channel)) is None:
             return 0
-        if self.departures is not None:
-            self._settle_what_is_certain(send, channel)
-        alive = sa.select(SENDERS.c.sender).where(SENDERS.c.expires_at > self.database.now())
+        living = self._settle_what_is_certain(send, channel)
+        alive = sa.select(SENDERS.c.sender).where(SENDERS.c.expires_at > self.database.moment())
         statement = (
             sa.update(MESSAGES)
             .values(
@@ -240,23 +255,32 @@ class Journal:
                 MESSAGES.c.send == number,
                 MESSAGES.c.state.in_(states_before(Event.EXPIRED)),
                 MESSAGES.c.sender.not_in(alive),
+                MESSAGES.c.sender.not_in([*living, self.sender]),
             )
         )
         return self.database.write(lambda database: int(database.execute(statement).rowcount))
 
-    def _settle_what_is_certain(self, send: Send, channel: str) -> None:
+    def _settle_what_is_certain(self, send: Send, channel: str) -> list[str]:
+        """Settle the claims of senders that are certainly dead; gives those that are certainly alive."""
         claimed = (MESSAGES.c.send == self.sends.find(send, channel), MESSAGES.c.state == State.CLAIMED)
         holders = sa.select(MESSAGES.c.sender).where(*claimed, MESSAGES.c.sender != self.sender).distinct()
+        living = []
         for holder in self._keys(holders):
-            with departed(_departures_folder(self.engine.url), holder) as left:
-                if left is None:
+            with self._remains(holder) as remains:
+                if remains.is_alive:
+                    living.append(holder)
+                if remains.left is None:
                     continue
                 held = sa.select(WHOLE_KEY).where(*claimed, MESSAGES.c.sender == holder)
-                keys = self._keys(held)
                 stayed = (Event.POSTPONED, "its sender was gone before it left")
-                replace(self, sender=holder).record(
-                    send, channel, [Outcome(key, *left.get(key, stayed)) for key in keys]
-                )
+                outcomes = [Outcome(key, *remains.left.get(parts_of(key)[0], stayed)) for key in self._keys(held)]
+                replace(self, sender=holder).record(send, channel, outcomes)
+        return living
+
+    def _remains(self, holder: str) -> AbstractContextManager[Remains]:
+        if self.database.is_sqlite:
+            return remains_in_file(_departures_folder(self.engine.url), holder)
+        return remains_in_table(self.database, holder)
 
     def _keys(self, statement: sa.Select[tuple[str]]) -> list[str]:
         return self.database.read(lambda database: list(database.execute(statement).scalars()))
@@ -285,10 +309,11 @@ class Journal:
                 for part in found.partitions()
             ]
 
-        return pl.concat([pl.DataFrame(schema=schema), *self.database.read(parts)])
+        return pl.concat([pl.DataFrame(schema=schema), *self.database.read(parts, at_leisure=True)])
 
     def close(self) -> None:
         """Give the database's connections back."""
+        self.departures.close(done=False)
         self.engine.dispose()
 
 
@@ -383,12 +408,13 @@ def sender_name() -> str:
     return f"{socket.gethostname()[:40]}/{os.getpid()}/{secrets.token_hex(8)}"
 
 
-def open_journal(settings: JournalSettings, now: Clock = utc_now, sender: str | None = None) -> Journal:
+def open_journal(settings: JournalSettings, now: Clock | None = None, sender: str | None = None) -> Journal:
     """Open the journal, making or migrating its tables where needed.
 
     Errors: `ConfigurationError` (the address, the key), `JournalUnavailable`.
     """
     database = open_database(settings, now)
     name = sender or sender_name()
-    departures = Departures(_departures_folder(database.engine.url), name) if database.is_sqlite else None
-    return Journal(database, name, departures)
+    if database.is_sqlite:
+        return Journal(database, name, DeparturesFile(_departures_folder(database.engine.url), name))
+    return Journal(database, name, DeparturesTable(database, name))

@@ -205,7 +205,9 @@ class Suppressions:
         statement = sa.select(*(SUPPRESSIONS.c[name] for name in SCHEMA)).order_by(SUPPRESSIONS.c.number)
         if holding:
             statement = statement.where(_holds(self.database.now()))
-        rows: list[Any] = self.database.read(lambda database: [tuple(row) for row in database.execute(statement)])
+        rows: list[Any] = self.database.read(
+            lambda database: [tuple(row) for row in database.execute(statement)], at_leisure=True
+        )
         return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
     def hashed(self, address: str) -> str:

@@ -133,7 +133,7 @@ class Upkeep:
                 database.execute(forgotten.where(*old, SENDS.c.forgotten_at.is_(None)))
             return found
 
-        return self._database.write(work)
+        return self._database.write(work, at_leisure=True)
 
     def erase(self, profile_id: str, address: str, *, dry_run: bool) -> dict[str, int]:
         """Remove a person. That nobody may write to them stays, by the keyed hash of the address.
@@ -175,7 +175,7 @@ class Upkeep:
                 database.execute(self._database.insert(SUPPRESSIONS).on_conflict_do_nothing(), kept)
             return found
 
-        return self._database.write(work)
+        return self._database.write(work, at_leisure=True)
 
     def faults(self) -> pl.DataFrame:
         """What is wrong with the journal: fault, rows; whether `repair` mends it."""
@@ -198,7 +198,7 @@ class Upkeep:
             if statement is not None:
                 self._count(statement)
         if self._database.is_sqlite:
-            self._database.write(lambda database: database.execute(sa.text("REINDEX")))
+            self._database.write(lambda database: database.execute(sa.text("REINDEX")), at_leisure=True)
 
     def _repairable(self) -> dict[str, tuple[sa.Delete | None, sa.ColumnElement[bool]]]:
         now = self._database.now()
@@ -221,10 +221,12 @@ class Upkeep:
         return self._rows(sa.text("PRAGMA quick_check")) if self._database.is_sqlite else []
 
     def _rows(self, statement: Any) -> list[Any]:  # noqa: ANN401  # a Select or a text
-        return self._database.read(lambda database: [tuple(row) for row in database.execute(statement)])
+        return self._database.read(
+            lambda database: [tuple(row) for row in database.execute(statement)], at_leisure=True
+        )
 
     def _count(self, statement: Any) -> int:  # noqa: ANN401  # an Update or a Delete
-        return self._database.write(lambda database: int(database.execute(statement).rowcount))
+        return self._database.write(lambda database: int(database.execute(statement).rowcount), at_leisure=True)
 
 
 def _without_profile(row: dict[str, Any], hashed: str) -> dict[str, Any]:

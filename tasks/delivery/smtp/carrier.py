@@ -7,12 +7,13 @@ second has not left.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tasks.delivery.blame import Blame
+from tasks.delivery.journal.departures import ClaimLost
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Outcome
 from tasks.delivery.smtp.connection import Line, LineClosed, LineDropped, MailServer, SenderRefused, opened
@@ -112,8 +113,12 @@ class Pace:
         return 0.0
 
 
-def _unnoted(_: object) -> None:
+async def _unnoted(_: object) -> None:
     """Who carries without a journal notes nothing."""
+
+
+def _unheard(_: object) -> None:
+    """Nor what was answered."""
 
 
 class MailCarrier:
@@ -125,8 +130,8 @@ class MailCarrier:
 
     def __init__(self, server: MailServer, skeleton: Skeleton) -> None:
         self.failure: CampaignError | None = None
-        self.departs: Callable[[str], None] = _unnoted
-        self.arrives: Callable[[Outcome], None] = _unnoted
+        self.departs: Callable[[str], Awaitable[None]] = _unnoted
+        self.arrives: Callable[[Outcome], None] = _unheard
         self._server = server
         self._skeleton = skeleton
         self._helo_name = server.helo_name or skeleton.domain
@@ -244,8 +249,13 @@ class MailCarrier:
             replies: list[Reply] = []
             try:
                 if stand.leaving:
-                    self.departs(stand.leaving.parcel.letter.key)
+                    await self.departs(stand.leaving.parcel.letter.key)
                 await line.exchange([*opening, *(following.envelope() if following else ())], replies)
+            except ClaimLost as lost:
+                stand.leaving.parcel.settle(Event.POSTPONED, str(lost))  # type: ignore[union-attr]
+                if following:
+                    self._put_back(following.parcel, str(lost))
+                raise LineDropped(str(lost)) from None
             except (LineClosed, CampaignError) as stayed:
                 if isinstance(stayed, CampaignError):  # the journal cannot note that a message leaves
                     self._fail(stayed)

@@ -12,21 +12,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from deployments.sandbox.mail_server import GOODBYE, At, Fault, MailBehaviour, MailSandbox, running_mail_server
 from tasks.channels.email import EmailOptions, email_channel
 from tasks.delivery.delivery import Delivery, deliver
 from tasks.delivery.dispatch import Tally
+from tasks.delivery.journal import database
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable, SenderBlamed
 from tasks.settings import JournalSettings
+from tests.postgresql import engine_of
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -443,24 +446,108 @@ def killed_after(process: subprocess.Popen[str], sandbox: MailSandbox, messages:
     assert process.returncode == -signal.SIGKILL, errors[-2000:]
 
 
-def test_a_flow_that_is_killed_at_ten_random_points_loses_and_doubles_nothing(
-    serve: Callable[..., MailSandbox], prefect_backend: str, tmp_path: Path
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_flow_that_is_killed_at_six_random_points_loses_and_doubles_nothing(
+    serve: Callable[..., MailSandbox],
+    prefect_backend: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    kind: str,
 ) -> None:
     sandbox = serve()
     points = random.Random(20261124)
-    url = f"sqlite:///{tmp_path}/journal.db"
-    for _ in range(10):
-        process = started_flow(prefect_backend, url, 6000, sandbox.port, tmp_path)
+    is_file = kind == "sqlite"
+    url = f"sqlite:///{tmp_path}/journal.db" if is_file else request.getfixturevalue("postgresql_url")
+    for _ in range(6):
+        process = started_flow(prefect_backend, url, 4000, sandbox.port, tmp_path)
         killed_after(process, sandbox, len(sandbox.taken) + points.randrange(1, 400))
-    process = started_flow(prefect_backend, url, 6000, sandbox.port, tmp_path)
+    process = started_flow(prefect_backend, url, 4000, sandbox.port, tmp_path)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors[-2000:]
-    states = tally(journal_at(tmp_path), sandbox)
-    assert states["sent"] + states["unknown"] == 6000
+    journal = open_journal(JournalSettings(url=url))
+    states = tally(journal, sandbox)
+    assert states["sent"] + states["unknown"] == 4000
     assert states["sent"] <= len(sandbox.taken)
-    assert states["unknown"] <= 10 * 4, "more is in doubt than the four connections were sending"
+    assert states["unknown"] <= 6 * 2 * 4, "more is in doubt than four connections had on their way"
+    never_left = set(in_doubt(journal)) - set(sandbox.message_ids)
+    assert len(never_left) <= 6 * 4, "what is in doubt had begun to leave"
     manifest = pl.read_parquet(tmp_path / "birthday" / "2026-11-24" / "email-manifest.parquet")
     assert Counter(manifest["outcome"]) == states
+
+
+def in_doubt(journal: Journal) -> list[str]:
+    unknown = journal.names.named(journal.entries(SEND, "email").filter(state="unknown"))
+    return [f"<{name}@campaign.example>" for name in unknown["name"]]
+
+
+@pytest.mark.parametrize("resend_unknown", [False, True])
+def test_a_sender_that_is_frozen_past_its_lease_and_goes_on_doubles_nothing(
+    serve: Callable[..., MailSandbox],
+    prefect_backend: str,
+    tmp_path: Path,
+    journal_settings: JournalSettings,
+    resend_unknown: bool,
+    until: Callable[..., None],
+) -> None:
+    sandbox = serve()
+    settings = journal_settings.model_copy(update={"lease_seconds": 0.2, "patience_seconds": 2})
+    url = settings.url.get_secret_value()
+    process = started_flow(prefect_backend, url, 3000, sandbox.port, tmp_path)
+    until(lambda: len(sandbox.taken) > 200)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        options = options_for(sandbox.port, tmp_path / "b", resend_unknown=resend_unknown)
+        mailed, failure = sent(made_up_messages(3000), options, open_journal(settings))
+    finally:
+        process.send_signal(signal.SIGCONT)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, failure) == (0, None), errors[-2000:]
+    assert tally(open_journal(settings), sandbox) == {"sent": 3000}
+    held = mailed.rejects.filter(pl.col("reason").str.contains("another run has it"))
+    assert held.height == mailed.rejects.height > 0, "what the frozen one holds is told"
+
+
+def test_a_clock_that_is_ahead_expires_nobody_s_lease(
+    serve: Callable[..., MailSandbox], postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = JournalSettings(url=postgresql_url, lease_seconds=30)
+    keys = {SEND.message_key("email", "1"): "1"}
+    sender = open_journal(settings)
+    sender.renew()
+    sender.claim(SEND, "email", keys)
+    monkeypatch.setattr(database, "utc_now", lambda: datetime.now(UTC) + timedelta(seconds=90))
+    assert open_journal(settings).expire(SEND, "email") == 0
+    assert not open_journal(settings).claim(SEND, "email", keys)
+
+
+def test_a_sender_whose_sessions_the_server_ended_goes_on_and_what_was_taken_over_stays(
+    serve: Callable[..., MailSandbox], postgresql_url: str, tmp_path: Path
+) -> None:
+    sandbox = serve()
+    journal = open_journal(JournalSettings(url=postgresql_url, lease_seconds=30, patience_seconds=20))
+    heir = open_journal(JournalSettings(url=postgresql_url, lease_seconds=30, patience_seconds=20))
+
+    def end_all_sessions() -> None:
+        with engine_of(postgresql_url).connect() as server:
+            server.execute(
+                sa.text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid != pg_backend_pid()"
+                )
+            )
+        heir.expire(SEND, "email")
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(after_messages, sandbox, 300, end_all_sessions)
+        mailed, failure = sent(made_up_messages(2000), options_for(sandbox.port, tmp_path), journal)
+        ended.result()
+    assert failure is None
+    states = tally(heir, sandbox)
+    assert states["sent"] >= mailed.standard.height
+    assert states.total() == 2000
+    sent(made_up_messages(2000), options_for(sandbox.port, tmp_path), heir)
+    states = tally(heir, sandbox)
+    assert states["sent"] + states["unknown"] == 2000
 
 
 def test_when_the_machine_is_gone_another_one_goes_on_by_the_journal_in_postgresql(
