@@ -1,7 +1,7 @@
 """Campaign activities as Prefect tasks, in the palette's groups, over packages by theme; `flows` compose them.
 
 Groups: targeting, data_management, content, channels, execution; one activity a file. An activity is one decorated
-function of tables (`tasks.runs.activity`, `tasks.runs.sink`). Packages by theme, from the lowest: tables, runs,
+function of tables (`tasks.runs.shapes`, `tasks.runs.sink`). Packages by theme, from the lowest: tables, runs,
 http, files, templates, lowering, messages, sources, endpoint, feedback, delivery; each may use those before it, and
 the flat modules errors, settings, send, privacy and extras.
 """

@@ -19,7 +19,8 @@ from tasks.messages.delivered import DeliveredKeys
 from tasks.messages.send_folder import folder_of, placed, writable, write_rejects
 from tasks.messages.sendable import sendable, unsendable
 from tasks.runs.audience import Part
-from tasks.runs.sink import Closing, current_part, sink_activity
+from tasks.runs.part import current_part
+from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
 from tasks.tables.transitions import Transitions, require_columns
 

@@ -18,7 +18,7 @@ from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.suppressions import Person
 from tasks.messages.address import AROUND, normalized_addresses
 from tasks.messages.sendable import unsendable
-from tasks.runs.activity import row_activity
+from tasks.runs.shapes import row_activity
 from tasks.send import Send
 from tasks.settings import Settings
 from tasks.tables.lots import lot

@@ -17,8 +17,8 @@ import polars as pl
 from tasks.content._options import IDENTITY, PersonalizationOptions, Renderers
 from tasks.content._rendering import RowByRow
 from tasks.content._variants import DEFAULT, Variant
-from tasks.runs.activity import row_activity
 from tasks.runs.log import Logger, run_logger
+from tasks.runs.shapes import row_activity
 from tasks.tables.transitions import Transitions
 from tasks.templates.reading import PARTS, TemplateFolder, Templates, read_templates
 

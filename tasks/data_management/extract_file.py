@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.files.delimited import write_delimited
 from tasks.files.storage import files_table, within, written_whole
-from tasks.runs.activity import Lazily, table_activity
+from tasks.runs.shapes import Lazily, table_activity
 from tasks.settings import Settings
 from tasks.tables.conditions import expression
 

@@ -13,7 +13,7 @@ from tasks.files.delimited import write_delimited
 from tasks.files.shape import ROW, Dialect, ShapeRefused, shaped
 from tasks.files.storage import stored, within, written_whole
 from tasks.http.bounded import Damaged, OverBound, read_whole, readable_bytes
-from tasks.runs.activity import source_activity
+from tasks.runs.shapes import source_activity
 from tasks.settings import Settings
 from tasks.tables.columns import REPORT, ColumnDefinition, typed_table
 from tasks.tables.conditions import first_line

@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import ColumnTaken
-from tasks.runs.activity import row_activity
+from tasks.runs.shapes import row_activity
 from tasks.tables.relations import check_key_types
 from tasks.tables.transitions import Transitions, require_columns
 

@@ -25,7 +25,8 @@ from tasks.errors import CampaignError
 from tasks.messages.send_folder import folder_of, write_rejects, written
 from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.runs.artifacts import show_table
-from tasks.runs.sink import Closing, PartFailed, current_part
+from tasks.runs.part import PartFailed, current_part
+from tasks.runs.sink import Closing
 from tasks.send import Send
 from tasks.settings import Settings
 from tasks.tables.transitions import Transitions, require_columns

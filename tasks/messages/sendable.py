@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import polars as pl
 
 from tasks.messages.address import AROUND, are_no_addresses
-from tasks.runs.sink import REPEATED
 from tasks.tables.transitions import REJECT_COLUMNS
 
 MESSAGE_COLUMNS = ("profile_id", "email", "subject", "html", "text")
 """What Personalization gives; `email` is the address over the channel, whatever the channel is."""
 MESSAGE_PARTS = ("subject", "html", "text")
+REPEATED = "the profile has another message in this send"
+"""Why a profile's second row is a reject."""
 WHY = "\x00why"
 """No column of anybody's."""
 

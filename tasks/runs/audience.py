@@ -51,11 +51,16 @@ class Part(BaseModel):
 
     def read(self) -> pl.DataFrame:
         """The part's rows. Errors: `PartitionGone`."""
-        try:
-            content: bytes = result_storage().read_path(self.file)  # type: ignore[assignment]
-            return pl.read_ipc(io.BytesIO(content))
-        except Exception as error:  # noqa: BLE001  # each storage has errors of its own
-            raise PartitionGone(file=self.file, reason=str(error) or type(error).__name__) from None
+        return read_file(self.file)
+
+
+def read_file(file: str) -> pl.DataFrame:
+    """A table of the result storage, as `kept_file` wrote it. Errors: `PartitionGone`."""
+    try:
+        content: bytes = result_storage().read_path(file)  # type: ignore[assignment]
+        return pl.read_ipc(io.BytesIO(content))
+    except Exception as error:  # noqa: BLE001  # each storage has errors of its own
+        raise PartitionGone(file=file, reason=str(error) or type(error).__name__) from None
 
 
 PARTS = {"run": pl.String(), "number": pl.Int64(), "rows": pl.Int64(), "file": pl.String()}
@@ -374,7 +379,7 @@ class Audience(Transitions):
         """The audience with the counts of its planned steps, which takes a counting pass that keeps no rows."""
         if not self.plan.steps or self.passed is not None:
             return self
-        from tasks.runs.sink import counted  # noqa: PLC0415  # a counting pass is a sink
+        from tasks.runs.passes import counted  # noqa: PLC0415  # a counting pass is a sink
 
         return counted(self)
 

@@ -6,8 +6,8 @@ from typing import Literal, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasks.runs.activity import Lazily, table_activity
 from tasks.runs.log import run_logger
+from tasks.runs.shapes import Lazily, table_activity
 from tasks.tables.conditions import expression
 from tasks.tables.transitions import Transitions, require_columns
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from tasks.runs.activity import row_activity
+from tasks.runs.shapes import row_activity
 from tasks.tables.relations import Relation, link
 
 

@@ -6,7 +6,7 @@ import polars as pl
 from pydantic import Field
 
 from tasks.errors import PopulationUnknown
-from tasks.runs.activity import Lazily, table_activity
+from tasks.runs.shapes import Lazily, table_activity
 from tasks.tables.populations import Populations, ReconcilingOptions, primary_first, reconciled_columns
 from tasks.tables.relations import check_key_types
 from tasks.tables.transitions import Transitions, quoted, require_columns

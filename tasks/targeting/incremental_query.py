@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from tasks.errors import ColumnTypesDiffer, ConfigurationError, SourceUnreadable
 from tasks.files.audiences import AUDIENCE_NAME
 from tasks.files.parquet import replace_parquet
-from tasks.runs.activity import source_activity
+from tasks.runs.shapes import source_activity
 from tasks.settings import merged
 from tasks.sources.selection import SelectionOptions, selected_rows
 from tasks.tables.conditions import first_line

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tasks.errors import AudienceMissing, SourceUnreadable
 from tasks.files.audiences import AudienceOptions
-from tasks.runs.activity import source_activity, streamed
+from tasks.runs.shapes import source_activity, streamed
 from tasks.tables.conditions import EVERYTHING, condition, first_line
 from tasks.tables.transitions import nearest
 

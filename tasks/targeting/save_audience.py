@@ -12,7 +12,7 @@ from pydantic import Field
 from tasks.errors import AudienceTaken, ColumnTypesDiffer, SourceUnreadable
 from tasks.files.audiences import AudienceOptions
 from tasks.files.parquet import create_parquet, replace_parquet
-from tasks.runs.activity import Lazily, table_activity
+from tasks.runs.shapes import Lazily, table_activity
 from tasks.tables.conditions import first_line
 from tasks.tables.transitions import Transitions, require_columns
 

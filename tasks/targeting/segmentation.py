@@ -7,8 +7,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import ColumnTaken, PopulationUnknown
-from tasks.runs.activity import Lazily, table_activity
 from tasks.runs.audience import Audience
+from tasks.runs.shapes import Lazily, table_activity
 from tasks.tables.conditions import EVERYTHING, condition, expression
 from tasks.tables.lots import lot
 from tasks.tables.transitions import Transitions, quoted, require_columns

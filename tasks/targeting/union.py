@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from tasks.runs.activity import Lazily, table_activity
+from tasks.runs.shapes import Lazily, table_activity
 from tasks.tables.populations import SETS, MergingOptions, Populations, members
 from tasks.tables.transitions import Transitions
 

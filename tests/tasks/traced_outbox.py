@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from tasks.channels.outbox import Delivered, OutboxOptions, close_outbox, deliver
-from tasks.runs.sink import Closing, current_part, sink_activity
+from tasks.runs.part import current_part
+from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
 
 

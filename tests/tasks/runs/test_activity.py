@@ -13,10 +13,10 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.futures import wait
 
 from tasks.errors import CampaignError, ColumnsMissing
-from tasks.runs.activity import Lazily, row_activity, source_activity, table_activity
 from tasks.runs.audience import Audience, part_size
 from tasks.runs.engine import ENGINE
-from tasks.runs.sink import sink_activity
+from tasks.runs.shapes import Lazily, row_activity, source_activity, table_activity
+from tasks.runs.sink import Closing, sink_activity
 from tasks.tables.transitions import Transitions, require_columns
 from tasks.targeting.segmentation import Segment, SegmentationOptions, segment, segmentation
 
@@ -97,10 +97,20 @@ def kept(rows: pl.DataFrame, bad: int = -1) -> Judged:
     return judged(rows)
 
 
+CLOSINGS: list[tuple[Closing, list[str]]] = []
+
+
+@kept.closing
+def close_kept(closing: Closing, bad: int = -1) -> None:
+    """Note what the closing is given."""
+    CLOSINGS.append((closing, reasons_of(closing.audience)))
+
+
 @pytest.fixture(params=[1000, 7], ids=["1 part", "4 parts"])
 def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, result_folder: object) -> int:
     """The rows of a part."""
     KEPT.clear()
+    CLOSINGS.clear()
     monkeypatch.setenv("CAMPAIGN_PARTITIONS__SIZE", str(request.param))
     return int(request.param)
 
@@ -316,3 +326,17 @@ def test_plain_tables_give_the_plain_result_of_the_function(size: int) -> None:
         assert kept(people()).height == 10
 
     in_flow(body)
+
+
+def test_the_closing_runs_after_a_failure_too_with_what_is_known(size: int) -> None:
+    def body() -> None:
+        kept(judgement(everyone(PEOPLE)), bad=1)
+
+    with pytest.raises(ColumnsMissing, match="a bad one"):
+        in_flow(body)
+    ((closing, reasons),) = CLOSINGS
+    assert isinstance(closing.failure, ColumnsMissing)
+    assert reasons == ["five"] * 5
+    counts = told(closing.audience)
+    assert {("Judgement", "standard", 10), ("Judgement", "rejects", 5), ("Kept", "inbound", 10)} <= set(counts)
+    assert closing.rows() == sum(judged(rows).standard.height for rows in KEPT)

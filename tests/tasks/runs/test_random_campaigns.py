@@ -44,6 +44,7 @@ HALF = SegmentationOptions(segments=[{"code": "half", "limit": {"percentage": 50
 BY_AREA = DeduplicationOptions(columns=["area"], keep=2, which="largest", by="score")
 
 PERSON = st.tuples(
+    st.sampled_from(["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", None]),
     st.sampled_from(["Ada", "Bob", "", None]),
     st.sampled_from(["a", "b", "c", None]),
     st.integers(0, 5),
@@ -53,8 +54,8 @@ PERSON = st.tuples(
 
 def audience_of(source: ProfileFile, steps: list[str]) -> Audience:
     """The people after some activities of targeting, in the order given."""
-    people = query(QueryOptions(source=source, where="score > 0"))
-    others = query(QueryOptions(source=source, where="area = 'a'"))
+    people = query(QueryOptions(source=source, where="score > 0", remove_duplicates=False))
+    others = query(QueryOptions(source=source, where="area = 'a'", remove_duplicates=False))
     for step in steps:
         match step:
             case "deduplication":
@@ -103,11 +104,16 @@ def left_by(people: Audience, sink: str, folder: Path) -> tuple[Audience, object
 
 def told(people: list[tuple[Any, ...]], steps: list[str], sink: str, size: int, folder: Path) -> tuple[object, ...]:
     """A campaign with parts of a size: what it leaves, its counts and its rejects."""
-    schema = {"name": pl.String(), "area": pl.String(), "score": pl.Int64(), "email": pl.String()}
-    table = pl.DataFrame(people, schema=schema, orient="row").with_row_index("n")
+    schema = {
+        "profile_id": pl.String(),
+        "name": pl.String(),
+        "area": pl.String(),
+        "score": pl.Int64(),
+        "email": pl.String(),
+    }
     folder.mkdir()
     path = folder / "people.parquet"
-    table.select(pl.format("P{}", "n").alias("profile_id"), *schema).write_parquet(path)
+    pl.DataFrame(people, schema=schema, orient="row").write_parquet(path)
 
     @flow(name="Random", task_runner=ENGINE)
     def campaign() -> tuple[object, ...]:
