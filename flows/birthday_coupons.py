@@ -46,6 +46,6 @@ def birthday_coupons(business_date: date | None = None) -> CampaignReport:
 
 
 if __name__ == "__main__":
-    from deployments.local_run import run_from_terminal
+    from deployments.terminal.running import run_from_terminal
 
     run_from_terminal(birthday_coupons, calls="coupons")

@@ -63,6 +63,6 @@ def latest_offers(
 
 
 if __name__ == "__main__":
-    from deployments.local_run import run_from_terminal
+    from deployments.terminal.running import run_from_terminal
 
     run_from_terminal(latest_offers, calls="offers")

@@ -65,6 +65,6 @@ def match_day(business_date: date | None = None, days: Annotated[int, Field(ge=1
 
 
 if __name__ == "__main__":
-    from deployments.local_run import run_from_terminal
+    from deployments.terminal.running import run_from_terminal
 
     run_from_terminal(match_day, calls="schedule")

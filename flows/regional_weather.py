@@ -52,6 +52,6 @@ def regional_weather(business_date: date | None = None) -> CampaignReport:
 
 
 if __name__ == "__main__":
-    from deployments.local_run import run_from_terminal
+    from deployments.terminal.running import run_from_terminal
 
     run_from_terminal(regional_weather, calls="weather")

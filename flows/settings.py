@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from textwrap import wrap
-from typing import Literal
+from typing import ClassVar, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -101,6 +101,8 @@ class RootSettings(BaseModel):
 class CampaignSettings(Settings):
     """Settings of the campaigns."""
 
+    are_all: ClassVar[bool] = True
+
     roots: RootSettings = Field(default=RootSettings(), title="Roots")
     profiles: ProfileFile = Field(default=ProfileFile(), title="Profiles")
     coupons: Endpoint = Field(default=COUPONS, title="Coupon system")
@@ -151,16 +153,22 @@ class CampaignSettings(Settings):
                 return self.offers
             case other if other in self.endpoints:
                 return self.endpoints[other]
-        known = ["coupons", "schedule", "offers", "weather", *self.endpoints]
+        known = list(self.all_endpoints)
         raise ConfigurationError(
             setting="CAMPAIGN_ENDPOINTS",
             reason=f"there is no endpoint '{name}', only {quoted(known)}. {nearest([name], known)}".rstrip(". "),
         )
 
     @property
+    def all_endpoints(self) -> dict[str, Endpoint]:
+        """Every endpoint, by its name."""
+        own = {"coupons": self.coupons, "schedule": self.schedule, "offers": self.offers, "weather": self.weather}
+        return {**own, **self.endpoints}
+
+    @property
     def ca_files(self) -> frozenset[Path]:
         """The authority files that these endpoints trust."""
-        known = (self.coupons, self.schedule, self.offers, self.weather, *self.endpoints.values())
+        known = self.all_endpoints.values()
         return frozenset(endpoint.ca_file for endpoint in known if endpoint.ca_file is not None)
 
     @field_validator("endpoints", mode="before")

@@ -3,6 +3,10 @@
 CampaignError
 ├── ConfigurationError        CMP-100      a setting is missing or wrong
 ├── ExtraMissing              CMP-101      packages of an extra are needed and not installed
+├── CampaignUnknown           CMP-102      a folder declares no campaign of this name
+├── CampaignNotShown          CMP-103      a campaign's messages cannot be shown without a run
+├── CodeUnknown               CMP-104      no error has a code that was asked for
+├── CampaignNotWritten        CMP-105      the files of a new campaign cannot be written
 ├── SourceMissing             CMP-110      a file that should be read is not there
 ├── SourceUnreadable          CMP-111      a file is there but cannot be read as what it should be
 ├── ColumnsMissing            CMP-112      a table lacks columns that an activity needs
@@ -128,6 +132,38 @@ class ExtraMissing(CampaignError):
     code = "CMP-101"
     sentence = "{purpose} needs packages that are not installed."
     remedy = "Install campaign-flows[{extra}]."
+
+
+class CampaignUnknown(CampaignError):
+    """The folder declares no campaign of this name."""
+
+    code = "CMP-102"
+    sentence = "There is no campaign '{name}' in {file}, only {present}."
+    remedy = "{cure}"
+
+
+class CampaignNotShown(CampaignError):
+    """A campaign's messages cannot be shown without a run."""
+
+    code = "CMP-103"
+    sentence = "The messages of '{flow}' cannot be shown: {reason}."
+    remedy = "Call `personalization` in the flow itself, before what delivers."
+
+
+class CodeUnknown(CampaignError):
+    """No error has the code that was asked for."""
+
+    code = "CMP-104"
+    sentence = "No error has the code '{given}'."
+    remedy = "{cure}"
+
+
+class CampaignNotWritten(CampaignError):
+    """The files of a new campaign cannot be written."""
+
+    code = "CMP-105"
+    sentence = "The campaign '{name}' cannot be written: {reason}."
+    remedy = "{cure}"
 
 
 class SourceMissing(CampaignError):

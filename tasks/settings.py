@@ -5,11 +5,19 @@ with defaults in `.env.example`.
 """
 
 import re
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from tasks.errors import ConfigurationError, ParameterInvalid
 
@@ -17,6 +25,8 @@ Model = TypeVar("Model", bound=BaseModel)
 PREFIX = "CAMPAIGN_"
 DELIMITER = "__"
 SHORTEST_SECRET = 16
+OF_COMPOSE = frozenset({"DATABASE_PASSWORD", "ENCRYPTION_KEY", "LOGIN", "REDIS_PASSWORD"})
+"""What only `deployments/compose.yaml` reads; it may stand in the same .env."""
 UNSUBSCRIBE_PAGE = re.compile(r"(?:https://|http://(?:127\.0\.0\.1|localhost)[:/])[!-;=?-~]+")
 """Without TLS on this machine only."""
 
@@ -192,18 +202,63 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     partitions: PartitionOptions = PartitionOptions()
 
+    are_all: ClassVar[bool] = False
+    """Whether no other setting exists: a variable with the prefix that is none of these is then an error."""
+
     @classmethod
     def load(cls) -> Self:
         """Read the settings. Errors: `ConfigurationError`, naming the variable, never its value."""
+        for fault in cls._unknown():
+            raise fault
         try:
             return cls()
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            variable = PREFIX + DELIMITER.join(str(part) for part in first["loc"]).upper()
-            raise ConfigurationError(setting=variable, reason=first["msg"]) from None
-        except SettingsError as error:
-            # The text names the field; its cause could quote the value, so it is left out.
-            raise ConfigurationError(setting=f"{PREFIX}*", reason=str(error)) from None
+        except (ValidationError, SettingsError) as error:
+            raise next(_faults_of(error)) from None
+
+    @classmethod
+    def faults(cls) -> list[ConfigurationError]:
+        """All that is wrong in the settings; empty where they can be used."""
+        try:
+            cls()
+        except (ValidationError, SettingsError) as error:
+            return [*cls._unknown(), *_faults_of(error)]
+        return list(cls._unknown())
+
+    @classmethod
+    def _unknown(cls) -> Iterator[ConfigurationError]:
+        """Variables with our prefix that no setting has: a wrong name would change nothing, silently."""
+        if not cls.are_all:
+            return
+        sources = (EnvSettingsSource(cls), DotEnvSettingsSource(cls))
+        given = sorted({name.upper() for source in sources for name in source.env_vars})
+        known = [f"{PREFIX}{name}" for name in (*_variables(cls), *OF_COMPOSE)]
+        tops = {name.upper() for name in cls.model_fields} | OF_COMPOSE
+        for variable in given:
+            rest = variable.removeprefix(PREFIX)
+            if rest != variable and rest.partition(DELIMITER)[0] not in tops:
+                near = get_close_matches(variable, known, n=1)
+                meant = f"; did you mean {near[0]}" if near else ""
+                yield ConfigurationError(setting=variable, reason=f"there is no such setting{meant}")
+
+
+def _faults_of(error: ValidationError | SettingsError) -> Iterator[ConfigurationError]:
+    if isinstance(error, SettingsError):
+        # The text names the field; its cause could quote the value, so it is left out.
+        yield ConfigurationError(setting=f"{PREFIX}*", reason=str(error))
+        return
+    for fault in error.errors(include_input=False, include_url=False):
+        variable = PREFIX + DELIMITER.join(str(part) for part in fault["loc"]).upper()
+        yield ConfigurationError(setting=variable, reason=fault["msg"])
+
+
+def _variables(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Names of the variables of a model's fields, without our prefix."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _variables(inner, f"{prefix}{name.upper()}{DELIMITER}")
+        else:
+            yield f"{prefix}{name.upper()}"
 
 
 def merged(model: Model, **changes: Any) -> Model:  # noqa: ANN401

@@ -138,6 +138,9 @@ class Partner:
         for service in services:
             found[f"CAMPAIGN_{service.upper()}__URL"] = self.url_of(service)
             found[f"CAMPAIGN_{service.upper()}__CA_FILE"] = str(self.ca_file)
+            if self.behaviour is not Behaviour.NORMAL:
+                # What it does shall be seen, not an answer of before.
+                found[f"CAMPAIGN_{service.upper()}__CACHE_EXPIRY"] = "0"
         return {**found, "CAMPAIGN_NETWORK__ALLOWED_HOSTS": json.dumps([HOST])}
 
     def respond(self, call: Call) -> Reply:

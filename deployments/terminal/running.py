@@ -1,0 +1,135 @@
+"""Run a campaign from a terminal: the sandbox where nothing else is set, and numbers or one sentence at the end."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+from cyclopts import App, Parameter, Token
+from prefect import Flow
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+
+from deployments.sandbox.partner import Behaviour
+from deployments.sandbox.substitute import substitute
+from flows.settings import CampaignSettings
+from tasks.execution.report import CampaignReport
+
+START_SECONDS = 180
+"""A server that starts beside other load takes longer than Prefect's own 20 seconds."""
+
+
+def written_day(_: type, tokens: Iterable[Token]) -> date:
+    """The day of an argument. Errors: `ValueError`, which says how to write it."""
+    text = next(iter(tokens)).value
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a day; write it as year-month-day, like 2027-02-28.") from None
+
+
+Day = Annotated[date | None, Parameter(converter=written_day, negative=())]
+"""A business date as an argument."""
+
+
+def run_from_terminal(
+    campaign: Flow[..., CampaignReport], *, calls: str, arguments: list[str] | None = None
+) -> NoReturn:
+    """Run `campaign`, as the command line says, and leave with its exit status.
+
+    `calls` is the endpoint of the settings that the campaign calls: the sandbox is, where it has no address.
+    Status 0: the run completed. 1: an expected failure, told in one sentence on standard error, or a wrong command
+    line. 130: interrupted. A bug ends with its stack trace.
+    """
+    from deployments.terminal.app import told  # noqa: PLC0415  # the app knows this module
+
+    module = sys.modules["__main__"].__spec__
+    app = App(name=f"python -m {module.name}" if module else None, help=f"Run the campaign '{campaign.name}'.", version_flags=[])
+
+    @app.default
+    def run(*, date: Day = None, sandbox: Behaviour = Behaviour.NORMAL) -> None:
+        """Run the campaign.
+
+        Args:
+            date: Business date to run for, as 2027-02-28. Left out: today.
+            sandbox: How the sandbox partner behaves, if it is used.
+        """
+        print("\n".join(outcome(campaign, {"business_date": date}, [calls], sandbox)))
+
+    told(app, arguments)
+
+
+def outcome(
+    campaign: Flow[..., Any], parameters: Mapping[str, Any], calls: Iterable[str], behaviour: Behaviour
+) -> list[str]:
+    """Run a campaign in this process. Out: lines that say what it did. Errors: those of the campaign."""
+    with sandbox(calls, behaviour), temporary_server():
+        report = campaign(**parameters)
+    if not isinstance(report, CampaignReport):
+        return [f"'{campaign.name}' has completed."]
+    return ["", *closing_lines(report, CampaignSettings.load())]
+
+
+@contextmanager
+def temporary_server() -> Iterator[None]:
+    """Time to start for the server that Prefect starts where none is set, and a word about it."""
+    # It is for this run alone: it has no use to report, and on a new database its first report collides with the
+    # run's own writes.
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    if not PREFECT_API_URL.value():
+        print("Prefect starts a server for this run (set PREFECT_API_URL to use one that is there) ...", flush=True)
+    with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: START_SECONDS}):
+        yield
+
+
+@contextmanager
+def sandbox(calls: Iterable[str], behaviour: Behaviour) -> Iterator[None]:
+    """The sandbox in the place of what has no address in the settings, until the block ends."""
+    settings = CampaignSettings.load()
+    unset = [name for name in calls if not getattr(settings, name).url]
+    if unset:
+        variables = ", ".join(f"CAMPAIGN_{name.upper()}__URL" for name in unset)
+        print(f"No address is set ({variables}): the sandbox partner answers, {behaviour}.", flush=True)
+    with substitute(settings, unset, behaviour) as variables_of_sandbox, _environment(variables_of_sandbox):
+        yield
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def closing_lines(report: CampaignReport, settings: CampaignSettings) -> list[str]:
+    """What a run did, and which files to open."""
+    folder: Path = settings.outbox.send_folder(report.send).resolve()
+    messages = settings.outbox.messages_folder(report.send).resolve()
+    page = folder / "preview.html"
+    return [
+        f"{report.send.label}, {report.send.business_date}",
+        f"  queried       {report.queried:>8,}  profiles",
+        f"  enriched      {report.enriched:>8,}  with content",
+        f"  personalized  {report.personalized:>8,}  messages",
+        f"  rejected      {report.rejected:>8,}" + (f"  see {folder / 'rejects.csv'}" if folder.is_dir() else ""),
+        f"  delivered     {report.delivered:>8,}" + (f"  to {messages}" if messages.is_dir() else ""),
+        *(
+            [f"                {report.delivered_before:>8,}  were delivered before, and not again"]
+            if report.delivered_before
+            else []
+        ),
+        *(["", f"Open {page}"] if page.is_file() else []),
+    ]
