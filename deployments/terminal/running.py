@@ -50,7 +50,11 @@ def run_from_terminal(
     from deployments.terminal.app import told  # noqa: PLC0415  # the app knows this module
 
     module = sys.modules["__main__"].__spec__
-    app = App(name=f"python -m {module.name}" if module else None, help=f"Run the campaign '{campaign.name}'.", version_flags=[])
+    app = App(
+        name=f"python -m {module.name}" if module else None,
+        help=f"Run the campaign '{campaign.name}'.",
+        version_flags=[],
+    )
 
     @app.default
     def run(*, date: Day = None, sandbox: Behaviour = Behaviour.NORMAL) -> None:
