@@ -153,7 +153,7 @@ class DatabaseTable(Source):
             if self.database.kind == "sqlite":
                 cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": ROWS_OF_INFERENCE})
             cursor.execute(statement)
-            return pl.DataFrame(cursor.fetch_arrow())
+            return _stored(pl.DataFrame(cursor.fetch_arrow()))
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -209,6 +209,14 @@ def _readable(name: str, kind: pl.DataType) -> Any:  # noqa: ANN401  # sqlglot's
     if kind == pl.String() or isinstance(kind, pl.Decimal):
         return exp.alias_(exp.cast(column, "text"), name, quoted=True)
     return column
+
+
+def _stored(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the texts in which the driver keeps a numeric of any precision; its NaN is a missing value."""
+    extended = [name for name, kind in rows.schema.items() if isinstance(kind, pl.BaseExtension)]
+    return rows.with_columns(
+        rows[name].ext.storage().replace(["NaN", "nan"], None).alias(name) for name in extended
+    )
 
 
 def _adbc_address(source: DatabaseTable) -> str:

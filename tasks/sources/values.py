@@ -9,6 +9,7 @@ import polars as pl
 from tasks.sources.rejects import SOURCE_REJECTS, Rejects
 from tasks.sources.source import Source, type_of
 from tasks.tables.columns import ColumnDefinition, ColumnType, typed_table
+from tasks.tables.natives import BEYOND, beyond
 from tasks.tables.transitions import require_columns
 
 HINTS: Mapping[str, str] = {
@@ -96,6 +97,7 @@ class Reading:
 
     def typed(self, rows: pl.DataFrame, numbers: pl.Series, rejects: Rejects | None) -> pl.DataFrame:
         """Raw rows as typed rows; those with bad values go to `rejects`. Errors: `BadValue`."""
+        rows, numbers = self._of_calendar(rows, numbers, rejects)
         if self.is_plain:
             return rows.select(self.plain())
         taken = rows.with_columns(self.plain())
@@ -111,6 +113,32 @@ class Reading:
             report = table.rejects.with_columns(row=numbers.gather(place).cast(pl.Int64()))
             self.refuse_or_keep(report, rejects, self._keys(rows).gather(place))
         return table.standard.select(list(self.names))
+
+    def _of_calendar(
+        self, rows: pl.DataFrame, numbers: pl.Series, rejects: Rejects | None
+    ) -> tuple[pl.DataFrame, pl.Series]:
+        """The rows, and their numbers, without dates of other years than people's: PostgreSQL's infinity is one."""
+        for name, there in self.names.items():
+            kind = self._raw[there]
+            if name in self.definitions or not isinstance(kind, pl.Date | pl.Datetime):
+                continue
+            bad = rows.select(beyond(pl.col(there), kind).fill_null(value=False)).to_series()
+            if not bad.any():
+                continue
+            if self._source.on_bad_value == "null":
+                rows = rows.with_columns(pl.when(~bad).then(there).alias(there))
+                continue
+            report = (
+                numbers.filter(bad)
+                .cast(pl.Int64())
+                .to_frame("row")
+                .with_columns(
+                    pl.lit(name).alias("column"), pl.lit(BEYOND).alias("reason"), pl.lit("...").alias("value")
+                )
+            )
+            self.refuse_or_keep(report, rejects, self._keys(rows).filter(bad))
+            rows, numbers = rows.filter(~bad), numbers.filter(~bad)
+        return rows, numbers
 
     def refuse_or_keep(self, report: pl.DataFrame, rejects: Rejects | None, keys: pl.Series | None = None) -> None:
         """Keep rejected rows, or refuse the source for the first of them. Errors: `BadValue`."""

@@ -16,7 +16,7 @@ from polars.exceptions import PolarsError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.errors import ValueRefused
-from tasks.tables.natives import in_utc, value_of, why_not
+from tasks.tables.natives import beyond, in_utc, text_of, value_of, why_not
 from tasks.tables.transitions import Transitions, require_columns
 
 ColumnType = Literal["text", "integer", "number", "decimal", "boolean", "date", "time", "datetime"]
@@ -32,9 +32,6 @@ TYPES: Mapping[ColumnType, pl.DataType] = {
 }
 """Types of values; that of a decimal depends on its scale."""
 
-FIRST_MOMENT = datetime(1, 1, 1)  # noqa: DTZ001  # moments of a column have no time zone
-LAST_MOMENT = datetime(9999, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
-
 NUMERIC: frozenset[ColumnType] = frozenset({"integer", "number", "decimal"})
 EXAMPLE: Mapping[ColumnType, date | time | datetime] = {
     "date": date(2026, 11, 24),
@@ -44,6 +41,7 @@ EXAMPLE: Mapping[ColumnType, date | time | datetime] = {
 """A value of each type that may have a format, to try the format with."""
 EPOCHS: Mapping[str, int] = {"epoch_seconds": 6, "epoch_milliseconds": 3}
 """Formats that count from 1970 on, each with the digits that a microsecond is of it."""
+TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
 DECIMAL_DIGITS = 38
 AS_IS = ("as_is", "as_is")
 
@@ -52,7 +50,7 @@ LEAST_YEAR = 1000
 DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 SECONDS = r":[0-5][0-9](?:\.[0-9]{1,9})?"
-OFFSET = r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])"
+OFFSET = r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
 ISO_DATE = f"^{DATE}$"
 ISO_TIME = f"^{TIME}(?:{SECONDS})?$"
 ISO_DATETIME = f"^{DATE}[Tt ]{TIME}(?:{SECONDS})? ?{OFFSET}?$"
@@ -433,21 +431,20 @@ def _moments_in_one_form(raw: pl.Series, zone: str | None) -> pl.Series | None:
 
 def _looked_at(raw: pl.Series, definition: ColumnDefinition) -> _Column:
     """Values of any form, and why each that is bad is so."""
+    shown = _shown(raw)
+    texts = _altered(shown, definition)
     values = _native(raw, definition)
     why = None if values is None else why_not(raw.dtype, definition.value_type, definition.zone)
-    texts = _altered(raw, definition) if values is None else _shown(raw)
+    bad = None
     if definition.type == "text" and values is not None:
-        # A whole number's text is altered and measured as other texts are; a fraction has none.
-        bad = values.is_null() & texts.is_not_null()
-        texts = _altered(values, definition)
-        values = None if not bad.any() else texts
-    else:
-        bad = None
+        # Texts are altered and measured, whatever they were before; what has no text is bad, unless it is replaced.
+        bad = values.is_null() & shown.is_not_null() & ~shown.is_in(list(definition.remap))
+        bad, values = bad if bad.any() else None, texts
     values = _parsed(texts, definition) if values is None else values
     if bad is None and _all_taken(texts, values, definition):
         return _Column(values)
-    blank = pl.lit(value=False) if raw.dtype != pl.String() else pl.col("text") == ""
-    table = pl.DataFrame({"raw": _shown(raw), "text": texts, "value": values}).with_columns(
+    blank = pl.col("text") == ""
+    table = pl.DataFrame({"raw": shown, "text": texts, "value": values}).with_columns(
         _fault(definition, blank, why).alias("fault"),
         _cut(definition).alias("cut"),
     )
@@ -473,31 +470,30 @@ def _is_taken(raw: pl.Series, definition: ColumnDefinition) -> bool:
         return False
     if definition.type == "datetime" and definition.zone is not None:
         return False
+    if definition.type in {"date", "datetime"}:
+        return not _leaves_calendar(raw)
     return definition.type != "number" or bool(raw.is_finite().all())
 
 
 def _native(raw: pl.Series, definition: ColumnDefinition) -> pl.Series | None:
     """The values of a raw column that has a type, as those of the definition's; None where texts are to be read."""
-    kind = raw.dtype
-    if kind == pl.String() or isinstance(kind, pl.Categorical | pl.Enum) or definition.remap:
+    kind, wanted = raw.dtype, definition.value_type
+    if kind in TEXT_TYPES or (definition.remap and definition.type != "text"):
         return None
     if definition.format and not kind.is_temporal():
         return None
-    value = value_of(pl.col(raw.name), kind, definition.value_type, definition.zone)
-    if value is None:
-        return raw if kind == definition.value_type and definition.type != "text" else None
-    return raw.to_frame().select(value.alias(raw.name)).to_series()
+    value = value_of(pl.col(raw.name), kind, wanted, definition.zone)
+    if value is None and (kind != wanted or definition.type == "text"):
+        return None
+    values = raw if value is None else raw.to_frame().select(value.alias(raw.name)).to_series()
+    return _in_calendar(values) if definition.type in {"date", "datetime"} else values
 
 
 def _shown(raw: pl.Series) -> pl.Series:
-    """The raw values as a report shows them. What is not a number is a missing value, as pandas writes it."""
-    if raw.dtype.is_nested():
-        return (
-            pl.DataFrame({"raw": raw}).select(pl.when(pl.col("raw").is_not_null()).then(pl.lit("..."))).to_series()
-        )
-    if raw.dtype.is_float():
-        raw = raw.fill_nan(None)
-    return raw.cast(pl.String(), strict=False)
+    """The raw values as texts, which reports show."""
+    if raw.dtype == pl.String():
+        return raw
+    return raw.to_frame("raw").select(text_of(pl.col("raw"), raw.dtype)).to_series()
 
 
 def _all_taken(texts: pl.Series, values: pl.Series, definition: ColumnDefinition) -> bool:
@@ -591,7 +587,7 @@ def _default(definition: ColumnDefinition) -> pl.Expr:
 
 
 def _altered(raw: pl.Series, definition: ColumnDefinition) -> pl.Series:
-    if raw.dtype == pl.String() and definition.type == "text" and not definition.alters_text:
+    if definition.type == "text" and not definition.alters_text:
         return raw
     text = _spaced(pl.col("raw"), definition)
     if definition.remap:
@@ -604,7 +600,7 @@ def _altered(raw: pl.Series, definition: ColumnDefinition) -> pl.Series:
                 text = text.str.to_lowercase()
             case "title":
                 text = text.str.to_titlecase()
-    return pl.DataFrame({"raw": raw.cast(pl.String())}).select(text).to_series()
+    return raw.to_frame("raw").select(text).to_series()
 
 
 def _spaced(text: pl.Expr, definition: ColumnDefinition) -> pl.Expr:
@@ -647,7 +643,8 @@ def _number_form(definition: ColumnDefinition) -> str:
         case "integer":
             return rf"^[+-]?{whole}(?:{point}0+)?$"
         case "decimal":
-            return rf"^[+-]?{whole}(?:{point}[0-9]{{0,{definition.scale}}}0*)?$"
+            some = f"[0-9]{{1,{definition.scale}}}" if definition.scale else "0"
+            return rf"^[+-]?(?:{whole}(?:{point}[0-9]{{0,{definition.scale}}}0*)?|{point}{some}0*)$"
         case _:
             return rf"^[+-]?(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 
@@ -750,7 +747,10 @@ def _without_zone(moments: pl.Series) -> pl.Series:
 
 def _in_calendar(days: pl.Series) -> pl.Series:
     """Only what Python's calendar knows too: the years 1 to 9999."""
-    if not ((days < FIRST_MOMENT) | (days > LAST_MOMENT)).any():
+    if not _leaves_calendar(days):
         return days
-    known = pl.col("day").is_between(FIRST_MOMENT, LAST_MOMENT)
-    return pl.DataFrame({"day": days}).select(pl.when(known).then("day")).to_series()
+    return pl.DataFrame({"day": days}).select(pl.when(~beyond(pl.col("day"), days.dtype)).then("day")).to_series()
+
+
+def _leaves_calendar(days: pl.Series) -> bool:
+    return bool(days.to_frame("day").select(beyond(pl.col("day"), days.dtype).any()).item())

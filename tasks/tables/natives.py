@@ -5,12 +5,52 @@ none. What has no rule here is read as its text.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 
 import polars as pl
 
 EXACT = 2**53
 """Whole floating numbers up to this one are exact."""
 UTC = "UTC"
+BEYOND = "is beyond the years 1 to 9999"
+FIRST_MOMENT = datetime(1, 1, 1)  # noqa: DTZ001  # moments of a column have no time zone
+LAST_MOMENT = datetime(9999, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
+
+
+def text_of(raw: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """The value as a text: the one that it is read by where it has no rule, and that reports show.
+
+    What is not a number is a missing value, as pandas writes it; what has no text is three dots.
+    """
+    dots = pl.when(raw.is_not_null()).then(pl.lit("..."))
+    if kind.is_nested() or kind in {pl.Object(), pl.Binary()}:
+        return dots
+    if kind.is_float():
+        return pl.coalesce(_whole(raw).cast(pl.Int64()).cast(pl.String()), raw.fill_nan(None).cast(pl.String()))
+    if isinstance(kind, pl.Datetime | pl.Date):
+        clock = "T%H:%M:%S%.f" if isinstance(kind, pl.Datetime) else ""
+        offset = "%:z" if isinstance(kind, pl.Datetime) and kind.time_zone else ""
+        known = pl.when(~beyond(raw, kind)).then(raw).dt.strftime("%Y-%m-%d" + clock + offset)
+        return pl.coalesce(known, dots)
+    if kind == pl.Time():
+        return raw.dt.strftime("%H:%M:%S%.f")
+    return raw.dt.to_string("iso") if kind == pl.Duration() else raw.cast(pl.String(), strict=False)
+
+
+def beyond(moment: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """Whether a date or moment is none of Python's calendar: of the years 1 to 9999."""
+    if isinstance(kind, pl.Datetime) and kind.time_unit == "ns":
+        return moment.is_null() & moment.is_not_null()  # of the years 1677 to 2262
+    # By the numbers behind them: a day that is compared with a moment becomes one, which has not room for it.
+    bounds = pl.Series([FIRST_MOMENT, LAST_MOMENT]).cast(pl.Datetime("us"))
+    zone = kind.time_zone if isinstance(kind, pl.Datetime) else None
+    first, last = bounds.dt.replace_time_zone(zone and UTC).cast(kind).to_physical()
+    return ~moment.to_physical().is_between(first, last)
+
+
+def _whole(raw: pl.Expr) -> pl.Expr:
+    """Floating numbers that are exact whole numbers; null for others."""
+    return pl.when(raw.is_finite() & (raw == raw.round(0)) & (raw.abs() <= EXACT)).then(raw)
 
 
 def value_of(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:
@@ -43,14 +83,17 @@ def _of_integer(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str 
 
 
 def _of_float(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:  # noqa: ARG001
-    whole = pl.when(raw.is_finite() & (raw == raw.round(0)) & (raw.abs() <= EXACT)).then(raw)
     if wanted.is_float():
         return pl.when(raw.is_finite()).then(raw.cast(wanted))
     if wanted.is_integer() or wanted == pl.String():
-        return whole.cast(pl.Int64(), strict=False).cast(wanted)
+        return _whole(raw).cast(pl.Int64(), strict=False).cast(wanted)
     if wanted == pl.Boolean():
         return pl.when(raw.is_in([0.0, 1.0])).then(raw == 1)
     return None if wanted.is_decimal() else _nothing(raw, wanted)
+
+
+def _of_decimal(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:  # noqa: ARG001
+    return pl.when((raw == 0) | (raw == 1)).then(raw == 1) if wanted == pl.Boolean() else None
 
 
 def _of_boolean(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:  # noqa: ARG001
@@ -60,7 +103,9 @@ def _of_boolean(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str 
 def _of_date(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:
     if isinstance(wanted, pl.Datetime):
         return in_utc(raw.cast(pl.Datetime("us")), zone)
-    return None if wanted in {kind, pl.String()} else _nothing(raw, wanted)
+    if wanted == pl.String():
+        return pl.when(~beyond(raw, kind)).then(text_of(raw, kind))
+    return None if wanted == kind else _nothing(raw, wanted)
 
 
 def _of_moment(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:
@@ -71,9 +116,7 @@ def _of_moment(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str |
     if wanted == pl.Date():
         there = raw.dt.convert_time_zone(zone or own) if own else raw
         return pl.when(there.dt.time() == pl.time(0)).then(there.dt.date())
-    if wanted == pl.String():
-        return raw.dt.strftime("%Y-%m-%dT%H:%M:%S%.f" + ("%:z" if own else ""))
-    return _nothing(raw, wanted)
+    return pl.when(~beyond(raw, kind)).then(text_of(raw, kind)) if wanted == pl.String() else _nothing(raw, wanted)
 
 
 Rule = Callable[[pl.Expr, pl.DataType, pl.DataType, str | None], pl.Expr | None]
@@ -83,11 +126,12 @@ RULES: tuple[tuple[Callable[[pl.DataType], bool], Rule], ...] = (
     (lambda kind: kind == pl.Null(), _of_null),
     (lambda kind: kind.is_float(), _of_float),
     (lambda kind: kind.is_integer(), _of_integer),
+    (lambda kind: isinstance(kind, pl.Decimal), _of_decimal),
     (lambda kind: kind == pl.Boolean(), _of_boolean),
     (lambda kind: isinstance(kind, pl.Datetime), _of_moment),
     (lambda kind: kind == pl.Date(), _of_date),
 )
-"""What values of a type are read by; decimals, times and categories by their texts."""
+"""What values of a type are read by; where there is no rule, or it has no answer, by their texts."""
 
 
 def in_utc(moments: pl.Expr, zone: str | None) -> pl.Expr:
@@ -104,12 +148,18 @@ def in_utc(moments: pl.Expr, zone: str | None) -> pl.Expr:
 
 def why_not(kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> str | None:
     """Why a value of one type has none of the other, where that says more than that it has not."""
-    if kind.is_nested():
-        return "is a list or an object"
-    if kind.is_float() and wanted == pl.String():
-        return "is a fraction, not a text"
-    if isinstance(kind, pl.Datetime) and wanted == pl.Date():
-        return f"is a moment that is no midnight in {zone or kind.time_zone or 'its own zone'}, so no date"
-    if isinstance(kind, pl.Datetime | pl.Date) and isinstance(wanted, pl.Datetime):
-        return f"is a moment that {zone} has twice or not at all"
-    return None
+    is_moment = isinstance(kind, pl.Datetime)
+    there = zone or getattr(kind, "time_zone", None) or "its own zone"
+    reasons = (
+        (kind.is_nested() or kind == pl.Object(), "is a list or an object"),
+        (kind == pl.Duration(), "is a length of time"),
+        (kind == pl.Binary(), "is bytes, not a text"),
+        (kind.is_float() and wanted == pl.String(), "is a fraction, not a text"),
+        (is_moment and wanted == pl.Date(), f"is a moment that is no midnight in {there}, so no date"),
+        (
+            (is_moment or kind == pl.Date()) and isinstance(wanted, pl.Datetime) and zone not in {None, UTC},
+            f"{BEYOND}, or is a moment that {zone} has twice or not at all",
+        ),
+        ((is_moment or kind == pl.Date()) and (wanted == pl.String() or wanted.is_temporal()), BEYOND),
+    )
+    return next((reason for holds, reason in reasons if holds), None)

@@ -61,14 +61,14 @@ def read(source: ProfileFile | DatabaseTable, where: str = "TRUE") -> tuple[pl.D
             [date(1990, 11, 24), date(1990, 6, 5)],
             [],
         ),
-        ([datetime(1990, 11, 23, 23, tzinfo=UTC)], "date", {}, [], ["1990-11-23 23:00:00.000000+00:00"]),
+        ([datetime(1990, 11, 23, 23, tzinfo=UTC)], "date", {}, [], ["1990-11-23T23:00:00+00:00"]),
         ([datetime(1990, 11, 24, tzinfo=BERLIN)], "date", {}, [date(1990, 11, 24)], []),
         (
             [datetime(1990, 11, 24), datetime(1990, 11, 24, 1)],
             "date",
             {},
             [date(1990, 11, 24)],
-            ["1990-11-24 01:00:00.000000"],
+            ["1990-11-24T01:00:00"],
         ),
         ([date(2026, 11, 25)], "datetime", {"zone": "Europe/Berlin"}, [datetime(2026, 11, 24, 23)], []),
         (
@@ -76,7 +76,7 @@ def read(source: ProfileFile | DatabaseTable, where: str = "TRUE") -> tuple[pl.D
             "datetime",
             {"zone": "Europe/Berlin"},
             [datetime(2026, 11, 25, 11)],
-            ["2026-10-25 02:30:00.000000", "2026-03-29 02:30:00.000000"],
+            ["2026-10-25T02:30:00", "2026-03-29T02:30:00"],
         ),
         (
             ["2026-11-25T12:00:00", "2026-11-25T12:00:00+00:00"],
