@@ -1,7 +1,7 @@
 """`python -m deployments.register`: make a Prefect server know everything that is here, however often it is run.
 
-The work pool, the kinds of external account and of notification, every deployment of prefect.yaml and the
-automations; the server is that of PREFECT_API_URL.
+The work pool, the kinds of external account, of endpoint and of notification, every deployment of prefect.yaml and
+the automations; the server is that of PREFECT_API_URL.
 """
 
 import argparse
@@ -24,12 +24,13 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.workers.process import ProcessWorker
 
 from deployments.automations import CAMPAIGN, block_id, put, wanted
+from tasks.endpoint.block import EndpointBlock
 from tasks.http.accounts import AccessToken, BasicAccount, HeaderAccount, OAuth2Account
 
 ROOT = Path(__file__).parents[1]
 POOL = "campaigns"
 DECIDED_HERE = ("command", "env", "working_dir")
-ACCOUNTS = (BasicAccount, HeaderAccount, OAuth2Account, AccessToken)
+BLOCKS = (BasicAccount, HeaderAccount, OAuth2Account, AccessToken, EndpointBlock)
 NOTIFICATIONS = (SlackWebhook, MicrosoftTeamsWebhook, PagerDutyWebHook, CustomWebhookNotificationBlock)
 """Known to most servers from their start, but not to replicas (compose.yaml)."""
 
@@ -73,7 +74,7 @@ def register(notify: str = "") -> list[str]:
     """Register everything; `notify` names a notification block, <kind>/<name>. Out: the deployments' names."""
     with get_client(sync_client=True) as client:
         make_work_pool(client)
-        for kind in (*ACCOUNTS, *NOTIFICATIONS):
+        for kind in (*BLOCKS, *NOTIFICATIONS):
             kind.register_type_and_schema(_sync=True)  # type: ignore[call-arg]
         deploy_all()
         there = {deployment.name: deployment.id for deployment in client.read_deployments()}

@@ -130,3 +130,30 @@ def forecast_of(endpoint: Endpoint, places: Mapping[str, Place], day: date) -> E
 
 def _asking(endpoint: Endpoint, query: dict[str, JsonValue]) -> Endpoint:
     return merged(endpoint, inbound=merged(endpoint.inbound, query={**endpoint.inbound.query, **query}))
+
+
+BUSINESS_DATE = "{business_date}"
+
+
+def dated(text: str, day: date) -> str:
+    """The text with the day in the place of {business_date}."""
+    return text.replace(BUSINESS_DATE, day.isoformat())
+
+
+def asked_on(endpoint: Endpoint, day: date) -> Endpoint:
+    """The endpoint with the day in the place of {business_date}, wherever something is sent."""
+    inbound = endpoint.inbound
+    asked = {name: _dated_json(getattr(inbound, name), day) for name in ("params", "query", "body")}
+    return merged(endpoint, url=dated(endpoint.url, day), inbound=merged(inbound, **asked))
+
+
+def _dated_json(value: JsonValue, day: date) -> JsonValue:
+    match value:
+        case str():
+            return dated(value, day)
+        case list():
+            return [_dated_json(each, day) for each in value]
+        case dict():
+            return {name: _dated_json(each, day) for name, each in value.items()}
+        case _:
+            return value

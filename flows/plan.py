@@ -17,19 +17,20 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
-    JsonValue,
     SecretStr,
     model_validator,
 )
 from pydantic_core import CoreSchema
 
-from flows.settings import CampaignSettings, EndpointName
+from flows.endpoints import asked_on, dated
+from flows.settings import CampaignSettings
 from tasks.channels.email import EmailOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder, Templates, read_templates
 from tasks.endpoint.authors import described_by_author
+from tasks.endpoint.block import KIND
 from tasks.endpoint.endpoint import Endpoint
-from tasks.errors import OutsideRoot
+from tasks.errors import CampaignError, OutsideRoot
 from tasks.files.roots import check_under
 from tasks.settings import merged
 from tasks.sources.files import ProfileFile
@@ -41,7 +42,6 @@ from tasks.targeting.query import QueryOptions
 TEMPLATE_PARTS = ("subject", "html", "text")
 CAMPAIGNS_HERE = frozenset({"birthday-coupons", "match-day", "latest-offers", "regional-weather"})
 """Names under which the flows here deliver: no campaign of parameters may have one of them."""
-BUSINESS_DATE = "{business_date}"
 
 
 class Recipients(BaseModel):
@@ -105,16 +105,47 @@ class OwnEndpoint(Endpoint):
     )
 
 
+class _NamedInSettings:
+    """The form offers the endpoints of the settings, and says which columns each gives."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        columns = {name: ", ".join(given) for name, given in columns_there().items()}
+        gives = "; ".join(f"{name}: {given}" for name, given in columns.items())
+        return {**handler(core), "enum": list(columns), "description": f"What each gives: {gives}."}
+
+
+def columns_there() -> dict[str, list[str]]:
+    """The settings' endpoints by name, each with the columns that it gives; where they are wrong, the defaults'."""
+    try:
+        settings = CampaignSettings.load()
+    except CampaignError:
+        settings = CampaignSettings.model_construct()
+    someday = date(2026, 1, 1)
+    return {name: list(settings.endpoint_on(name, someday).outbound.columns) for name in settings.all_endpoints}
+
+
+def _is_there(name: str) -> str:
+    there = columns_there()
+    if name not in there:
+        raise ValueError(f"there is no endpoint '{name}' in the settings, only {quoted(there)}")
+    return name
+
+
 class Content(Relation):
     """Campaign-wide content from an endpoint, joined to the audience."""
 
     model_config = ConfigDict(title="Content")
 
-    endpoint: Annotated[EndpointName, Field(title="Endpoint of the settings")] | OwnEndpoint = Field(
+    endpoint: (
+        Annotated[str, AfterValidator(_is_there), _NamedInSettings(), Field(title="Endpoint of the settings")]
+        | Annotated[str, Field(title="Endpoint block", pattern=rf"^{KIND}/.+$")]
+        | OwnEndpoint
+    ) = Field(
         title="Endpoint",
         description=(
-            "Where the content comes from: an endpoint of the settings by its name, or one that is described here."
-            " If it has inbound columns, their distinct values in the audience are sent."
+            "Where the content comes from: an endpoint of the settings by its name, a block as endpoint/<name>, or"
+            " one that is described here. If it has inbound columns, their distinct values in the audience are"
+            " sent."
         ),
     )
 
@@ -131,6 +162,8 @@ class Content(Relation):
         """
         if not isinstance(self.endpoint, OwnEndpoint):
             found = settings.endpoint_on(self.endpoint, day)
+            if self.endpoint.startswith(f"{KIND}/") and not settings.network.endpoint_blocks:
+                self._check_as_authors(found, settings, audience)
             require_columns(
                 pl.DataFrame(schema=list(found.outbound.columns)),
                 self.on.values(),
@@ -138,12 +171,14 @@ class Content(Relation):
                 where=f"the endpoint '{found.name}'",
             )
             return found
-        inbound = self.endpoint.inbound
-        asked = {name: _dated_json(getattr(inbound, name), day) for name in ("params", "query")}
-        described = merged(self.endpoint, inbound=merged(inbound, **asked))
-        made = [column for column in inbound.columns if audience.makes(column, settings.profiles)]
-        described_by_author(described, settings, ca_files=settings.ca_files, made=made)
+        described = asked_on(self.endpoint, day)
+        self._check_as_authors(described, settings, audience)
         return described
+
+    @staticmethod
+    def _check_as_authors(endpoint: Endpoint, settings: CampaignSettings, audience: Recipients) -> None:
+        made = [column for column in endpoint.inbound.columns if audience.makes(column, settings.profiles)]
+        described_by_author(endpoint, settings, ca_files=settings.ca_files, made=made)
 
     def relation_on(self, day: date) -> EnrichmentOptions:
         """The join of a day."""
@@ -322,20 +357,3 @@ def check_columns(who: QueryOptions, contents: Sequence[Content], endpoints: Seq
             activity=f"The content '{content.name}'",
             where=f"'{who.source.shown}'",
         )
-
-
-def dated(text: str, day: date) -> str:
-    """The text with the day in the place of {business_date}."""
-    return text.replace(BUSINESS_DATE, day.isoformat())
-
-
-def _dated_json(value: JsonValue, day: date) -> JsonValue:
-    match value:
-        case str():
-            return dated(value, day)
-        case list():
-            return [_dated_json(each, day) for each in value]
-        case dict():
-            return {name: _dated_json(each, day) for name, each in value.items()}
-        case _:
-            return value

@@ -22,6 +22,7 @@ from flows.endpoints import (
     SCHEDULE,
     WEATHER,
     Place,
+    asked_on,
     days_before,
     forecast_of,
     schedule_between,
@@ -30,6 +31,7 @@ from flows.feedback_services import PROVIDERS, ProviderAccess, ProviderList
 from tasks.channels.email import EmailOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.content.personalization import TemplateFolder
+from tasks.endpoint.block import endpoint_of_block
 from tasks.endpoint.endpoint import Endpoint
 from tasks.errors import ConfigurationError
 from tasks.feedback.mailboxes.mailbox import MailboxOptions
@@ -48,10 +50,6 @@ REGIONS = {
 def templates_of(campaign: str) -> TemplateFolder:
     """The templates that come with a campaign here."""
     return TemplateFolder(folder=ROOT / "flows" / "templates" / campaign)
-
-
-EndpointName = Literal["coupons", "schedule", "offers", "weather"]
-"""The endpoints of the settings."""
 
 
 class FeedbackSettings(BaseModel):
@@ -114,7 +112,8 @@ class CampaignSettings(Settings):
         title="Further endpoints",
         description=(
             "Endpoints of other partners, {name: {url: ..., ...}}, or CAMPAIGN_ENDPOINTS__<name>__URL and so on;"
-            " a flow takes one by its name (endpoint_on)."
+            " the form offers them, and a flow takes one by its name (endpoint_on). {business_date} in the address,"
+            " query, params or body is the day of the run."
         ),
     )
     regions: dict[str, Place] = Field(
@@ -141,7 +140,10 @@ class CampaignSettings(Settings):
     )
 
     def endpoint_on(self, name: str, day: date) -> Endpoint:
-        """One of these endpoints, as it is asked on a day. Errors: `ConfigurationError` for an unknown name."""
+        """One of these endpoints, or of the blocks (`endpoint/<name>`), as it is asked on a day.
+
+        Errors: `ConfigurationError` for an unknown name; those of `endpoint_of_block`.
+        """
         match name:
             case "schedule":
                 return schedule_between(self.schedule, days_before(day, 7), day)
@@ -152,7 +154,9 @@ class CampaignSettings(Settings):
             case "offers":
                 return self.offers
             case other if other in self.endpoints:
-                return self.endpoints[other]
+                return asked_on(self.endpoints[other], day)
+            case block if "/" in block:
+                return asked_on(endpoint_of_block(block), day)
         known = list(self.all_endpoints)
         raise ConfigurationError(
             setting="CAMPAIGN_ENDPOINTS",

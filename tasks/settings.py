@@ -60,6 +60,14 @@ class NetworkSettings(BaseModel):
             " empty allows none."
         ),
     )
+    endpoint_blocks: bool = Field(
+        default=False,
+        title="Blocks of endpoints are the operator's",
+        description=(
+            "Whether only the operator can make Prefect blocks, so that an Endpoint block is like an endpoint of"
+            " the settings. If not, it may do only what one that is described in parameters may."
+        ),
+    )
 
 
 class StorageSettings(BaseModel):

@@ -16,8 +16,8 @@ from tasks.settings import Settings
 from tasks.tables.transitions import quoted
 
 OPERATOR = (
-    "Leave it out, or ask the operator: an endpoint of the settings may do so, for the form (CAMPAIGN_COUPONS and"
-    " so on) or for a campaign in code (CAMPAIGN_ENDPOINTS)."
+    "Leave it out, or ask the operator: an endpoint of the settings may do so (CAMPAIGN_ENDPOINTS), and one of a"
+    " block where CAMPAIGN_NETWORK__ENDPOINT_BLOCKS says so."
 )
 CONNECTION_LIMITS = ("retries", "retry_after_limit_seconds", "backoff_limit_seconds")
 

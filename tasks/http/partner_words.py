@@ -53,13 +53,19 @@ def words_of(document: Any) -> str:  # noqa: ANN401
     return _shown(_message(document) or "(no message)")
 
 
-def _shown(words: str, secrets: Iterable[SecretStr] = ()) -> str:
+def masked(words: str, secrets: Iterable[SecretStr] = ()) -> str:
+    """The words without what was sent as a secret, and without what looks like one or like personal data."""
     for secret in secrets:
         if len(secret.get_secret_value()) >= 4:
             for part in {secret.get_secret_value(), *secret.get_secret_value().split()}:
                 words = words.replace(part, "…") if len(part) >= 4 else words
     for form, mask in MASKS:
         words = form.sub(mask, words)
+    return words
+
+
+def _shown(words: str, secrets: Iterable[SecretStr] = ()) -> str:
+    words = masked(words, secrets)
     words = " ".join("".join(each if each.isprintable() else " " for each in words).split())
     return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"
 

@@ -21,9 +21,18 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 from deployments.sandbox.mail_server import MailSandbox, running_mail_server
 from deployments.sandbox.partner import Partner, coupon_of, has_coupon
 from flows.campaign import campaign
-from flows.plan import CAMPAIGNS_HERE
+from flows.plan import CAMPAIGNS_HERE, Content
+from flows.settings import CampaignSettings
 from tasks.channels.outbox import OutboxOptions
-from tasks.errors import CampaignError, CampaignNameTaken, EndpointNotAllowed, OutsideRoot, ParameterInvalid
+from tasks.endpoint.block import EndpointBlock
+from tasks.errors import (
+    CampaignError,
+    CampaignNameTaken,
+    ConfigurationError,
+    EndpointNotAllowed,
+    OutsideRoot,
+    ParameterInvalid,
+)
 from tasks.runs.ownership import check_name
 from tasks.settings import merged
 
@@ -174,6 +183,55 @@ def test_every_endpoint_of_the_settings_can_be_named(
     assert report.enriched > 10
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_an_endpoint_is_a_block_made_in_the_ui(
+    sample_profiles: pl.DataFrame,
+    result_folder: Path,
+    start_partner: Callable[..., Partner],
+    use_partner: Callable[[Partner], None],
+    monkeypatch: pytest.MonkeyPatch,
+    trusted: bool,
+) -> None:
+    partner = start_partner()
+    use_partner(partner)
+    monkeypatch.setenv("CAMPAIGN_NETWORK__ENDPOINT_BLOCKS", str(trusted))
+    described = coupons(partner)["endpoint"]
+    EndpointBlock(
+        url=partner.url,
+        method="POST",
+        sample=json.dumps(COUPON_SAMPLE),
+        options={"inbound": described["inbound"], "ca_file": described["ca_file"]},
+    ).save(f"shop-{str(trusted).lower()}", overwrite=True)
+    content = {**coupons(partner), "endpoint": f"endpoint/shop-{str(trusted).lower()}"}
+    changed = parameters(partner, contents=[content], channel={"kind": "preview"})
+    validate(
+        changed | {"business_date": "2026-11-24"}, campaign.parameters.model_dump_for_openapi(), raise_on_error=True
+    )
+    if not trusted:
+        with pytest.raises(EndpointNotAllowed, match="not among the hosts"):
+            campaign(**changed)
+        return
+    assert campaign(**changed).enriched > 50
+    (call,) = partner.requests
+    assert json.loads(call.body)["params"] == {"day": "2026-11-24"}
+
+
+def test_a_block_that_is_absent_or_wrong_is_named(prefect_backend: str) -> None:
+    EndpointBlock(url="https://partner.example", options={"retries": "many"}).save("wrong", overwrite=True)
+    for name, says in (("absent", "there is no such block"), ("wrong", "retries")):
+        with pytest.raises(ConfigurationError, match=says):
+            CampaignSettings.load().endpoint_on(f"endpoint/{name}", DAY)
+
+
+def test_the_form_offers_the_endpoints_that_are_there_and_their_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__URL", "https://news.example/api")
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__OUTBOUND", '{"sample": {"items": [{"headline": "x"}]}}')
+    named = Content.model_json_schema()["properties"]["endpoint"]["anyOf"][0]
+    assert named["enum"] == ["coupons", "schedule", "offers", "weather", "news"]
+    assert "news: headline" in named["description"]
+    assert Content(name="news", endpoint="news", on={"profile_id": "headline"}).endpoint == "news"
+
+
 WRONG = [
     ({"name": "Spring!"}, "name"),
     ({"audience": {"were": "TRUE"}}, "audience.were"),
@@ -266,7 +324,7 @@ def test_what_does_not_fit_together_is_said_in_a_sentence_and_nothing_is_deliver
     assert not (in_folder / "outbox").exists()
 
 
-ASK = r" may do so, for the form \(CAMPAIGN_COUPONS and so on\) or for a campaign in code \(CAMPAIGN_ENDPOINTS\)\."
+ASK = r" may do so \(CAMPAIGN_ENDPOINTS\), and one of a block where CAMPAIGN_NETWORK__ENDPOINT_BLOCKS says so\."
 HOSTS = "ask the operator to name the host in CAMPAIGN_NETWORK__AUTHOR_HOSTS"
 COLUMNS = "ask the operator to name it in CAMPAIGN_NETWORK__AUTHOR_COLUMNS"
 MADE = "would be sent 'zip_code', which the parameters make of other columns.*CAMPAIGN_PROFILES"
