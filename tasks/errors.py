@@ -23,6 +23,7 @@ CampaignError
 ├── ColumnTypesDiffer         CMP-122      a column has different types in the populations to be brought together
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
+├── TemplatesEndless          CMP-137      templates take more than their budget of a run
 ├── PreviewUnwritable         CMP-132      the folder of previews cannot be written
 ├── PartitionGone             CMP-134      the file of a partition is not in the result storage any more
 ├── ResultsUnwritable         CMP-135      the result storage cannot be written
@@ -292,6 +293,14 @@ class TemplatesInvalid(CampaignError):
     code = "CMP-131"
     sentence = "The templates in '{folder}' have {count} error(s): {errors}."
     remedy = "Correct them; nothing was rendered."
+
+
+class TemplatesEndless(CampaignError):
+    """Templates that take more than their budget of a run."""
+
+    code = "CMP-137"
+    sentence = "The templates in '{folder}' take too long: {what}, because of {construct} ({where})."
+    remedy = "Write that place more simply; the log says what each part of the messages costs."
 
 
 class PreviewUnwritable(CampaignError):

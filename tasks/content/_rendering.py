@@ -7,14 +7,25 @@ from threading import Lock
 
 import polars as pl
 
-from tasks.errors import TemplatesInvalid
+from tasks.errors import TemplatesEndless, TemplatesInvalid
 from tasks.lowering.plan import Plan
 from tasks.lowering.statements import Lowering
 from tasks.lowering.vectors import CannotLower
+from tasks.templates.apart import Recipe, rendered_apart
 from tasks.templates.environment import CampaignEnvironment
-from tasks.templates.fields import ELEMENT, WHITE_SPACE, Fact, Facts, Fields, Path, Slice
+from tasks.templates.fields import (
+    ELEMENT,
+    WHITE_SPACE,
+    Fact,
+    Facts,
+    Fields,
+    Path,
+    Slice,
+    instance,
+    struct_types,
+)
 from tasks.templates.reading import PARTS, Templates
-from tasks.templates.rows import render_rows
+from tasks.templates.rows import LARGEST_PART, too_large
 from tasks.templates.uses import required_uses, resolved_uses
 
 SLICE = 20_000
@@ -25,8 +36,10 @@ PLANS_KEPT = 120
 
 LONGEST_VALUE = 100_000
 """Bytes of a text of a profile or of content; a longer one rejects the profile."""
-LARGEST_PART = 5_000_000
-"""Bytes of a part of a message."""
+MOST_ENDED = 20
+"""Messages of a run that may go beyond their budget: each is a reject, one more ends the run."""
+MOST_SECONDS = 3600.0
+"""Seconds of a processor that all messages which are rendered row by row may take in a run."""
 
 LACKING = {"field": pl.String(), "where": pl.String(), "profiles": pl.Int64()}
 LINE_BREAK = "[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]"
@@ -75,11 +88,10 @@ class Renderer:
         problems = [each for made in self._environments.values() for each in made.problems]
         if problems:
             raise TemplatesInvalid(folder=self.templates.folder, count=len(problems), errors="; ".join(problems))
-        self._compiled = {
-            part: self._environments[part].get_template(name) for part, name in self.templates.parts.items()
-        }
         self._plans: dict[tuple[str, Facts], Plan | CannotLower] = {}
         self._lock = Lock()
+        self._seconds, self._ended = 0.0, 0
+        self._apart = {path: full for path, full in self.used.items() if ELEMENT not in path}
 
     def lacking(self, tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
         """Fields that are printed without a default, and how many profiles lack them: field, where, profiles."""
@@ -125,9 +137,41 @@ class Renderer:
                 plan = failed
         started = time.perf_counter()
         waiting = reason.is_null() if reason is not None else pl.repeat(True, profiles.rows.height, eager=True)
-        texts, reasons = render_rows(self._compiled[part], profiles.rows, self.fields, self.used, waiting)
-        self._count(part, plan, int(waiting.sum()), time.perf_counter() - started)
-        return texts, reasons
+        names = sorted({".".join(full) for full in self._apart.values()} & set(profiles.rows.columns))
+        rows = profiles.rows.select(names).filter(waiting).to_dicts() if names else [{}] * int(waiting.sum())
+        made = rendered_apart(self._recipe(part), rows)
+        where = waiting.arg_true()
+        texts, reasons = (pl.Series([None], dtype=pl.String()).new_from_index(0, len(waiting)) for _ in range(2))
+        self._count(part, plan, len(rows), time.perf_counter() - started)
+        self._spend(plan, made.seconds, made.ended)
+        return texts.scatter(where, made.texts), reasons.scatter(where, made.reasons)
+
+    def _recipe(self, part: str) -> Recipe:
+        name = self.templates.parts[part]
+        return Recipe(
+            part,
+            name,
+            self.templates.sources,
+            html=part == "html",
+            locale=self.locale,
+            marks_branches=self.marks_branches,
+            constants=self.fields.constants,
+            used=self._apart,
+        )
+
+    def _spend(self, why: CannotLower, seconds: float, ended: int) -> None:
+        with self._lock:
+            self._seconds += seconds
+            self._ended += ended
+            too_much = None
+            if self._ended > MOST_ENDED:
+                too_much = f"more than {MOST_ENDED} messages went beyond their budget"
+            elif self._seconds > MOST_SECONDS:
+                too_much = f"they took more than {MOST_SECONDS:.0f} seconds of a processor"
+        if too_much:
+            raise TemplatesEndless(
+                folder=self.templates.folder, what=too_much, construct=why.construct, where=why.where
+            )
 
     def _plan(self, part: str, profiles: Slice) -> Plan | CannotLower:
         key = (part, profiles.facts)
@@ -174,14 +218,15 @@ def _checked_subject(text: pl.Series, reason: pl.Series | None) -> tuple[pl.Seri
 
 def _too_long(rows: pl.DataFrame, names: list[str]) -> pl.Series | None:
     """Which profiles have a value that is longer than any that a message shows."""
-    texts = [name for name in names if rows.schema.get(name) == pl.String()]
-    longest = rows.select(pl.col(name).str.len_bytes().max() for name in texts)
-    long = [name for name in texts if (longest[name].item() or 0) > LONGEST_VALUE]
+    lengths = {name: _longest(pl.col(name), rows.schema[name]) for name in names if name in rows.columns}
+    sizes = {name: length for name, length in lengths.items() if length is not None}
+    longest = rows.select(length.max().alias(name) for name, length in sizes.items())
+    long = [name for name in sizes if (longest[name].item() or 0) > LONGEST_VALUE]
     if not long:
         return None
     return rows.select(
         pl.coalesce(
-            pl.when(pl.col(name).str.len_bytes() > LONGEST_VALUE).then(
+            pl.when(sizes[name] > LONGEST_VALUE).then(
                 pl.lit(f"the value of {name} has more than {LONGEST_VALUE} bytes")
             )
             for name in long
@@ -189,13 +234,26 @@ def _too_long(rows: pl.DataFrame, names: list[str]) -> pl.Series | None:
     ).to_series()
 
 
+def _longest(value: pl.Expr, kind: pl.DataType) -> pl.Expr | None:
+    """Bytes of the longest text in each value, None where a type has no text."""
+    if isinstance(kind, pl.String):
+        return value.str.len_bytes()
+    if isinstance(kind, pl.List):
+        inner = _longest(pl.element(), instance(kind.inner))
+        return None if inner is None else value.list.eval(inner).list.max()
+    if isinstance(kind, pl.Struct):
+        each = [_longest(value.struct.field(name), inner) for name, inner in struct_types(kind).items()]
+        texts = [length for length in each if length is not None]
+        return pl.max_horizontal(texts) if texts else None
+    return None
+
+
 def _too_large(part: str, text: pl.Series) -> pl.Series | None:
     """Which messages no mail program would show."""
     large = text.str.len_bytes() > LARGEST_PART
     if not large.any():
         return None
-    reason = pl.lit(f"the {part} has more than {LARGEST_PART} bytes")
-    return pl.select(pl.when(large).then(reason)).to_series()
+    return pl.select(pl.when(large).then(pl.lit(too_large(part)))).to_series()
 
 
 def _first(earlier: pl.Series, later: pl.Series) -> pl.Series:

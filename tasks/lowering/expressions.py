@@ -2,7 +2,7 @@
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date, time
 
@@ -65,6 +65,12 @@ KIND_TESTS: Mapping[str, frozenset[str]] = {
 }
 DIVISORS = {"even": 0, "odd": 1, "divisibleby": 0}
 """Tests of a remainder, and which it must be."""
+SMALL_FILTERS = frozenset(
+    {*COLUMN_FORMS, "default", "d", "first", "last", "join", "list", "sort", "reverse", "min", "max", "string"}
+)
+"""Filters of constants that are evaluated while lowering: what they make is no longer than what they are given."""
+LONGEST_CONSTANT = 1_000_000
+"""Characters that a filter of a constant may make while lowering."""
 PASSING_ABSENCE = frozenset({"string", "list", "select", "reject", "map", "tojson", "pprint", "attr"})
 """Filters that do something else with a missing value than fail with its name."""
 
@@ -92,14 +98,13 @@ class Expressions(ABC):
         if not isinstance(node, nodes.Expr):
             raise CannotLower(f"'{type(node).__name__.lower()}' as a value")
         context = nodes.EvalContext(self._environment, frame.template)
-        try:
-            constant = node.as_const(context)
-        except nodes.Impossible:
-            pass
-        except TemplateError as error:
-            raise CannotLower(f"what is not allowed ({error})") from None
-        else:
-            return constant_value(constant)
+        if is_small(node):
+            try:
+                return constant_value(node.as_const(context))
+            except nodes.Impossible:
+                pass
+            except TemplateError as error:
+                raise CannotLower(f"what is not allowed ({error})") from None
         match node:
             case nodes.Name() | nodes.Getattr() | nodes.Getitem():
                 return self._named_value(node, frame)
@@ -311,7 +316,7 @@ class Expressions(ABC):
             name,
             arguments,
             keywords,
-            lambda expr, function: frame.space.derive(expr, function, key=key),
+            lambda expr, function, growth=0: frame.space.derive(expr, function, key=key, growth=growth),
         )
 
     def _constant(self, node: nodes.Expr, frame: Frame) -> object:
@@ -325,6 +330,10 @@ class Expressions(ABC):
             return self._guarded(call, atom, frame)
         match atom:
             case Constant():
+                lengths = [len(each) for each in (*call.arguments, *call.named.values()) if isinstance(each, str)]
+                size = len(atom.value) if isinstance(atom.value, str | list | tuple) else 1
+                if call.name not in SMALL_FILTERS or size * (1 + sum(lengths)) > LONGEST_CONSTANT:
+                    raise CannotLower(f"the filter '{call.name}' on a constant")
                 try:
                     result = call.one(Markup(atom.value) if atom.safe else atom.value)  # noqa: S704
                 except EXPECTED as error:
@@ -445,9 +454,10 @@ class Expressions(ABC):
             plain = frame if markup else replace(frame, autoescape=False)
             pieces.extend(printed_pieces(value, plain))
         if all(isinstance(piece, str) for piece in pieces):
-            return ((True, Constant("".join(map(str, pieces)), safe=markup)),)
+            return ((True, Constant(constant_text(pieces), safe=markup)),)
         clean = all(is_clean(atom) for value in values for _, atom in value)
-        return ((True, Vector("text", joined(pieces), safe=markup, clean=clean)),)
+        text = frame.space.derive(joined(pieces), key="joined", growth=1)
+        return ((True, Vector("text", text, safe=markup, clean=clean)),)
 
     def _arithmetic(self, operation: str, left: Value, right: Value, frame: Frame) -> Value:
         results = pairwise(lambda a, b, mask: computed(operation, a, b, frame.only(mask)), left, right)
@@ -486,6 +496,24 @@ class Expressions(ABC):
                 case _:
                     raise CannotLower(f"'strftime' of {named(atom)}")
         return merged(result)
+
+
+def constant_text(pieces: Iterable[Piece]) -> str:
+    """The template's own texts as one. Errors: `CannotLower`."""
+    text = "".join(map(str, pieces))
+    if len(text) > LONGEST_CONSTANT:
+        raise CannotLower(f"a text of more than {LONGEST_CONSTANT} characters that the template makes of its own")
+    return text
+
+
+def is_small(node: nodes.Node) -> bool:
+    """Whether a constant expression may be evaluated here: it is hardly longer than what is written."""
+    parts = (node, *node.find_all(nodes.Expr))
+    return not any(
+        isinstance(each, nodes.Mul | nodes.Pow | nodes.Mod | nodes.Call)
+        or (isinstance(each, nodes.Filter) and each.name not in SMALL_FILTERS - {"replace", "round", "join"})
+        for each in parts
+    )
 
 
 def constant_value(value: object) -> Value:

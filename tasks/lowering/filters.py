@@ -13,7 +13,7 @@ from jinja2.utils import url_quote
 
 from tasks.lowering.vectors import ENTITIES, CannotLower, Derive, Kind, Vector, distinct
 from tasks.templates.fields import SPECIAL, WHITE_SPACE
-from tasks.templates.filters import EXPECTED
+from tasks.templates.filters import EXPECTED, MOST_DECIMALS
 
 URL_ENCODED = {chr(point): url_quote(chr(point)) for point in range(128) if url_quote(chr(point)) != chr(point)}
 """ASCII characters that `urlencode` changes."""
@@ -31,7 +31,11 @@ class Call:
     derive: Derive
 
     def one(self, value: object) -> object:
-        """What the Python form gives for one value."""
+        """What the Python form gives for one value. Errors: `CannotLower` for places that have no end."""
+        if self.name == "round" and any(
+            isinstance(each, int) and abs(each) > MOST_DECIMALS for each in (*self.arguments, *self.named.values())
+        ):
+            raise CannotLower(f"the filter 'round' with more than {MOST_DECIMALS} places")
         return self.environment.call_filter(
             self.name, value, self.arguments, dict(self.named), eval_ctx=self.context
         )
@@ -43,7 +47,7 @@ class Call:
             raise CannotLower(f"the filter '{self.name}' with these arguments")
         return values
 
-    def by_value(self, expr: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    def by_value(self, expr: pl.Expr, dtype: pl.DataType, growth: float = 0) -> pl.Expr:
         """The column of what the Python form gives, called once for each different value."""
 
         def function(value: object) -> object:
@@ -52,7 +56,7 @@ class Call:
             except EXPECTED as error:
                 raise CannotLower(f"the filter '{self.name}' on some values ({error})") from None
 
-        return self.derive(expr, distinct(function, dtype))
+        return self.derive(expr, distinct(function, dtype), growth)
 
 
 ColumnForm = Callable[[Vector, Call], Vector]
@@ -83,10 +87,12 @@ def _replace(value: Vector, call: Call) -> Vector:
     old, new = bound.get("old"), bound.get("new")
     if not isinstance(old, str) or not isinstance(new, str):
         raise CannotLower("the filter 'replace' with arguments that are no texts")
+    growth = len(new.encode()) / len(old.encode()) if old else len(new.encode()) + 1
     if old == "" or bound.get("count") is not None:
-        expr = call.by_value(value.expr, pl.String())
+        expr = call.by_value(value.expr, pl.String(), growth)
     else:
         expr = value.expr.str.replace_all(old, new, literal=True)
+        expr = call.derive(expr, None, growth) if growth > 1 else expr
     return Vector("text", expr, ascii=value.ascii and new.isascii())
 
 

@@ -24,13 +24,20 @@ class Space:
     derived: dict[object, pl.Expr] = field(default_factory=dict)
 
     def derive(
-        self, expr: pl.Expr, function: Callable[[pl.Series], pl.Series] | None = None, key: object = None
+        self,
+        expr: pl.Expr,
+        function: Callable[[pl.Series], pl.Series] | None = None,
+        key: object = None,
+        growth: float = 0,
     ) -> pl.Expr:
-        """The column of an expression, made once however often it is asked for by the same key."""
+        """The column of an expression, made once however often it is asked for by the same key.
+
+        `growth` says how many times as long as its columns a text may be, so that there is room for it.
+        """
         known = (expr.meta.serialize(), key)
         if key is None or known not in self.derived:
             name = self.new_name()
-            self.stages.append(Derived(name, expr, function))
+            self.stages.append(Derived(name, expr, function, growth))
             self.derived[known] = pl.col(name)
         return self.derived[known]
 

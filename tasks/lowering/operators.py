@@ -210,7 +210,8 @@ def computed(operation: str, left: Atom, right: Atom, frame: Frame) -> Atom:
             return operand
     a, b = plain(left), plain(right)
     if a.kind == b.kind == "text" and operation == "+" and not (a.safe or b.safe):
-        return Vector("text", pl.concat_str(a.expr, b.expr), clean=a.clean and b.clean, ascii=a.ascii and b.ascii)
+        text = frame.space.derive(pl.concat_str(a.expr, b.expr), key="joined", growth=1)
+        return Vector("text", text, clean=a.clean and b.clean, ascii=a.ascii and b.ascii)
     if not {a.kind, b.kind} <= {"integer", "number"}:
         raise CannotLower(f"'{operation}' of {named(a)} and {named(b)}")
     if operation in {"/", "//", "%"}:

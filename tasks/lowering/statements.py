@@ -13,7 +13,7 @@ from jinja2 import nodes
 
 from tasks.lowering import vectors
 from tasks.lowering.columns import element_value
-from tasks.lowering.expressions import Expressions
+from tasks.lowering.expressions import Expressions, constant_text
 from tasks.lowering.frames import (
     Binding,
     Frame,
@@ -118,7 +118,7 @@ class Lowering(Expressions):
             case nodes.For():
                 return self._for(node, frame)
             case nodes.Assign(target=nodes.Name(name=name)):
-                frame.scope[name] = self._value(node.node, frame)
+                frame.scope[name] = self._kept(self._value(node.node, frame), frame)
                 return []
             case nodes.AssignBlock(target=nodes.Name(name=name)):
                 inner = frame.inner(nested=True)
@@ -130,7 +130,7 @@ class Lowering(Expressions):
                 text = self._markup(self._body(node.body, inner), inner)
                 return printed_pieces(self._filtered(node.filter, frame, text), frame)
             case nodes.With():
-                values = [self._value(value, frame) for value in node.values]
+                values = [self._kept(self._value(value, frame), frame) for value in node.values]
                 inner = frame.inner(nested=True)
                 for target, value in zip(node.targets, values, strict=True):
                     if not isinstance(target, nodes.Name):
@@ -350,7 +350,7 @@ class Lowering(Expressions):
             or len(given) < len(call.args) + len(call.kwargs)
         ):
             raise CannotLower("a macro with arguments that it does not name")
-        values = {name: self._value(argument, frame) for name, argument in given.items()}
+        values = {name: self._kept(self._value(argument, frame), frame) for name, argument in given.items()}
         inner = macro.frame.inner(active=frame.active, space=frame.space, depth=frame.depth + 1, nested=True)
         inner.scope.pop("caller", None)
         if caller is not None:
@@ -373,8 +373,18 @@ class Lowering(Expressions):
 
     def _markup(self, pieces: list[Piece], frame: Frame) -> Value:
         if all(isinstance(piece, str) for piece in pieces):
-            return ((True, Constant("".join(map(str, pieces)), safe=frame.autoescape)),)
-        return ((True, Vector("text", joined(pieces), safe=frame.autoescape)),)
+            return ((True, Constant(constant_text(pieces), safe=frame.autoescape)),)
+        text = frame.space.derive(joined(pieces), key="joined", growth=1)
+        return ((True, Vector("text", text, safe=frame.autoescape)),)
+
+    def _kept(self, value: Value, frame: Frame) -> Value:
+        """The value of a variable: a column of its own, so that no expression has it in it time and again."""
+        return tuple(
+            (frame.space.mask(mask), replace(atom, expr=frame.space.derive(atom.expr, key="kept")))
+            if isinstance(atom, Vector) and not atom.expr.meta.is_column()
+            else (mask, atom)
+            for mask, atom in value
+        )
 
     def _macro_value(self, node: nodes.Call, frame: Frame) -> Value | None:
         macro = self._macro_of(node, frame)

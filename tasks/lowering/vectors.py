@@ -7,13 +7,16 @@ a first name that some profiles lack is text where it is there, and `Absent` whe
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import polars as pl
 
 from tasks.templates.fields import SPECIAL
 
 Kind = Literal["text", "integer", "number", "boolean", "date", "datetime", "time", "decimal", "list", "record"]
+
+MOST_ALTERNATIVES = 50
+"""Alternatives of a value: without a bound, each `if` in a template could double them."""
 
 Mask: TypeAlias = pl.Expr | bool
 """Rows for which something holds; a bool holds for all or none of them."""
@@ -86,8 +89,14 @@ class Record:
 Atom: TypeAlias = Vector | Constant | Absent | Sequence | Record
 Value: TypeAlias = tuple[tuple[Mask, Atom], ...]
 
-Derive: TypeAlias = Callable[[pl.Expr, Callable[[pl.Series], pl.Series]], pl.Expr]
-"""Makes a column of what a function of a whole Series gives."""
+
+class Derive(Protocol):
+    """Makes a column of what a function of a whole Series gives, in which a text has `growth` times its length."""
+
+    def __call__(
+        self, expr: pl.Expr, function: Callable[[pl.Series], pl.Series] | None, growth: float = 0
+    ) -> pl.Expr:
+        """The column; its rows are given as a Series to `function`, if there is one."""
 
 
 def both(left: Mask, right: Mask) -> Mask:
@@ -191,6 +200,8 @@ def merged(alternatives: Iterable[tuple[Mask, Atom]]) -> Value:
         if isinstance(atom, Constant | Absent):
             key = atom if isinstance(atom, Absent) else ("constant", type(atom.value), repr(atom.value), atom.safe)
         groups.setdefault(key, []).append((mask, atom))
+    if len(groups) > MOST_ALTERNATIVES:
+        raise CannotLower("a value with so many alternatives")
     return tuple(_one(group) for group in groups.values())
 
 

@@ -84,7 +84,7 @@ class Guard:
         if name not in self.trees and name in self._sources:
             try:
                 self.trees[name] = self._parse(name)
-            except TemplateSyntaxError:
+            except (TemplateSyntaxError, RecursionError):
                 return None  # told by whoever reads the templates
         return self.trees.get(name)
 

@@ -19,6 +19,8 @@ from tasks.templates.escaping import GUARDS
 from tasks.templates.guard import fixed_names
 
 PARTS = ("subject", "html", "text")
+MOST_FILES = 2_000
+"""Files that a part may unfold to, a file counted as often as it is included."""
 
 
 class TemplateFolder(BaseModel):
@@ -84,6 +86,7 @@ def _read(options: TemplateFolder) -> Templates:
     parts = {part: getattr(options, part) for part in PARTS}
     sources = {name: _text_of(options.folder / name) for name in parts.values()}
     problems: list[str] = []
+    leads_to: dict[str, list[str]] = {}
     waiting = list(sources)
     while waiting:
         name = waiting.pop()
@@ -93,6 +96,10 @@ def _read(options: TemplateFolder) -> Templates:
         except TemplateSyntaxError as error:
             problems.append(f"{name}, line {error.lineno}: {error.message}")
             continue
+        except RecursionError:
+            problems.append(f"{name}: it nests too deep")
+            continue
+        leads_to[name] = [str(other) for _, other, _ in _referenced(tree)]
         for line, other, optional in _referenced(tree):
             if other in sources:
                 continue
@@ -104,6 +111,12 @@ def _read(options: TemplateFolder) -> Templates:
             else:
                 sources[str(other)] = found
                 waiting.append(str(other))
+    many = [name for name in dict.fromkeys(parts.values()) if _unfolded(name, leads_to, {}) > MOST_FILES]
+    if many:
+        errors = "; ".join(
+            f"{name}: its includes and imports unfold to more than {MOST_FILES} files" for name in many
+        )
+        raise TemplatesInvalid(folder=options.folder, count=len(many), errors=errors)
     environment = CampaignEnvironment(sources)
     for name, source in sources.items():
         problems.extend(_problems(name, source, environment))
@@ -112,6 +125,14 @@ def _read(options: TemplateFolder) -> Templates:
         unique = sorted(dict.fromkeys(problems))
         raise TemplatesInvalid(folder=options.folder, count=len(unique), errors="; ".join(unique))
     return Templates(folder=options.folder, parts=parts, sources=sources)
+
+
+def _unfolded(name: str, leads_to: dict[str, list[str]], known: dict[str, int]) -> int:
+    """Files that are read for one file; a file within itself, which ends its messages, counts once."""
+    if name not in known:
+        known[name] = 1
+        known[name] += sum(_unfolded(other, leads_to, known) for other in leads_to.get(name, ()))
+    return known[name]
 
 
 @dataclass(frozen=True)
@@ -153,7 +174,7 @@ def _referenced(tree: nodes.Template) -> Iterator[tuple[int, object, bool]]:
 def _problems(name: str, source: str, environment: CampaignEnvironment) -> Iterator[str]:
     try:
         tree = environment.parse(source, name)
-    except TemplateSyntaxError:
+    except (TemplateSyntaxError, RecursionError):
         return  # listed already
     known = list(_unknown_names(name, tree, environment))
     yield from known

@@ -1,44 +1,52 @@
-"""Row by row: what cannot be lowered is rendered by Jinja itself, in its sandbox, one profile after the other."""
+"""Row by row: one message rendered by Jinja itself, in its sandbox."""
 
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-import polars as pl
 from jinja2 import Template, Undefined
 from jinja2.exceptions import SecurityError, UndefinedError
 
 from tasks.templates.escaping import UnsafeValue
-from tasks.templates.fields import ELEMENT, Fields, Path, known_length, python_value
+from tasks.templates.fields import Path, known_length, python_value
 from tasks.templates.filters import EXPECTED
 
-
-def render_rows(
-    template: Template, rows: pl.DataFrame, fields: Fields, used: Mapping[Path, Path], waiting: pl.Series
-) -> tuple[pl.Series, pl.Series]:
-    """The text of each row for which `waiting` is true, or the reason why it has none; else both are null."""
-    texts: list[str | None] = []
-    reasons: list[str | None] = []
-    wanted = {path: full for path, full in used.items() if ELEMENT not in path}
-    for row, asked in zip(rows.iter_rows(named=True), waiting, strict=True):
-        text, reason = rendered(template, context_of(row, fields, wanted)) if asked else (None, None)
-        texts.append(text)
-        reasons.append(reason)
-    return pl.Series(texts, dtype=pl.String()), pl.Series(reasons, dtype=pl.String())
+LARGEST_PART = 5_000_000
+"""Bytes of a part of a message."""
 
 
-def rendered(template: Template, context: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """One text, or the reason to reject the profile."""
+def too_large(part: str) -> str:
+    """Reason of a reject."""
+    return f"the {part} has more than {LARGEST_PART} bytes"
+
+
+def rendered(template: Template, context: Mapping[str, Any], part: str) -> tuple[str | None, str | None]:
+    """One part of a message, or the reason to reject the profile. Errors: `MemoryError`."""
+    pieces: list[str] = []
+    size = 0
     try:
-        return template.render(context), None
-    except UndefinedError as error:
-        return None, _said(error)
-    except SecurityError as error:
-        return None, f"the template does what is not allowed: {error}"
-    except UnsafeValue as error:
-        return None, str(error)
+        for piece in template.generate(context):
+            pieces.append(piece)
+            size += len(piece.encode())
+            if size > LARGEST_PART:
+                return None, too_large(part)
     except (*EXPECTED, RecursionError) as error:
-        return None, f"the template fails on the values: {error}"
+        return None, _reason(error)
+    return "".join(pieces), None
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case UndefinedError():
+            return _said(error)
+        case SecurityError():
+            return f"the template does what is not allowed: {error}"
+        case UnsafeValue():
+            return str(error)
+        case UnicodeEncodeError():
+            return "the template prints half a character"
+        case _:
+            return f"the template fails on the values: {error}"
 
 
 def undefined_reason(value: Undefined) -> str:
@@ -56,12 +64,14 @@ def _said(error: UndefinedError) -> str:
     return f"no value for {name}" if name else text
 
 
-def context_of(row: Mapping[str, Any], fields: Fields, used: Mapping[Path, Path]) -> dict[str, Any]:
+def context_of(
+    row: Mapping[str, Any], constants: Mapping[Path, object], used: Mapping[Path, Path]
+) -> dict[str, Any]:
     """The names that a template may use, with one profile's values."""
     context: dict[str, Any] = {}
     for path, full in used.items():
         name = ".".join(full)
-        value = fields.constants[full] if full in fields.constants else row[name]
+        value = constants[full] if full in constants else row[name]
         *spaces, last = path[: known_length(path, full)]
         space = context
         for step in spaces:

@@ -1,0 +1,109 @@
+"""The program that `tasks.templates.apart` starts: renders messages row by row, each within its budget.
+
+It reads pickles of its parent: recipes, and rows for them. For each table of rows it forks, so that what a template
+did to its process is gone with it, and a new one costs a millisecond. It writes a line of JSON for each row.
+"""
+
+import json
+import os
+import pickle
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+MEGABYTES = 1024 * 1024
+
+
+def main() -> None:
+    """Answer until the parent closes the input."""
+    # What a worker of Prefect needs of `tasks` stays away: without it this starts four times as fast.
+    package = ModuleType("tasks")
+    package.__path__ = [str(Path(__file__).parents[1])]
+    sys.modules["tasks"] = package
+    from tasks.templates.apart import RECIPES_KEPT  # noqa: PLC0415  # the package is made above
+    from tasks.templates.environment import CampaignEnvironment  # noqa: PLC0415  # as above
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
+    made: dict[bytes, tuple[Any, Any]] = {}
+    while True:
+        try:
+            key, given = pickle.load(sys.stdin.buffer)  # noqa: S301  # of its parent
+        except EOFError:
+            return
+        if isinstance(given, bytes):
+            if len(made) >= RECIPES_KEPT:
+                made.clear()
+            recipe = pickle.loads(given)  # noqa: S301  # of its parent
+            environment = CampaignEnvironment(
+                recipe.sources,
+                recipe.name if recipe.html else "",
+                recipe.locale,
+                marks_branches=recipe.marks_branches,
+            )
+            made[key] = recipe, environment.get_template(recipe.name)
+        else:
+            _answer(*made[key], given)
+
+
+def _answer(recipe: Any, template: Any, rows: list[dict[str, Any]]) -> None:  # noqa: ANN401
+    from tasks.templates.apart import SECONDS  # noqa: PLC0415  # as above
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    renderer = os.fork()
+    if renderer == 0:
+        try:
+            _render(recipe, template, rows)
+        except BaseException:  # noqa: BLE001  # a bug: the parent raises it
+            _say({"bug": traceback.format_exc()})
+        os._exit(0)
+    _, status = os.waitpid(renderer, 0)
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        slow = number in {signal.SIGXCPU, signal.SIGKILL}
+        reason = f"the template takes more than {SECONDS - 1} second of a processor"
+        other = f"the template ended the process that renders it (signal {number})"
+        _say({"reason": reason if slow else other, "ended": True})
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _say({"seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime})
+
+
+def _render(recipe: Any, template: Any, rows: list[dict[str, Any]]) -> None:  # noqa: ANN401
+    from tasks.templates.apart import MEMORY, SECONDS  # noqa: PLC0415  # as above
+    from tasks.templates.rows import context_of, rendered  # noqa: PLC0415  # as above
+
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit_memory(MEMORY)
+    for row in rows:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + SECONDS, most))
+        try:
+            text, reason = rendered(template, context_of(row, recipe.constants, recipe.used), recipe.part)
+        except MemoryError:
+            text, reason = None, f"the template takes more than {MEMORY // MEGABYTES} MiB of memory"
+            _say({"reason": reason, "ended": True})
+            continue
+        resource.setrlimit(resource.RLIMIT_CPU, (most, most))  # a line is written whole
+        _say({"text": text, "reason": reason})
+
+
+def _limit_memory(more: int) -> None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return  # only Linux says what a process has, and keeps to such a limit
+    limit = pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
