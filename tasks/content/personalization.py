@@ -6,7 +6,9 @@ them has it. A null, a NaN and a blank text are all a missing value: printing on
 unless the template gives a `default`.
 
 Templates are rendered over whole columns; what has no form over columns is rendered row by row in Jinja's
-sandbox, with the same result, and the log says so.
+sandbox, with the same result, and the log says so. That is done in a child process, in which each message has a
+budget: 2 seconds of a processor, 256 MiB of memory, 5 MB for a part. A profile whose message goes beyond it is a
+reject; more than 20 of them, or an hour of row by row rendering, end the run (`TemplatesEndless`).
 """
 
 from collections.abc import Iterable
@@ -112,7 +114,7 @@ def personalization(inbound: pl.DataFrame, options: PersonalizationOptions) -> P
     (`for offer in content.offers`), all others `profile.<column>`.
     Out: `standard` (profile_id, email, subject, html, text, and with variants also variant) and `rejects`
     (profile_id, email, reason).
-    Errors: `ColumnsMissing`, `TemplatesInvalid`.
+    Errors: `ColumnsMissing`, `TemplatesInvalid`, `TemplatesEndless`.
     HTML is escaped by context, and templates run in a sandbox.
     """
     return personalize(inbound, options, logger=run_logger())
