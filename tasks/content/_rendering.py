@@ -138,11 +138,11 @@ class Renderer:
         started = time.perf_counter()
         waiting = reason.is_null() if reason is not None else pl.repeat(True, profiles.rows.height, eager=True)
         names = sorted({".".join(full) for full in self._apart.values()} & set(profiles.rows.columns))
-        rows = profiles.rows.select(names).filter(waiting).to_dicts() if names else [{}] * int(waiting.sum())
+        rows = profiles.rows.select(pl.int_range(pl.len()).alias("\x00row"), *names).filter(waiting)
         made = rendered_apart(self._recipe(part), rows)
         where = waiting.arg_true()
         texts, reasons = (pl.Series([None], dtype=pl.String()).new_from_index(0, len(waiting)) for _ in range(2))
-        self._count(part, plan, len(rows), time.perf_counter() - started)
+        self._count(part, plan, rows.height, time.perf_counter() - started)
         self._spend(plan, made.seconds, made.ended)
         return texts.scatter(where, made.texts), reasons.scatter(where, made.reasons)
 

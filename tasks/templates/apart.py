@@ -7,17 +7,19 @@ message. Beyond them the child is ended and the profile is rejected. Children ar
 
 import atexit
 import os
-import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
-from json import loads
+from io import BytesIO
+from json import dumps, loads
 from pathlib import Path as File
 from threading import Lock
 from typing import IO, Any
+
+import polars as pl
 
 from tasks.templates.fields import Path
 
@@ -46,6 +48,26 @@ class Recipe:
     marks_branches: bool
     constants: Mapping[Path, object]
     used: Mapping[Path, Path]
+
+    def written(self) -> tuple[bytes, bytes]:
+        """As JSON, with the constants as a table of one row beside it."""
+        values = {".".join(path): value for path, value in self.constants.items()}
+        recipe = {**asdict(self), "constants": list(self.constants), "used": list(self.used.items())}
+        return dumps(recipe).encode(), table_bytes(pl.DataFrame([values]))
+
+    @classmethod
+    def read(cls, recipe: dict[str, Any], constants: Mapping[str, object]) -> "Recipe":
+        """What was written."""
+        paths = [tuple(path) for path in recipe["constants"]]
+        used = {tuple(path): tuple(full) for path, full in recipe["used"]}
+        return cls(**{**recipe, "constants": {path: constants[".".join(path)] for path in paths}, "used": used})
+
+
+def table_bytes(table: pl.DataFrame) -> bytes:
+    """A table as an Arrow file."""
+    target = BytesIO()
+    table.write_ipc(target)
+    return target.getvalue()
 
 
 @dataclass
@@ -80,7 +102,7 @@ class Child:
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": paths, "POLARS_MAX_THREADS": "1"},
         )
-        self._known: set[bytes] = set()
+        self._known: set[str] = set()
 
     @property
     def _input(self) -> IO[bytes]:
@@ -92,15 +114,15 @@ class Child:
         assert self._process.stdout is not None  # noqa: S101  # it is a pipe
         return self._process.stdout
 
-    def answers(self, key: bytes, recipe: bytes, rows: list[dict[str, Any]]) -> Iterator[Any]:
+    def answers(self, key: str, recipe: tuple[bytes, bytes], rows: pl.DataFrame) -> Iterator[Any]:
         """What it says of each row, then how many seconds it took. Errors: `ChildEnded`."""
         try:
             if key not in self._known:
                 if len(self._known) >= RECIPES_KEPT:
                     self._known.clear()
                 self._known.add(key)
-                pickle.dump((key, recipe), self._input)
-            pickle.dump((key, rows), self._input)
+                self._tell(key, *recipe)
+            self._tell(key, b"", table_bytes(rows))
             self._input.flush()
         except OSError as error:
             raise ChildEnded from error
@@ -110,6 +132,10 @@ class Child:
             if "seconds" in answer:
                 return
         raise ChildEnded
+
+    def _tell(self, key: str, recipe: bytes, table: bytes) -> None:
+        head = dumps({"key": key, "recipe": len(recipe), "table": len(table)})
+        self._input.write(head.encode() + b"\n" + recipe + table)
 
     def close(self) -> None:
         """End it."""
@@ -151,17 +177,17 @@ class Children:
 CHILDREN = Children()
 
 
-def rendered_apart(recipe: Recipe, rows: list[dict[str, Any]]) -> Outcome:
+def rendered_apart(recipe: Recipe, rows: pl.DataFrame) -> Outcome:
     """Render the rows, fields by dotted path, in a child. A message beyond its budget is a reject."""
     outcome = Outcome()
-    packed = pickle.dumps(recipe)
-    key = blake2b(packed, digest_size=16).digest()
+    written = recipe.written()
+    key = blake2b(b"".join(written), digest_size=16).hexdigest()
     child = CHILDREN.take()
     try:
-        while len(outcome.texts) < len(rows):
-            some = rows[len(outcome.texts) :][:TOGETHER]
+        while len(outcome.texts) < rows.height:
+            some = rows.slice(len(outcome.texts), TOGETHER)
             try:
-                for answer in child.answers(key, packed, some):
+                for answer in child.answers(key, written, some):
                     _take(answer, outcome)
             except ChildEnded:
                 outcome.add(None, "the template ended the process that renders it")

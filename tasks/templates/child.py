@@ -1,19 +1,22 @@
 """The program that `tasks.templates.apart` starts: renders messages row by row, each within its budget.
 
-It reads pickles of its parent: recipes, and rows for them. For each table of rows it forks, so that what a template
-did to its process is gone with it, and a new one costs a millisecond. It writes a line of JSON for each row.
+It reads recipes, and tables of rows for them, each after a line that says how long it is. For each table it forks, so
+that what a template did to its process is gone with it, and a new one costs a millisecond. It writes a line of JSON
+for each row.
 """
 
 import json
 import os
-import pickle
 import resource
 import signal
 import sys
 import traceback
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import polars as pl
 
 MEGABYTES = 1024 * 1024
 
@@ -24,29 +27,28 @@ def main() -> None:
     package = ModuleType("tasks")
     package.__path__ = [str(Path(__file__).parents[1])]
     sys.modules["tasks"] = package
-    from tasks.templates.apart import RECIPES_KEPT  # noqa: PLC0415  # the package is made above
+    from tasks.templates.apart import RECIPES_KEPT, Recipe  # noqa: PLC0415  # the package is made above
     from tasks.templates.environment import CampaignEnvironment  # noqa: PLC0415  # as above
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
-    made: dict[bytes, tuple[Any, Any]] = {}
-    while True:
-        try:
-            key, given = pickle.load(sys.stdin.buffer)  # noqa: S301  # of its parent
-        except EOFError:
-            return
-        if isinstance(given, bytes):
-            if len(made) >= RECIPES_KEPT:
-                made.clear()
-            recipe = pickle.loads(given)  # noqa: S301  # of its parent
-            environment = CampaignEnvironment(
-                recipe.sources,
-                recipe.name if recipe.html else "",
-                recipe.locale,
-                marks_branches=recipe.marks_branches,
-            )
-            made[key] = recipe, environment.get_template(recipe.name)
-        else:
-            _answer(*made[key], given)
+    made: dict[str, tuple[Recipe, Any]] = {}
+    while line := sys.stdin.buffer.readline():
+        head = json.loads(line)
+        written = sys.stdin.buffer.read(head["recipe"])
+        rows = pl.read_ipc(BytesIO(sys.stdin.buffer.read(head["table"]))).to_dicts()
+        if not written:
+            _answer(*made[head["key"]], rows)
+            continue
+        if len(made) >= RECIPES_KEPT:
+            made.clear()
+        recipe = Recipe.read(json.loads(written), rows[0])
+        environment = CampaignEnvironment(
+            recipe.sources,
+            recipe.name if recipe.html else "",
+            recipe.locale,
+            marks_branches=recipe.marks_branches,
+        )
+        made[head["key"]] = recipe, environment.get_template(recipe.name)
 
 
 def _answer(recipe: Any, template: Any, rows: list[dict[str, Any]]) -> None:  # noqa: ANN401
