@@ -1,8 +1,8 @@
 """The program that `tasks.templates.apart` starts: renders messages row by row, each within its budget.
 
-It reads recipes, and tables of rows for them, each after a line that says how long it is. For each table it forks, so
-that what a template did to its process is gone with it, and a new one costs a millisecond. It writes a line of JSON
-for each row.
+It reads recipes, and tables of rows for them, each after a line that says how long it is. For each table it forks,
+so that what a template did to its process is gone with it, and a new one costs a millisecond. It writes a line of
+JSON for each row.
 """
 
 import json
