@@ -18,6 +18,7 @@ CampaignError
 ├── AudienceMissing           CMP-117      no audience is stored under a name
 ├── AudienceTaken             CMP-118      an audience that should be created is stored already
 ├── StoreUnwritable           CMP-119      a file that is kept between runs cannot be written
+├── HistoryUndecided          CMP-123      whom an earlier run was given may still get its effect, or may not
 ├── CardinalityViolated       CMP-120      a relation has more, or fewer, rows for a key than it allows
 ├── KeyTypesDiffer            CMP-121      the columns of a relation are of different types
 ├── ColumnTypesDiffer         CMP-122      a column has different types in the populations to be brought together
@@ -253,6 +254,17 @@ class StoreUnwritable(CampaignError):
     code = "CMP-119"
     sentence = "'{path}' cannot be written: {reason}."
     remedy = "Free or open its folder, or choose another one; what was there before is unchanged."
+
+
+class HistoryUndecided(CampaignError):
+    """Whom an earlier run was given may still get its effect, or may not."""
+
+    code = "CMP-123"
+    sentence = (
+        "The history '{history}' cannot tell whom to leave out: the flow run {run}, which was given {people}"
+        " people, {reason}."
+    )
+    remedy = "{cure}"
 
 
 class CardinalityViolated(CampaignError):

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -80,6 +80,28 @@ class StorageSettings(BaseModel):
         title="Storage folder",
         description="Folder of the files that Transfer file, Load file and Extract file work with, and no other.",
     )
+
+
+class KeptSettings(BaseModel):
+    """Where the files are that campaigns keep between runs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Path | None = Field(
+        default=None,
+        title="Folder of kept files",
+        description=(
+            "Whole path of the folder with audiences that were saved (audiences) and with whom incremental queries"
+            " gave (histories). Empty: campaigns below Prefect's home."
+        ),
+    )
+
+    @field_validator("folder")
+    @classmethod
+    def _is_whole(cls, folder: Path | None) -> Path | None:
+        if folder is not None and not folder.is_absolute():
+            raise ValueError("it is not a whole path, so it would depend on the working folder")
+        return folder
 
 
 class JournalSettings(BaseModel):
@@ -205,6 +227,7 @@ class Settings(BaseSettings):
 
     network: NetworkSettings = NetworkSettings()
     storage: StorageSettings = StorageSettings()
+    kept: KeptSettings = KeptSettings()
     journal: JournalSettings = JournalSettings()
     unsubscribe: UnsubscribeSettings = UnsubscribeSettings()
     engine: EngineSettings = EngineSettings()

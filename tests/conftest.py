@@ -91,6 +91,12 @@ def _own_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMPAIGN_JOURNAL__URL", f"sqlite:///{tmp_path}/own-journal.db")
 
 
+@pytest.fixture(autouse=True)
+def _own_kept_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Audiences and histories of this test alone."""
+    monkeypatch.setenv("CAMPAIGN_KEPT__FOLDER", str(tmp_path / "kept"))
+
+
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""

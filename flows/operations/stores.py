@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flows.settings import CampaignSettings
+from tasks.files.kept import kept
 from tasks.operations.stores import Store, stores_of
 
 
@@ -13,8 +14,8 @@ def stores(settings: CampaignSettings) -> list[Store]:
             "outbox": settings.outbox.folder,
             "email": settings.email.folder,
             "storage": settings.storage.folder,
-            "audiences": Path("audiences"),
-            "histories": Path("histories"),
+            "audiences": kept(Path("audiences")),
+            "histories": kept(Path("histories")),
             "previews": Path("previews"),
         }
     )

@@ -1,9 +1,11 @@
 """Rows that a source leaves out because a value, or their shape, is bad."""
 
+from collections.abc import Iterator
 from threading import Lock
 
 import polars as pl
 
+from tasks.runs.log import run_logger
 from tasks.tables.columns import REPORT
 
 SOURCE_REJECTS = {"profile_id": pl.String(), **REPORT}
@@ -26,3 +28,22 @@ class Rejects:
     def table(self) -> pl.DataFrame:
         """All rejects, in the source's order."""
         return pl.concat([pl.DataFrame(schema=SOURCE_REJECTS), *self._tables]).sort("row", maintain_order=True)
+
+    def shown(self, source: str) -> Iterator[pl.DataFrame]:
+        """All rejects as an activity's transition, asked for once all rows were read; the first is logged.
+
+        Columns: profile_id, email (null), reason, row, column, value.
+        """
+        rows = self.table()
+        where = pl.format("row {} of the source, column '{}': {}", "row", pl.col("column").fill_null("-"), "reason")
+        if rows.height:
+            first = rows.select(pl.coalesce(where, "reason")).item(0, 0)
+            run_logger().warning("%d rows of '%s' are rejected, the first: %s.", rows.height, source, first)
+        yield rows.select(
+            "profile_id",
+            pl.lit(None, pl.String()).alias("email"),
+            pl.coalesce(where, "reason").alias("reason"),
+            "row",
+            "column",
+            "value",
+        )

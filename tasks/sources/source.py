@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from tasks.sources.rejects import Rejects
 from tasks.tables.columns import ColumnDefinition, ColumnType
+from tasks.tables.natives import RepeatedHour
 from tasks.tables.transitions import quoted
 
 Making = Callable[[pl.LazyFrame], pl.LazyFrame]
@@ -60,6 +61,14 @@ class ValueOptions(BaseModel):
             " as a date. Empty: UTC. Never the server's."
         ),
     )
+    repeated_hour: RepeatedHour = Field(
+        default="bad_value",
+        title="Repeated hour",
+        description=(
+            "What a moment without a zone is that the time zone's clock shows twice in autumn: a bad value, or the"
+            " first or second of the two."
+        ),
+    )
     on_empty: Literal["by_type", "null", "bad_value"] = Field(
         default="null", title="Empty value", description="An empty text is a missing value, or a bad one."
     )
@@ -101,6 +110,7 @@ class ValueOptions(BaseModel):
             scale=self.scale if scale is None else scale,
             remap=self.remap.get(name, {}),
             zone=self.zone,
+            repeated_hour=self.repeated_hour,
             on_empty=self.on_empty if kind != "text" or self.on_empty == "bad_value" else "by_type",
             on_bad_value="null" if self.on_bad_value == "null" else "reject",
         )

@@ -16,7 +16,7 @@ from polars.exceptions import PolarsError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.errors import ValueRefused
-from tasks.tables.natives import beyond, in_utc, text_of, value_of, why_not
+from tasks.tables.natives import RepeatedHour, Zone, beyond, in_utc, text_of, value_of, why_not
 from tasks.tables.transitions import Transitions, require_columns
 
 ColumnType = Literal["text", "integer", "number", "decimal", "boolean", "date", "time", "datetime"]
@@ -121,6 +121,14 @@ class ColumnDefinition(BaseModel):
             " example Europe/Berlin. Empty is UTC, or the zone that a date's moment has."
         ),
     )
+    repeated_hour: RepeatedHour = Field(
+        default="bad_value",
+        title="Repeated hour",
+        description=(
+            "What a moment without a zone is that the time zone's clock shows twice in autumn: a bad value, or the"
+            " first or second of the two."
+        ),
+    )
     latest_year: int | None = Field(
         default=None,
         ge=1000,
@@ -184,6 +192,11 @@ class ColumnDefinition(BaseModel):
         if any(character.isalnum() or character in "+-" for character in separators):
             raise ValueError("a separator cannot be a letter, a digit or a sign")
         return self
+
+    @property
+    def clock(self) -> Zone:
+        """The zone, and what is meant where its clock shows a moment twice."""
+        return Zone(self.zone, self.repeated_hour)
 
     @field_validator("zone")
     @classmethod
@@ -401,7 +414,7 @@ def _in_common_form(raw: pl.Series, definition: ColumnDefinition) -> pl.Series |
     if raw.dtype != pl.String() or not is_plain:
         return None
     if definition.type == "datetime":
-        return _moments_in_one_form(raw, definition.zone)
+        return _moments_in_one_form(raw, definition.clock)
     if definition.type == "date":
         return _in_calendar(_dates(raw, definition))
     text, value = pl.col("text"), None
@@ -416,7 +429,7 @@ def _in_common_form(raw: pl.Series, definition: ColumnDefinition) -> pl.Series |
     return None if value is None else raw.to_frame("text").select(value).to_series()
 
 
-def _moments_in_one_form(raw: pl.Series, zone: str | None) -> pl.Series | None:
+def _moments_in_one_form(raw: pl.Series, zone: Zone) -> pl.Series | None:
     """Moments in the form of the first, where it is a common one; null for those in another form."""
     first = raw.drop_nulls().head(1).to_list()
     forms = [form for form in COMMON_MOMENTS if first and re.search(form, first[0])]
@@ -434,7 +447,7 @@ def _looked_at(raw: pl.Series, definition: ColumnDefinition) -> _Column:
     shown = _shown(raw)
     texts = _altered(shown, definition)
     values = _native(raw, definition)
-    why = None if values is None else why_not(raw.dtype, definition.value_type, definition.zone)
+    why = None if values is None else why_not(raw.dtype, definition.value_type, definition.clock)
     bad = None
     if definition.type == "text" and values is not None:
         # Texts are altered and measured, whatever they were before; what has no text is bad, unless it is replaced.
@@ -482,7 +495,7 @@ def _native(raw: pl.Series, definition: ColumnDefinition) -> pl.Series | None:
         return None
     if definition.format and not kind.is_temporal():
         return None
-    value = value_of(pl.col(raw.name), kind, wanted, definition.zone)
+    value = value_of(pl.col(raw.name), kind, wanted, definition.clock)
     if value is None and (kind != wanted or definition.type == "text"):
         return None
     values = raw if value is None else raw.to_frame().select(value.alias(raw.name)).to_series()
@@ -706,15 +719,15 @@ def _moments(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
     if definition.format:
         read = _of_century(texts.str.to_datetime(definition.format, time_unit="us", strict=False), definition)
         has_zone = isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone
-        return _without_zone(read) if has_zone else _told_in(read, definition.zone)
+        return _without_zone(read) if has_zone else _told_in(read, definition.clock)
     if not texts.str.contains(ISO_MOMENT).all():
         if definition.zone is not None:
-            return _of_zone(texts, definition.zone)
+            return _of_zone(texts, definition.clock)
         texts = _completed(texts)
     return _without_zone(texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False))
 
 
-def _of_zone(texts: pl.Series, zone: str) -> pl.Series:
+def _of_zone(texts: pl.Series, zone: Zone) -> pl.Series:
     """Texts of moments, of which those without an offset are told in the zone."""
     moments = _without_zone(
         _completed(texts).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False)
@@ -724,7 +737,7 @@ def _of_zone(texts: pl.Series, zone: str) -> pl.Series:
     return table.select(pl.when(has_offset).then("moment").otherwise(in_utc(pl.col("moment"), zone))).to_series()
 
 
-def _told_in(moments: pl.Series, zone: str | None) -> pl.Series:
+def _told_in(moments: pl.Series, zone: Zone) -> pl.Series:
     return moments.to_frame("moment").select(in_utc(pl.col("moment"), zone)).to_series()
 
 

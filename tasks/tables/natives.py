@@ -4,14 +4,31 @@ A value keeps its meaning or is bad: a whole floating number is an integer, 1.5 
 none. What has no rule here is read as its text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Literal, NamedTuple
 
 import polars as pl
+
+RepeatedHour = Literal["bad_value", "first", "second"]
+"""What a moment is that a zone's clock shows twice."""
+
+
+class Zone(NamedTuple):
+    """The zone of moments without one: UTC where it has no name."""
+
+    name: str | None
+    repeated_hour: RepeatedHour = "bad_value"
+
 
 EXACT = 2**53
 """Whole floating numbers up to this one are exact."""
 UTC = "UTC"
+AMBIGUOUS: Mapping[RepeatedHour, Literal["null", "earliest", "latest"]] = {
+    "bad_value": "null",
+    "first": "earliest",
+    "second": "latest",
+}
 BEYOND = "is beyond the years 1 to 9999"
 FIRST_MOMENT = datetime(1, 1, 1)  # noqa: DTZ001  # moments of a column have no time zone
 LAST_MOMENT = datetime(9999, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
@@ -53,7 +70,7 @@ def _whole(raw: pl.Expr) -> pl.Expr:
     return pl.when(raw.is_finite() & (raw == raw.round(0)) & (raw.abs() <= EXACT)).then(raw)
 
 
-def value_of(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:
+def value_of(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr | None:
     """The value as the wanted type, null where it has none; None where its text is to be read.
 
     `zone` is that of moments without one, and of the days of moments: UTC where none is given.
@@ -66,15 +83,15 @@ def _nothing(raw: pl.Expr, wanted: pl.DataType) -> pl.Expr:
     return pl.when(raw.is_null() & raw.is_not_null()).then(pl.lit(None, wanted))
 
 
-def _of_nested(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr:  # noqa: ARG001
+def _of_nested(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr:  # noqa: ARG001
     return _nothing(raw, wanted)
 
 
-def _of_null(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr:  # noqa: ARG001
+def _of_null(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr:  # noqa: ARG001
     return raw.cast(wanted)
 
 
-def _of_integer(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:  # noqa: ARG001
+def _of_integer(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr | None:  # noqa: ARG001
     if wanted.is_integer() or wanted.is_float() or wanted == pl.String():
         return raw.cast(wanted, strict=False)
     if wanted == pl.Boolean():
@@ -82,7 +99,7 @@ def _of_integer(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str 
     return None if wanted.is_decimal() else _nothing(raw, wanted)
 
 
-def _of_float(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:  # noqa: ARG001
+def _of_float(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr | None:  # noqa: ARG001
     if wanted.is_float():
         return pl.when(raw.is_finite()).then(raw.cast(wanted))
     if wanted.is_integer() or wanted == pl.String():
@@ -92,15 +109,15 @@ def _of_float(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | 
     return None if wanted.is_decimal() else _nothing(raw, wanted)
 
 
-def _of_decimal(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:  # noqa: ARG001
+def _of_decimal(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr | None:  # noqa: ARG001
     return pl.when((raw == 0) | (raw == 1)).then(raw == 1) if wanted == pl.Boolean() else None
 
 
-def _of_boolean(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:  # noqa: ARG001
+def _of_boolean(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr | None:  # noqa: ARG001
     return None if wanted in {kind, pl.String()} else _nothing(raw, wanted)
 
 
-def _of_date(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:
+def _of_date(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr | None:
     if isinstance(wanted, pl.Datetime):
         return in_utc(raw.cast(pl.Datetime("us")), zone)
     if wanted == pl.String():
@@ -108,18 +125,18 @@ def _of_date(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | N
     return None if wanted == kind else _nothing(raw, wanted)
 
 
-def _of_moment(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> pl.Expr | None:
+def _of_moment(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr | None:
     own = kind.time_zone if isinstance(kind, pl.Datetime) else None
     if isinstance(wanted, pl.Datetime):
         moment = raw.dt.cast_time_unit("us")
         return moment.dt.convert_time_zone(UTC).dt.replace_time_zone(None) if own else in_utc(moment, zone)
     if wanted == pl.Date():
-        there = raw.dt.convert_time_zone(zone or own) if own else raw
+        there = raw.dt.convert_time_zone(zone.name or own) if own else raw
         return pl.when(there.dt.time() == pl.time(0)).then(there.dt.date())
     return pl.when(~beyond(raw, kind)).then(text_of(raw, kind)) if wanted == pl.String() else _nothing(raw, wanted)
 
 
-Rule = Callable[[pl.Expr, pl.DataType, pl.DataType, str | None], pl.Expr | None]
+Rule = Callable[[pl.Expr, pl.DataType, pl.DataType, Zone], pl.Expr | None]
 
 RULES: tuple[tuple[Callable[[pl.DataType], bool], Rule], ...] = (
     (lambda kind: kind.is_nested() or kind in {pl.Binary(), pl.Object(), pl.Duration()}, _of_nested),
@@ -134,22 +151,22 @@ RULES: tuple[tuple[Callable[[pl.DataType], bool], Rule], ...] = (
 """What values of a type are read by; where there is no rule, or it has no answer, by their texts."""
 
 
-def in_utc(moments: pl.Expr, zone: str | None) -> pl.Expr:
+def in_utc(moments: pl.Expr, zone: Zone) -> pl.Expr:
     """Moments without a zone, of clocks in `zone`, as moments of UTC without a zone.
 
-    Null in the hour that comes twice in autumn, where it is not known which is meant, and in the one that spring
+    Null in the hour that comes twice in autumn, where it is not said which is meant, and in the one that spring
     leaves out.
     """
-    if zone in {None, UTC}:
+    if zone.name in {None, UTC}:
         return moments
-    known = moments.dt.replace_time_zone(zone, ambiguous="null", non_existent="null")
+    known = moments.dt.replace_time_zone(zone.name, ambiguous=AMBIGUOUS[zone.repeated_hour], non_existent="null")
     return known.dt.convert_time_zone(UTC).dt.replace_time_zone(None)
 
 
-def why_not(kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> str | None:
+def why_not(kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> str | None:
     """Why a value of one type has none of the other, where that says more than that it has not."""
     is_moment = isinstance(kind, pl.Datetime)
-    there = zone or getattr(kind, "time_zone", None) or "its own zone"
+    there = zone.name or getattr(kind, "time_zone", None) or "its own zone"
     reasons = (
         (kind.is_nested() or kind == pl.Object(), "is a list or an object"),
         (kind == pl.Duration(), "is a length of time"),
@@ -157,8 +174,8 @@ def why_not(kind: pl.DataType, wanted: pl.DataType, zone: str | None) -> str | N
         (kind.is_float() and wanted == pl.String(), "is a fraction, not a text"),
         (is_moment and wanted == pl.Date(), f"is a moment that is no midnight in {there}, so no date"),
         (
-            (is_moment or kind == pl.Date()) and isinstance(wanted, pl.Datetime) and zone not in {None, UTC},
-            f"{BEYOND}, or is a moment that {zone} has twice or not at all",
+            (is_moment or kind == pl.Date()) and isinstance(wanted, pl.Datetime) and zone.name not in {None, UTC},
+            f"{BEYOND}, or is a moment that {zone.name} has twice or not at all",
         ),
         ((is_moment or kind == pl.Date()) and (wanted == pl.String() or wanted.is_temporal()), BEYOND),
     )

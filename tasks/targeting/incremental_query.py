@@ -1,31 +1,40 @@
 """Incremental query: a query that leaves out whom earlier runs have given already."""
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import polars as pl
-from polars.exceptions import PolarsError
+from prefect.cache_policies import CachePolicy
+from prefect.context import TaskRunContext
 from pydantic import Field, model_validator
 
-from tasks.errors import ColumnTypesDiffer, ConfigurationError, SourceUnreadable
+from tasks.errors import ColumnTypesDiffer, ConfigurationError
 from tasks.files.audiences import AUDIENCE_NAME
-from tasks.files.parquet import replace_parquet
+from tasks.files.kept import kept
+from tasks.runs.audience import part_size
+from tasks.runs.results import PER_RUN, ReadableResults
 from tasks.runs.shapes import source_activity
 from tasks.settings import merged
+from tasks.sources.rejects import SOURCE_REJECTS, Rejects
 from tasks.sources.selection import SelectionOptions, selected_rows
-from tasks.tables.conditions import first_line
+from tasks.sources.source import first_of_keys
 from tasks.tables.transitions import require_columns
+from tasks.targeting._history import Call, History, Known
 
-MOMENT = "%Y%m%dT%H%M%S.%fZ"
-"""A run's moment in UTC as the name of its part of the history: names sort as the moments do."""
+ACTIVITY = "Incremental query"
+NOTHING = timedelta(0)
 
 
 class IncrementalQueryOptions(SelectionOptions):
     """Options of the Incremental query activity."""
 
     history: Path = Field(
-        default=Path("histories"), title="History folder", description="Where it is kept whom each run has given."
+        default=Path("histories"),
+        title="History folder",
+        description="Where it is kept whom each run has given, below the folder of kept files.",
     )
     name: str = Field(
         pattern=AUDIENCE_NAME,
@@ -40,7 +49,23 @@ class IncrementalQueryOptions(SelectionOptions):
             " after the last run, and before this one."
         ),
     )
-    date_field: str = Field(default="", title="Date field", description="Column of a date or moment.")
+    date_field: str = Field(
+        default="",
+        title="Date field",
+        description=(
+            "Column of a date or moment. Moments without a zone are of the source's zone; of the hour that its"
+            " clock shows twice the second is meant, so that nobody is left out."
+        ),
+    )
+    lag: timedelta = Field(
+        default=NOTHING,
+        ge=NOTHING,
+        title="Lag",
+        description=(
+            "How late a row may appear, for the mode date_field: rows of so much time before the last run are"
+            " looked at again, and those that were given are left out."
+        ),
+    )
     since: datetime | None = Field(
         default=None, title="Last run", description="Overrides the last run's date, for the mode date_field."
     )
@@ -57,114 +82,171 @@ class IncrementalQueryOptions(SelectionOptions):
             raise ValueError("'date_field' goes with the mode date_field, and must be given there")
         if self.since is not None and self.mode != "date_field":
             raise ValueError("'since' goes with the mode date_field")
+        if self.lag and (self.mode != "date_field" or self.since is not None):
+            raise ValueError("'lag' goes with the mode date_field, without 'since'")
+        if self.keep_days and self.lag > timedelta(days=self.keep_days):
+            raise ValueError("'lag' is longer than the history in days")
         return self
 
-    def part_of(self, run_at: datetime) -> Path:
-        """The file that keeps whom the run of a moment gave."""
-        return self.history / self.name / f"{run_at.astimezone(UTC).strftime(MOMENT)}.parquet"
+    @property
+    def kept(self) -> History:
+        """The history."""
+        return History(kept(self.history) / self.name)
+
+    @property
+    def keep(self) -> timedelta | None:
+        """For how long it is kept whom a run gave."""
+        return timedelta(days=self.keep_days) if self.keep_days else None
+
+    @property
+    def told_apart_by(self) -> list[str]:
+        """Columns by which a row is the same row in every run."""
+        return list(dict.fromkeys([self.source.key, *filter(None, [self.date_field])]))
 
 
-def earlier_runs(options: IncrementalQueryOptions, run_at: datetime) -> dict[datetime, Path]:
-    """The history's runs before `run_at` that are not forgotten, in order, each with its file."""
-    oldest = run_at - timedelta(days=options.keep_days) if options.keep_days else datetime.min.replace(tzinfo=UTC)
-    runs = {
-        datetime.strptime(path.stem, MOMENT).replace(tzinfo=UTC): path
-        for path in sorted((options.history / options.name).glob("*.parquet"))
-    }
-    return {moment: path for moment, path in runs.items() if oldest <= moment < run_at}
+@dataclass(frozen=True)
+class Selected:
+    """What an incremental query gives."""
+
+    rows: pl.DataFrame
+    told_apart: pl.DataFrame
+    """What the history keeps of them, and of the duplicates that were left out."""
 
 
-def select_new(options: IncrementalQueryOptions, run_at: datetime) -> pl.DataFrame:
-    """Whom the query selects and no earlier run gave. The same moment gives the same again.
+@dataclass
+class StillHeld(CachePolicy):
+    """Cache policy: a run that is tried again gets the same people, unless they were given to another since."""
 
-    In: `run_at`, with its time zone: dates, and moments without a zone, in the date field are taken as of it.
+    def compute_key(
+        self,
+        task_ctx: TaskRunContext,
+        inputs: dict[str, Any],
+        flow_parameters: dict[str, Any],
+        **kwargs: Any,  # noqa: ANN401
+    ) -> str | None:
+        """Key of the query's result."""
+        key = PER_RUN.policy.compute_key(
+            task_ctx=task_ctx, inputs=inputs, flow_parameters=flow_parameters, **kwargs
+        )
+        options: IncrementalQueryOptions = inputs["options"]
+        times = options.kept.asked_again(Call.of(options), inputs["run_at"])
+        return f"{key}-{times}" if key and times else key
+
+
+def select_new(
+    options: IncrementalQueryOptions, run_at: datetime, known: Known, rejects: Rejects | None = None
+) -> Selected:
+    """Whom the query selects and no earlier run gave; whom this very run gave before, it gives again.
+
+    In: `run_at`, with its time zone: the days of a date field are those of that zone.
     Errors: those of `tasks.sources.selection.selected_rows`, `ColumnTypesDiffer` (the date field is no date),
-    `ConfigurationError` (`run_at` has no time zone).
+    `SourceUnreadable` (the history).
     """
-    if run_at.tzinfo is None:
-        raise ConfigurationError(setting="run_at", reason="it has no time zone, so it is no moment")
-    earlier = earlier_runs(options, run_at)
-    if options.mode == "date_field":
-        return _between(options, options.since or max(earlier, default=None), run_at)
-    given = _given(list(earlier.values()), options)
-    return selected_rows(
-        options,
-        activity="Incremental query",
-        narrowed=lambda rows: rows.join(given, on=options.source.key, how="anti", maintain_order="left"),
+    asked = _with_moments_told(options)
+    schema = asked.source.types_of_columns()
+    where = f"'{asked.source.shown}'"
+    require_columns(pl.DataFrame(schema=schema), asked.told_apart_by, activity=ACTIVITY, where=where)
+    kinds = pl.Schema({name: schema[name] for name in asked.told_apart_by})
+    narrow = asked.where
+    if asked.mode == "date_field":
+        narrow = _between(asked, kinds[asked.date_field], _last_run(asked, run_at, known), run_at)
+    if known.own is not None:
+        parts, how = [known.own], "semi"
+    else:
+        parts, how = [] if asked.since else list(known.others), "anti"
+    given = asked.kept.read(parts, kinds)
+
+    def narrowed(rows: pl.LazyFrame) -> pl.LazyFrame:
+        return rows.join(given, on=list(kinds), how=how, maintain_order="left")  # type: ignore[arg-type]
+
+    found = selected_rows(
+        merged(asked, where=narrow, remove_duplicates=False), activity=ACTIVITY, narrowed=narrowed, rejects=rejects
     )
+    told_apart = found.select(asked.told_apart_by).drop_nulls(asked.source.key)
+    if asked.remove_duplicates:
+        found = first_of_keys(asked.source.key)(found.lazy()).collect()
+    return Selected(_with_keys(found, asked.source.key, rejects), told_apart)
 
 
-def _given(parts: list[Path], options: IncrementalQueryOptions) -> pl.LazyFrame:
-    schema = options.source.types_of_columns()
-    table = pl.DataFrame(schema=schema)
-    require_columns(table, [options.source.key], activity="Incremental query", where=f"'{options.source.shown}'")
-    kind = schema[options.source.key]
-    if not parts:
-        return table.lazy().select(options.source.key)
-    try:
-        return pl.read_parquet(parts).lazy().select(pl.col(options.source.key).cast(kind))
-    except (PolarsError, OSError) as error:
-        raise SourceUnreadable(
-            what="history",
-            path=options.history / options.name,
-            reason=first_line(error),
-            cure="Remove it to begin anew, or choose another history name.",
-        ) from None
+def _with_moments_told(options: IncrementalQueryOptions) -> IncrementalQueryOptions:
+    """The options, by which the hour that a clock shows twice is the second: no row is older than it says.
+
+    So a run that is between the two leaves such a row to the next one, and none is behind the last run.
+    """
+    source = options.source
+    if options.mode != "date_field" or source.zone is None or source.repeated_hour != "bad_value":
+        return options
+    return merged(options, source=merged(source, repeated_hour="second"))
 
 
-def _between(options: IncrementalQueryOptions, since: datetime | None, run_at: datetime) -> pl.DataFrame:
-    """The query's rows whose date field is at or after `since` and before `run_at`."""
-    column, schema = options.date_field, options.source.types_of_columns()
-    table = pl.DataFrame(schema=schema)
-    require_columns(table, [column], activity="Incremental query", where=f"'{options.source.shown}'")
-    kind = schema[column]
-    if isinstance(kind, pl.Datetime) and kind.time_zone:
-        within = pl.col(column) < run_at
-        if since is not None:
-            within &= pl.col(column) >= (since if since.tzinfo else since.replace(tzinfo=run_at.tzinfo))
-        return selected_rows(options, activity="Incremental query", narrowed=lambda rows: rows.filter(within))
-    bounds = [f'"{column}" < {_literal(run_at, run_at, kind, column)}']
-    if since is not None:
-        bounds.insert(0, f'"{column}" >= {_literal(since, run_at, kind, column)}')
-    # In the filter itself, so that the source runs it too.
-    where = " AND ".join([f"({options.where})", *bounds])
-    return selected_rows(merged(options, where=where), activity="Incremental query")
+def _with_keys(rows: pl.DataFrame, key: str, rejects: Rejects | None) -> pl.DataFrame:
+    """The rows that have a key; nobody can tell whether the others were given before."""
+    without = rows.filter(pl.col(key).is_null())
+    if rejects is not None and without.height:
+        reason = "has no key, so that nobody can tell whether an earlier run gave it"
+        report = dict.fromkeys(SOURCE_REJECTS) | {"column": key, "reason": reason}
+        rejects.add(pl.DataFrame([report] * without.height, schema=SOURCE_REJECTS))
+    return rows.drop_nulls(key)
 
 
-def _literal(moment: datetime, run_at: datetime, kind: pl.DataType, column: str) -> str:
-    local = moment.astimezone(run_at.tzinfo) if moment.tzinfo else moment
-    if kind == pl.Date():
-        return f"DATE '{local.date().isoformat()}'"
-    if isinstance(kind, pl.Datetime):
-        return f"TIMESTAMP '{local.replace(tzinfo=None).isoformat(sep=' ')}'"
-    raise ColumnTypesDiffer(
-        activity="Incremental query", column=column, types=f"{kind}, neither a date nor a moment"
-    )
+def _last_run(options: IncrementalQueryOptions, run_at: datetime, known: Known) -> datetime | None:
+    """From when on rows are looked at."""
+    if options.since is not None:
+        return options.since if options.since.tzinfo else options.since.replace(tzinfo=run_at.tzinfo)
+    moment = run_at if known.own is None else known.own.moment
+    last = max((part.moment for part in known.others if part.moment < moment), default=None)
+    return None if last is None else last - options.lag
 
 
-def remember(given: pl.DataFrame, options: IncrementalQueryOptions, run_at: datetime) -> None:
-    """Keep whom the run gave, and forget the runs that are older than the history. Errors: `StoreUnwritable`."""
-    replace_parquet(given.select(options.source.key), options.part_of(run_at))
-    if options.keep_days:
-        oldest = options.part_of(run_at - timedelta(days=options.keep_days)).name
-        for path in (options.history / options.name).glob("*.parquet"):
-            if path.name < oldest:
-                path.unlink()
+def _between(options: IncrementalQueryOptions, kind: pl.DataType, since: datetime | None, run_at: datetime) -> str:
+    """The condition, and that the date field is at or after `since` and before `run_at`: the source runs it too."""
+    column = f'"{options.date_field.replace(chr(34), chr(34) * 2)}"'
+
+    def literal(moment: datetime) -> str:
+        if kind == pl.Date():
+            return f"DATE '{moment.astimezone(run_at.tzinfo).date().isoformat()}'"
+        if isinstance(kind, pl.Datetime):
+            utc = moment.astimezone(UTC)
+            name, told = ("TIMESTAMPTZ", utc) if kind.time_zone else ("TIMESTAMP", utc.replace(tzinfo=None))
+            return f"{name} '{told.isoformat(sep=' ')}'"
+        raise ColumnTypesDiffer(
+            activity=ACTIVITY, column=options.date_field, types=f"{kind}, neither a date nor a moment"
+        )
+
+    bounds = [] if since is None else [f"{column} >= {literal(since)}"]
+    return " AND ".join([f"({options.where})", *bounds, f"{column} < {literal(run_at)}"])
 
 
 @source_activity(
-    "Incremental query",
+    ACTIVITY,
     task_run_name="Incremental query {options.name}",
     distinct=lambda options, run_at: options.distinct_key,  # noqa: ARG005
+    cache_policy=ReadableResults(policy=StillHeld()),
 )
-def incremental_query(options: IncrementalQueryOptions, run_at: datetime) -> pl.DataFrame:
+def incremental_query(options: IncrementalQueryOptions, run_at: datetime) -> Mapping[str, Iterator[pl.DataFrame]]:
     """Select whom a condition holds for and no earlier run has given.
 
     In: the query, and the moment of the run with its time zone (the flow run's scheduled start, usually). A run of
-    the same moment, started again, gives the same members again.
-    Out: as Query. Errors: as Query, `ColumnTypesDiffer`, `StoreUnwritable`.
+    the same moment, started again, gives the same members again, as far as the condition still holds for them.
+    Whom a flow run gave is remembered once it has ended well. If it failed, crashed or was cancelled, the next run
+    gives them again: try it again, rather, where some of them got their message already.
+    Out: as Query; `rejects` also has the rows without a key.
+    Errors: as Query, `ColumnTypesDiffer`, `ConfigurationError` (`run_at` has no time zone), `HistoryUndecided` (an
+    earlier flow run has not ended), `StoreUnwritable`.
     Source: Adobe Campaign Standard, Incremental query activity.
     """
-    selected = select_new(options, run_at)
-    remember(selected, options, run_at)
-    return selected
+    if run_at.tzinfo is None:
+        raise ConfigurationError(setting="run_at", reason="it has no time zone, so it is no moment")
+    history, call, rejects = options.kept, Call.of(options), Rejects()
+    with history.locked():
+        known = history.known_to(call, run_at, options.keep)
+        selected = select_new(options, run_at, known, rejects)
+        if known.own is None:
+            history.write(selected.told_apart, call, run_at)
+        if options.keep:
+            history.forget(run_at.astimezone(UTC) - options.keep)
+    rows = selected.rows
+    return {
+        "standard": rows.iter_slices(part_size()) if rows.height else iter([rows]),
+        "rejects": rejects.shown(options.source.shown),
+    }

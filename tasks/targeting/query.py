@@ -60,16 +60,4 @@ def query(options: QueryOptions) -> Mapping[str, Iterator[pl.DataFrame]]:
     run_logger().info("Profiles of '%s' are selected.", options.source.shown)
     rejects = Rejects()
     selected = selected_batches(options, part_size(), activity="Query", rejects=rejects)
-    return {"standard": selected, "rejects": _told(rejects, options.source.shown)}
-
-
-def _told(rejects: Rejects, source: str) -> Iterator[pl.DataFrame]:
-    """The rows that the source rejected, once all rows were read."""
-    rows = rejects.table()
-    where = pl.format("row {} of the source, column '{}': {}", "row", pl.col("column").fill_null("-"), "reason")
-    if rows.height:
-        first = rows.select(where).item(0, 0)
-        run_logger().warning("%d rows of '%s' are rejected, the first: %s.", rows.height, source, first)
-    yield rows.select(
-        "profile_id", pl.lit(None, pl.String()).alias("email"), where.alias("reason"), "row", "column", "value"
-    )
+    return {"standard": selected, "rejects": rejects.shown(options.source.shown)}

@@ -30,9 +30,9 @@ def stored_audience(options: ReadAudienceOptions) -> pl.LazyFrame:
     """
     path = options.path_of(options.name)
     if not path.is_file():
-        names = sorted(known.stem for known in options.folder.glob("*.parquet"))
+        names = sorted(known.stem for known in options.place.glob("*.parquet"))
         cure = nearest([options.name], names) or "Save it first with Save audience, or correct the name."
-        raise AudienceMissing(name=options.name, folder=options.folder, cure=cure)
+        raise AudienceMissing(name=options.name, folder=options.place, cure=cure)
     try:
         table = pl.scan_parquet(path)
         where = condition(
