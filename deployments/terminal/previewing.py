@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import polars as pl
 from prefect import Flow
 
+from deployments.terminal.running import checked
 from tasks.content.personalization import PersonalizationOptions, TemplateFolder, personalization, read_templates
 from tasks.content.preview import PreviewOptions, previews, write_page
 from tasks.errors import CampaignError, CampaignNotShown
@@ -49,7 +50,7 @@ def shown_by(flow: Flow[..., Any], parameters: dict[str, Any]) -> Shown:
     """
     with _stopped_at_personalization(flow):
         try:
-            flow(**parameters)
+            flow(**checked(flow, parameters))
         except _ToPersonalize as found:
             inbound = found.inbound
             audience = inbound if isinstance(inbound, Audience) else Audience.of(inbound)

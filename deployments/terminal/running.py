@@ -1,5 +1,6 @@
 """Run a campaign from a terminal: the sandbox where nothing else is set, and numbers or one sentence at the end."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 from cyclopts import App, Parameter, Token
 from prefect import Flow
+from prefect.exceptions import ParameterTypeError
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
@@ -19,6 +21,7 @@ from prefect.settings import (
 from deployments.sandbox.partner import Behaviour
 from deployments.sandbox.substitute import substitute
 from flows.settings import CampaignSettings
+from tasks.errors import ParameterInvalid
 from tasks.execution.report import CampaignReport
 
 START_SECONDS = 180
@@ -74,10 +77,34 @@ def outcome(
 ) -> list[str]:
     """Run a campaign in this process. Out: lines that say what it did. Errors: those of the campaign."""
     with sandbox(calls, behaviour), temporary_server():
-        report = campaign(**parameters)
+        report = campaign(**checked(campaign, parameters))
     if not isinstance(report, CampaignReport):
         return [f"'{campaign.name}' has completed."]
     return ["", *closing_lines(report, CampaignSettings.load())]
+
+
+def checked(campaign: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, which the flow takes. Errors: `ParameterInvalid`, naming the first that is wrong."""
+    wanted = dict(parameters)
+    with _quiet("prefect.flows"):
+        try:
+            campaign.validate_parameters(wanted)
+        except ParameterTypeError as error:
+            first = next(line for line in str(error).splitlines() if line.startswith(" - ")).removeprefix(" - ")
+            parameter, _, reason = first.partition(": ")
+            raise ParameterInvalid(parameter=parameter, reason=reason) from None
+    return wanted
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Prefect logs the parameters that it refuses, values and all."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 @contextmanager
