@@ -145,5 +145,23 @@ def sample(
     print(implied(file, path=path, flatten=flatten, yaml=yaml, max_depth=max_depth), end="")
 
 
+@endpoint.command(name="try")
+def try_endpoint(
+    name: str, *, row: Annotated[list[str] | None, Parameter(negative=())] = None, date: Day = None
+) -> int:
+    """Make one real call and show request, timing, pages, columns, first rows and findings, secrets masked.
+
+    Args:
+        name: An endpoint of the settings, or endpoint/<name> of a Prefect block.
+        row: A row to send, as column=value,column=value; may be given several times.
+        date: The day that it is asked on, as 2027-02-28. Left out: today.
+    """
+    from deployments.terminal.trying import tried  # noqa: PLC0415
+
+    trial = tried(name, row or (), date)
+    print(trial.text, end="")
+    return 1 if trial.error else 0
+
+
 if __name__ == "__main__":
     main()

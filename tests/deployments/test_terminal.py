@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from deployments.sandbox.partner import Partner
+from deployments.sandbox.server import Reply, Server
 from deployments.terminal.app import app, told
 from deployments.terminal.declared import declared_campaign
 from deployments.terminal.previewing import preview
@@ -263,3 +264,23 @@ def test_a_deep_sample_is_read_with_a_raised_limit(tmp_path: Path, typed: Typed)
     sample = write(tmp_path, b'[{"a": 1, "v": ' + b"[" * 9 + b"]" * 9 + b"}]")
     assert typed("endpoint", "sample", sample)[0] == 1
     assert typed("endpoint", "sample", sample, "--max-depth", "11")[0] == 0
+
+
+def test_the_command_tries_an_endpoint_of_the_settings(
+    start_server: Callable[..., Server], typed: Typed, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_server(lambda call: Reply(b'{"rows": [{"id": 1}]}'))
+    monkeypatch.setenv("CAMPAIGN_NETWORK__ALLOWED_HOSTS", '["localhost"]')
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__URL", f"{server.address}/{{business_date}}")
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__METHOD", "GET")
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__CA_FILE", str(server.ca_file))
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__OUTBOUND", '{"path": "rows", "columns": {"id": "id"}}')
+    status, said, _ = typed("endpoint", "try", "news", "--date", "2026-11-24")
+    assert status == 0
+    assert "/2026-11-24" in said
+    status, _, wrong = typed("endpoint", "try", "newz")
+    assert status == 1
+    assert "Did you mean 'news'" in wrong
+    status, _, wrong = typed("endpoint", "try", "news", "--row", "zip")
+    assert status == 1
+    assert "write column=value" in wrong

@@ -106,6 +106,8 @@ def test_the_first_mail_is_sent_by_a_flow(
 ) -> None:
     assert campaign("endpoint", "sample", "answer.json") == 0
     assert "euros" in capsys.readouterr().out
+    assert campaign("endpoint", "try", "vouchers") == 0
+    assert "MUNICH-9" in capsys.readouterr().out
     join_the_vouchers()
     write_templates()
     assert campaign("preview", "spring-offers") == 0

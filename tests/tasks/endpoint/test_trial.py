@@ -2,14 +2,11 @@
 
 import json
 import logging
-import sys
 from collections.abc import Callable
 
 import polars as pl
-import pytest
 
 from deployments.sandbox.server import Call, Reply, Server
-from flows import try_endpoint as command
 from tasks.endpoint.endpoint import Endpoint
 from tasks.endpoint.trial import Trial, try_endpoint
 
@@ -70,20 +67,3 @@ def test_what_is_sent_must_be_given_and_is_shown(start_server: StartServer) -> N
     assert '"data":[{"zip":"95124"},{"zip":"02134"}]' in trial.text
     one = tried(server, pl.DataFrame({"zip": ["95124", "02134"]}), **options, calls={"per": "key"})
     assert "2 would be made; this is the first" in one.text
-
-
-def test_the_command_tries_an_endpoint_of_the_settings(
-    start_server: StartServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server = start_server(pages)
-    monkeypatch.setenv("CAMPAIGN_NETWORK__ALLOWED_HOSTS", '["localhost"]')
-    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__URL", f"{server.address}/{{business_date}}")
-    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__METHOD", "GET")
-    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__CA_FILE", str(server.ca_file))
-    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__OUTBOUND", '{"path": "rows", "columns": {"id": "id"}}')
-    monkeypatch.setattr(sys, "argv", ["try", "news", "--date", "2026-11-24"])
-    assert command.main() == 0
-    assert "/2026-11-24" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["try", "newz"])
-    assert command.main() == 1
-    assert "Did you mean 'news'" in capsys.readouterr().err
