@@ -36,6 +36,27 @@ SHOWN = 200
 SEPARATORS = {";": "a semicolon", "\t": "a tab", "|": "a bar", ",": "a comma"}
 SEPARATOR_LINE = re.compile(r"^sep=(.)$", re.IGNORECASE)
 UTF_8 = {"utf-8", "utf-8-sig"}
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""How text of a wide encoding begins; the longer first."""
+SIGNATURES = {
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"(\xb5/\xfd": "compressed with Zstandard",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ\x00": "compressed with xz",
+    GZIP_MAGIC: "compressed with gzip",
+    b"PAR1": "a Parquet file",
+    b"SQLite format 3\x00": "a SQLite database",
+    b"%PDF": "a PDF document",
+}
+"""How files begin that are of another kind."""
+MARKUP = {re.compile(rb"(?i)<(!doctype|html|\?xml)"): "HTML or XML", re.compile(rb"\[?\s*\{\s*[\"}]"): "JSON"}
+"""How texts begin that are of another kind."""
 
 
 class Dialect(BaseModel):
@@ -129,7 +150,7 @@ def shaped(path: Path, dialect: Dialect, *, header: bool = True, limit: int | No
             raise ShapeRefused(f"it has more than {limit} bytes", "Divide the file, or raise max_bytes.")
         if start == GZIP_MAGIC:
             folder = TemporaryDirectory(prefix="campaign-")
-            path = _unpacked(file, Path(folder.name, "unpacked.csv"), limit or size * 100)
+            path = unpacked(file, Path(folder.name, "unpacked.csv"), limit or size * 100)
     columns, skip = _header(path, dialect, header=header)
     suspicious = dialect.encoding not in UTF_8 or dialect.quote_escape == "backslash"
     if not suspicious and not header:
@@ -149,7 +170,15 @@ def columns_of(path: Path, dialect: Dialect) -> tuple[str, ...]:
     return _header(path, dialect, header=True)[0]
 
 
-def _unpacked(file: IO[bytes], path: Path, limit: int) -> Path:
+def other_kind(start: bytes) -> str:
+    """What a file of these first bytes is, where it is of another kind than delimited text; else an empty text."""
+    start = start.removeprefix(codecs.BOM_UTF8).lstrip()
+    found = [kind for magic, kind in SIGNATURES.items() if start.startswith(magic)]
+    return next(iter([*found, *(kind for form, kind in MARKUP.items() if form.match(start))]), "")
+
+
+def unpacked(file: IO[bytes], path: Path, limit: int) -> Path:
+    """A compressed file's content as a file of at most so many bytes. Errors: `ShapeRefused`."""
     try:
         with path.open("wb") as copy:
             for piece in read_pieces(file, limit):  # type: ignore[arg-type]
@@ -176,6 +205,9 @@ def _header(path: Path, dialect: Dialect, *, header: bool) -> tuple[tuple[str, .
     head = _head(path)
     if not head:
         raise ShapeRefused("it is empty", "Give a file with a header.")
+    kind = other_kind(head)
+    if kind:
+        raise ShapeRefused(f"it is not delimited text: it is {kind}", "Give the file as delimited text.")
     _check_encoding(head, dialect)
     text = head.decode(_decoder(dialect), errors="ignore").removeprefix("\ufeff")
     if "\n" not in text and "\r" in text:
@@ -220,13 +252,18 @@ def _header(path: Path, dialect: Dialect, *, header: bool) -> tuple[tuple[str, .
 
 
 def _check_encoding(head: bytes, dialect: Dialect) -> None:
-    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    half = len(head[:4096]) // 4
-    if not wide and half:
-        wide = max(head[:4096:2].count(0), head[1:4096:2].count(0)) > half
-    if wide and not dialect.encoding.startswith("utf-16"):
-        seems = "utf-16" if head[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} else "utf-16-le"
-        raise ShapeRefused("it seems to be UTF-16 text", f"Set encoding to {seems}.")
+    seems = next((name for mark, name in MARKS.items() if head.startswith(mark)), "")
+    start = head[:4096]
+    half = len(start) // 4
+    if not seems and half:
+        seems = "utf-16-be" if start[::2].count(0) > half else "utf-16-le" if start[1::2].count(0) > half else ""
+    if seems and not dialect.encoding.startswith(seems[:6]):
+        raise ShapeRefused(f"it seems to be {seems[:6].upper()} text", f"Set encoding to {seems}.")
+    if not seems and dialect.encoding in {"utf-16", "utf-32"}:
+        raise ShapeRefused(
+            f"it does not begin with the byte order mark that {dialect.encoding} text has",
+            f"Set encoding to {dialect.encoding}-le or {dialect.encoding}-be, or to utf-8, if that is what it is.",
+        )
 
 
 def _check_separator(labels: list[str], first: str, dialect: Dialect) -> None:
@@ -265,7 +302,7 @@ def _decoder(dialect: Dialect) -> str:
 
 
 def _has_odd_lines(path: Path, dialect: Dialect, width: int, skip: int) -> bool:
-    line = pl.col("line").str.strip_suffix("\r")
+    line = pl.col("line")
     lines = pl.scan_lines(path, glob=False).slice(skip)
     if width > WIDEST_GRAMMAR:
         odd = line.str.count_matches(dialect.separator, literal=True) != width - 1
@@ -286,7 +323,7 @@ class _Grammar:
         self._dialect = dialect
         self._width = width
         separator, quote = re.escape(dialect.separator), re.escape(dialect.quote)
-        plain = f"[^{quote}{separator}]*"
+        plain = rf"[^{quote}{separator}\r]*"
         inside = rf"(?:[^{quote}]|{quote}{quote})*"
         if dialect.quote_escape == "backslash":
             inside = rf"(?:[^{quote}\\]|\\.)*"
@@ -333,6 +370,8 @@ class _Grammar:
             return "has a quote after a backslash, which quote_escape 'backslash' reads"
         if self._open is not None and self._open.fullmatch(line):
             return "has a quote that is not closed"
+        if "\r" in line.rstrip("\r"):
+            return "has a carriage return inside a value"
         return "has a quote inside a value"
 
 

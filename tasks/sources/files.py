@@ -19,7 +19,7 @@ from tasks.errors import SourceMissing, SourceUnreadable
 from tasks.files.shape import ROW, Dialect, ShapeRefused, columns_of, shaped
 from tasks.sources.distinct import distinct_batches
 from tasks.sources.ndjson import json_lines
-from tasks.sources.parquet import delta_scan, parquet_scan
+from tasks.sources.parquet import delta_errors, delta_scan, parquet_scan
 from tasks.sources.rejects import Rejects
 from tasks.sources.source import Making, Source
 from tasks.sources.values import BadValue, Reading
@@ -277,7 +277,9 @@ def _told(source: ProfileFile) -> Iterator[None]:
     except BadValue as error:
         reason = str(error)
         cure = "Correct it, or let on_bad_value reject such rows."
-    except (PolarsError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, (PolarsError, OSError, *delta_errors())):
+            raise
         reason = first_line(error)
     else:
         return

@@ -71,6 +71,7 @@ def quoted(names: Iterable[str]) -> str:
 
 def nearest(unknown: Iterable[str], known: Iterable[str]) -> str:
     """`Did you mean 'zip_code'?` for the names that have a near relative among `known`, else an empty text."""
-    candidates = list(known)
-    found = [match for name in unknown for match in get_close_matches(name, candidates, n=1)]
+    plain = {name.casefold().strip(): name for name in known}
+    near = [match for name in unknown for match in get_close_matches(name.casefold().strip(), plain, n=1)]
+    found = [plain[match] for match in near]
     return f"Did you mean {quoted(dict.fromkeys(found))}?" if found else ""

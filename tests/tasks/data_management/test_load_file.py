@@ -124,7 +124,7 @@ def test_several_files_become_one_table(tmp_path: Path) -> None:
         (PLAIN, {"columns": {"n": {"key": "N"}}, "other_columns": "error"}, ColumnsUnexpected, "'Name', 'Born'"),
         (b"", {}, SourceUnreadable, "it is empty"),
         ("Name\né\n".encode("latin-1"), {"columns": {"n": {"key": "Name"}}}, SourceUnreadable, "in.txt"),
-        (b"\xff", {"encoding": "utf-16"}, SourceUnreadable, "not utf-16 text"),
+        (b"\xff", {"encoding": "utf-16"}, SourceUnreadable, "the byte order mark"),
         (gzip.compress(PLAIN * 9)[:-20], {}, SourceUnreadable, "in.txt"),
         (gzip.compress(b"x" * 10_000_000), {"max_bytes": 1_000_000}, SourceUnreadable, "more than 1000000 bytes"),
         (

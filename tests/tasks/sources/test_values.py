@@ -1,5 +1,7 @@
 """What values mean, from every kind of source: the one documented meaning, or a reject by row, column and value."""
 
+import gzip
+import json
 import sqlite3
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -223,13 +225,158 @@ def test_folders_keep_their_leading_zeros(
     assert sorted(rows["zip"].to_list(), key=str) == sorted(values, key=str)
 
 
-def test_a_later_file_with_a_new_column_is_told_and_can_be_aligned(tmp_path: Path) -> None:
-    pl.DataFrame({"profile_id": ["1"], "email": ["a"]}).write_parquet(tmp_path / "1.parquet")
-    pl.DataFrame({"profile_id": ["2"], "phone": ["b"]}).write_parquet(tmp_path / "2.parquet")
-    with pytest.raises(SourceUnreadable, match=r"'2.parquet' has the column 'phone' .*other_columns to 'align'"):
+ONE, TWO = {"profile_id": ["1"], "email": ["a"]}, {"profile_id": ["2"], "email": ["b"]}
+
+
+def placed(folder: Path, files: dict[str, dict[str, Any] | bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            pl.DataFrame(content).write_parquet(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "rows"),
+    [
+        ({"1.parquet": ONE, "2.parquet": {**TWO, "x": [1]}}, {"other_columns": "align"}, [("1", "a"), ("2", "b")]),
+        (
+            {"1.parquet": {**ONE, "x": [1]}, "2.parquet": TWO},
+            {"other_columns": "align"},
+            [("1", "a", 1), ("2", "b", None)],
+        ),
+        ({"1.parquet": ONE, "2.parquet": {"email": ["b"], "profile_id": ["2"]}}, {}, [("1", "a"), ("2", "b")]),
+        ({"1.parquet": ONE, "_SUCCESS": b"", ".1.parquet.crc": b"x"}, {}, [("1", "a")]),
+        ({"c=%C3%A9/1.parquet": ONE, "c=a%2Fb/2.parquet": TWO}, {}, [("1", "a", "é"), ("2", "b", "a/b")]),
+        (
+            {"c=1/1.parquet": ONE, "c=__HIVE_DEFAULT_PARTITION__/2.parquet": TWO},
+            {},
+            [("1", "a", 1), ("2", "b", None)],
+        ),
+        ({"c=__HIVE_DEFAULT_PARTITION__/2.parquet": TWO}, {}, [("2", "b", None)]),
+        ({"c=2026-02-29/1.parquet": ONE}, {}, [("1", "a", "2026-02-29")]),
+        ({"c=2024-02-29/1.parquet": ONE}, {}, [("1", "a", date(2024, 2, 29))]),
+        ({"c=99999999999999999999/1.parquet": ONE}, {}, [("1", "a", "99999999999999999999")]),
+        ({"c=true/1.parquet": ONE}, {"types": {"c": "boolean"}}, [("1", "a", True)]),
+        (
+            {"c=01/1.parquet": ONE, "c=02/2.parquet": TWO},
+            {"path": "*/*.parquet"},
+            [("1", "a", "01"), ("2", "b", "02")],
+        ),
+    ],
+)
+def test_a_folder_s_files_and_folders_are_rows_and_columns(
+    tmp_path: Path, files: dict[str, Any], options: dict[str, Any], rows: list[tuple[Any, ...]]
+) -> None:
+    placed(tmp_path, files)
+    found, _ = read(ProfileFile(**{"types": {}, **options, "path": tmp_path / options.get("path", "")}))
+    assert sorted(found.rows()) == rows
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (
+            {"1.parquet": ONE, "2.parquet": {**TWO, "x": [1]}},
+            r"'2.parquet' has the column 'x'.*other_columns to 'align'",
+        ),
+        ({"1.parquet": {**ONE, "x": [1]}, "2.parquet": TWO}, r"'2.parquet' lacks the column 'x'.*'align'"),
+        (
+            {"1.parquet": {**ONE, "x": [1]}, "2.parquet": {**TWO, "x": ["y"]}},
+            "'2.parquet' has String in the column 'x'",
+        ),
+        ({"1.parquet": ONE, "readme.txt": b"hello"}, r"'readme.txt' in it is not a Parquet file.*/\*\*/\*.parquet"),
+        ({"1.parquet": ONE, "2.parquet": b"profile_id,email\n"}, "'2.parquet' is not a Parquet file"),
+        ({"1.parquet": ONE, "2.parquet": b"PAR1cut"}, "'2.parquet' is cut or damaged"),
+        ({"c=a=b/1.parquet": ONE}, "has = in its value"),
+        ({"c=1/1.parquet": ONE, "2.parquet": TWO}, "are not those of the other files"),
+        ({"c=1/1.parquet": {**ONE, "c": [2]}}, "both have the column 'c'"),
+    ],
+)
+def test_what_a_folder_has_that_has_no_one_reading_is_told(
+    tmp_path: Path, files: dict[str, Any], says: str
+) -> None:
+    placed(tmp_path, files)
+    with pytest.raises(SourceUnreadable, match=says):
         read(ProfileFile(path=tmp_path))
-    rows, _ = read(ProfileFile(path=tmp_path, other_columns="align"))
-    assert rows.rows() == [("1", "a"), ("2", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("people.xlsx", b"PK\x03\x04", "it is a ZIP archive or an Excel workbook"),
+        ("people.csv.zst", b"(\xb5/\xfd", "it is compressed with Zstandard"),
+        ("people.parquet", b"", "is not a Parquet file"),
+        ("people.ndjson", b'[\n{"profile_id": "1"},\n]', "it is one JSON array"),
+        ("people.ndjson", '{"profile_id": "1"}\n'.encode("utf-16"), "none of its lines is a JSON object in UTF-8"),
+        ("people.ndjson", b"", "it is empty"),
+    ],
+)
+def test_a_file_of_another_kind_is_told(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    placed(tmp_path, {name: content})
+    with pytest.raises(SourceUnreadable, match=says):
+        read(ProfileFile(path=tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'\xef\xbb\xbf{"profile_id": "1"}\n{"profile_id": "2"}\n',
+        gzip.compress(b'{"profile_id": "1"}\r\n{"profile_id": "2"}\r\n'),
+        gzip.compress(b'\xef\xbb\xbf{"profile_id": "1"}\n\n{"profile_id": "2"}\n'),
+    ],
+)
+def test_ndjson_may_have_a_mark_and_be_compressed(tmp_path: Path, content: bytes) -> None:
+    placed(tmp_path, {"people.ndjson": content})
+    assert read(ProfileFile(path=tmp_path / "people.ndjson"))[0].rows() == [("1",), ("2",)]
+
+
+def delta_with(folder: Path, **changes: Any) -> Path:
+    """A Delta table whose log says something else of it."""
+    pl.DataFrame(ONE).write_delta(str(folder))
+    log = next((folder / "_delta_log").glob("*.json"))
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    for action in actions:
+        for name, change in changes.items():
+            if name in action:
+                action[name].update(change)
+    log.write_text("\n".join(map(json.dumps, actions)))
+    return folder
+
+
+UNREADABLE = {"storageType": "i", "pathOrInlineDv": "wi5b=000010000siXQKl0rr91000f55c8Xg0@@D72lkbi5=-{L"}
+DELETIONS = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"protocol": {"minReaderVersion": 4}},
+        {"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}},
+        {"protocol": {**DELETIONS, "readerFeatures": ["fooBar"], "writerFeatures": ["fooBar"]}},
+        {
+            "protocol": {**DELETIONS, "writerFeatures": ["deletionVectors"]},
+            "add": {"deletionVector": {**UNREADABLE, "sizeInBytes": 40, "cardinality": 1}},
+        },
+    ],
+)
+def test_a_delta_table_that_is_not_understood_is_never_read_in_part(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(SourceUnreadable):
+        read(ProfileFile(path=delta_with(tmp_path / "people", **changes)))
+
+
+@pytest.mark.parametrize(
+    ("header", "near"), [(" email", " email"), ("EMAIL", "EMAIL"), ("Email\xa0", "Email\xa0"), ("e-mail", "e-mail")]
+)
+def test_a_label_that_differs_in_case_or_space_is_told_as_the_nearest(
+    tmp_path: Path, header: str, near: str
+) -> None:
+    (tmp_path / "people.csv").write_text(f"profile_id,{header}\n1,a\n")
+    with pytest.raises(ColumnsMissing, match=f"Did you mean '{near}'"):
+        read(ProfileFile(path=tmp_path / "people.csv", required=["email"]))
 
 
 def test_required_columns_are_told_together(tmp_path: Path) -> None:

@@ -337,9 +337,8 @@ conditions = st.recursive(
 @example(where="i NOT IN (1, NULL)")
 @example(where="t > 'a' AND t < 'z'")
 @settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
+    # HYPOTHESIS_PROFILE=search tries as many as that profile says.
+    max_examples=25 if settings.default.derandomize else settings.default.max_examples,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 def test_a_condition_chooses_the_same_rows_from_every_source(ask: Ask, where: str) -> None:
