@@ -24,7 +24,7 @@ from flows.plan import (
     WrittenTemplates,
     check_columns,
     check_paths,
-    templates_of,
+    parsed_templates,
 )
 from flows.settings import CampaignSettings
 from tasks.channels.email import email
@@ -72,7 +72,7 @@ def campaign(
     send = Send(campaign=name, label=label, business_date=today)
     check_name(name, CAMPAIGNS_HERE)
     check_paths(audience, templates, settings)
-    written = templates_of(templates)
+    written = parsed_templates(templates)
     who = audience.query_on(today, settings.profiles)
     endpoints = [content.endpoint_on(today, settings, audience) for content in contents]
     check_columns(who, contents, endpoints)
@@ -84,7 +84,7 @@ def campaign(
         enriched = enrichment(enriched, answer.standard, content.relation_on(today))
         fetched.append(answer)
     messages = personalization(enriched, PersonalizationOptions(templates=written, send=send))
-    sent = deliver(messages, channel, settings, send)
+    sent = sent_over(messages, channel, settings, send)
     return report(send, selected, *fetched, enriched, messages, sent)
 
 
@@ -94,7 +94,7 @@ def rows_to_send(selected: Audience, endpoint: Endpoint) -> Audience | None:
     return deduplication(selected, DeduplicationOptions(columns=columns)) if columns else None
 
 
-def deliver(messages: Audience, channel: Channel, settings: CampaignSettings, send: Send) -> Audience:
+def sent_over(messages: Audience, channel: Channel, settings: CampaignSettings, send: Send) -> Audience:
     """Deliver over the channel that was chosen, or not at all: the messages are what is reported then."""
     match channel:
         case OutboxChannel():

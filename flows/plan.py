@@ -131,7 +131,7 @@ def _is_there(name: str) -> str:
     return name
 
 
-class Content(Relation):
+class JoinedContent(Relation):
     """Campaign-wide content from an endpoint, joined to the audience."""
 
     model_config = ConfigDict(title="Content")
@@ -150,7 +150,7 @@ class Content(Relation):
     )
 
     @model_validator(mode="after")
-    def _joins_what_is_read(self) -> "Content":
+    def _joins_what_is_read(self) -> "JoinedContent":
         if isinstance(self.endpoint, OwnEndpoint):
             _require_read(self, self.endpoint)
         return self
@@ -186,7 +186,7 @@ class Content(Relation):
         return EnrichmentOptions(**{**given, "where": dated(self.where, day)})
 
 
-def _require_read(content: Content, endpoint: Endpoint) -> None:
+def _require_read(content: JoinedContent, endpoint: Endpoint) -> None:
     unread = [name for name in content.on.values() if name not in endpoint.outbound.columns]
     if unread:
         raise ValueError(
@@ -195,14 +195,14 @@ def _require_read(content: Content, endpoint: Endpoint) -> None:
         )
 
 
-def _named_once(contents: list[Content]) -> list[Content]:
+def _named_once(contents: list[JoinedContent]) -> list[JoinedContent]:
     repeated = [name for name, times in Counter(content.name for content in contents).items() if times > 1]
     if repeated:
         raise ValueError(f"several contents are named {quoted(repeated)}")
     return contents
 
 
-Contents = Annotated[list[Content], AfterValidator(_named_once)]
+Contents = Annotated[list[JoinedContent], AfterValidator(_named_once)]
 
 
 class WrittenTemplates(BaseModel):
@@ -234,7 +234,7 @@ GREETING = WrittenTemplates()
 """What is said where nothing is."""
 
 
-def templates_of(chosen: WrittenTemplates | TemplateFolder) -> Templates:
+def parsed_templates(chosen: WrittenTemplates | TemplateFolder) -> Templates:
     """The templates, their syntax checked. Errors: `TemplatesUnreadable`, `TemplatesInvalid`."""
     if isinstance(chosen, TemplateFolder):
         return read_templates(chosen)
@@ -344,7 +344,7 @@ def check_paths(
             )
 
 
-def check_columns(who: QueryOptions, contents: Sequence[Content], endpoints: Sequence[Endpoint]) -> None:
+def check_columns(who: QueryOptions, contents: Sequence[JoinedContent], endpoints: Sequence[Endpoint]) -> None:
     """Check, before anything is read, that the audience has the columns that the contents need of it.
 
     Errors: `ColumnsMissing`; those of the source.

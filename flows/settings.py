@@ -47,7 +47,7 @@ REGIONS = {
 }
 
 
-def templates_of(campaign: str) -> TemplateFolder:
+def template_folder_of(campaign: str) -> TemplateFolder:
     """The templates that come with a campaign here."""
     return TemplateFolder(folder=ROOT / "flows" / "templates" / campaign)
 
@@ -122,13 +122,15 @@ class CampaignSettings(Settings):
         title="Regions",
         description="Where each region's weather is asked for, {region: {latitude: ..., longitude: ...}}.",
     )
-    templates: TemplateFolder = Field(default=templates_of("birthday_coupons"), title="Templates")
-    match_day_templates: TemplateFolder = Field(default=templates_of("match_day"), title="Templates of match day")
+    templates: TemplateFolder = Field(default=template_folder_of("birthday_coupons"), title="Templates")
+    match_day_templates: TemplateFolder = Field(
+        default=template_folder_of("match_day"), title="Templates of match day"
+    )
     latest_offers_templates: TemplateFolder = Field(
-        default=templates_of("latest_offers"), title="Templates of latest offers"
+        default=template_folder_of("latest_offers"), title="Templates of latest offers"
     )
     regional_weather_templates: TemplateFolder = Field(
-        default=templates_of("regional_weather"), title="Templates of regional weather"
+        default=template_folder_of("regional_weather"), title="Templates of regional weather"
     )
     outbox: OutboxOptions = Field(default=OutboxOptions(), title="Outbox")
     email: EmailOptions = Field(default=EmailOptions(), title="Email")

@@ -14,22 +14,31 @@ CampaignError
 ├── ColumnTaken               CMP-114      a column that an activity would add is there already
 ├── ExpressionInvalid         CMP-115      an expression is not SQL over the table's columns
 ├── PopulationUnknown         CMP-116      an option names an inbound population that is not there
-├── TransitionUnknown         CMP-136      an activity has no outbound transition of a name
 ├── AudienceMissing           CMP-117      no audience is stored under a name
 ├── AudienceTaken             CMP-118      an audience that should be created is stored already
 ├── StoreUnwritable           CMP-119      a file that is kept between runs cannot be written
-├── HistoryUndecided          CMP-123      whom an earlier run was given may still get its effect, or may not
 ├── CardinalityViolated       CMP-120      a relation has more, or fewer, rows for a key than it allows
 ├── KeyTypesDiffer            CMP-121      the columns of a relation are of different types
 ├── ColumnTypesDiffer         CMP-122      a column has different types in the populations to be brought together
+├── HistoryUndecided          CMP-123      whom an earlier run was given may still get its effect, or may not
 ├── TemplatesUnreadable       CMP-130      a template file is missing or is not text
 ├── TemplatesInvalid          CMP-131      templates with errors, listed with file and line
-├── TemplatesEndless          CMP-137      templates take more than their budget of a run
 ├── PreviewUnwritable         CMP-132      the folder of previews cannot be written
 ├── PartitionGone             CMP-134      the file of a partition is not in the result storage any more
 ├── ResultsUnwritable         CMP-135      the result storage cannot be written
+├── TransitionUnknown         CMP-136      an activity has no outbound transition of a name
+├── TemplatesEndless          CMP-137      templates take more than their budget of a run
 ├── OutboxUnwritable          CMP-140      the outbox folder cannot be written
 ├── ValueRefused              CMP-150      a value is bad in a column that allows none
+├── MailServerUnavailable     CMP-151      the mail server is away, or takes nothing, for longer than is waited
+├── MailServerRefuses         CMP-152      the mail server refuses the sender, not a message
+├── MessageFileUnreadable     CMP-153      a file that should go into every message cannot be read
+├── SendNotConfirmed          CMP-154      nobody confirmed a send that asks for it
+├── ProviderRefuses           CMP-155      a provider of SMS, push or in-app messages refuses the sender
+├── ProviderUnavailable       CMP-156      such a provider takes nothing for longer than is waited
+├── JournalUnavailable        CMP-157      the journal cannot be read or written
+├── SenderBlamed              CMP-158      many people were refused with the same words: the sender is
+├── JournalBehind             CMP-159      the journal knows less than the send's own record: another, an older one
 ├── DatabaseFailed            CMP-160      a database cannot be reached, or refuses what it was asked
 ├── OutsideStorage            CMP-161      a file name leads out of the storage folder
 ├── ColumnsUnexpected         CMP-162      a file has columns that it should not have
@@ -39,46 +48,37 @@ CampaignError
 ├── CampaignNameTaken         CMP-166      a run would deliver under a name that belongs to another deployment
 ├── ParameterInvalid          CMP-167      a parameter's value does not go with the settings that it is merged into
 ├── SignalRefused             CMP-170      a signal's parameters are not those that it declares
-├── JournalUnavailable        CMP-157      the journal cannot be read or written
-├── MailServerUnavailable     CMP-151      the mail server is away, or takes nothing, for longer than is waited
-├── MailServerRefuses         CMP-152      the mail server refuses the sender, not a message
-├── SenderBlamed              CMP-158      many people were refused with the same words: the sender is
-├── JournalBehind             CMP-159      the journal knows less than the send's own record: another, an older one
-├── MessageFileUnreadable     CMP-153      a file that should go into every message cannot be read
-├── SendNotConfirmed          CMP-154      nobody confirmed a send that asks for it
-├── ProviderRefuses           CMP-155      a provider of SMS, push or in-app messages refuses the sender
 ├── MailboxUnreadable         CMP-190      the mailbox of bounces and complaints cannot be read
 ├── FeedbackIncomplete        CMP-191      some sources of feedback could not be read
 ├── SendForgotten             CMP-192      a send is so old that the journal has forgotten who got it
 ├── DecisionIncomplete        CMP-193      an operation lacks what it needs: on what, by whom, why
-├── ProviderUnavailable       CMP-156      such a provider takes nothing for longer than is waited
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
-    ├── RequestTooLarge       WKF-560250
+    ├── ProfileLevelCall      CMP-180      the mapping would send one row per profile
+    ├── LimitNotFree          CMP-181      a concurrency or rate limit of Prefect gave no place in time
+    ├── AccountNotForHost     CMP-182      the external account does not name the host that it would be sent to
+    ├── EndpointNotAllowed    CMP-183      an endpoint of parameters does what only the operator may allow
+    ├── TooManyCalls          CMP-184      a call for each key would be more calls than allowed
+    ├── AuthorizationServerUnreachable  CRL-290199
+    ├── CredentialsRefused    CRL-290200
+    ├── UrlNotSecure          WKF-560238
     ├── ResponseTooLarge      WKF-560239
     ├── TooManyPages          WKF-560239
-    ├── TooManyCalls          CMP-184      a call for each key would be more calls than allowed
-    ├── UrlUnparsable         WKF-560245
-    ├── UrlNotSecure          WKF-560238
-    ├── HostNotAllowed        WKF-560244
-    ├── RequestBodyInvalid    WKF-560249
-    ├── HeaderNameInvalid     WKF-560246
-    ├── HeaderNameReserved    WKF-560248
-    ├── HeaderValueInvalid    WKF-560247
     ├── ResponseShapeInvalid  WKF-560240
     │   ├── SampleInvalid     WKF-560240      no mapping can be made from a sample
     │   └── PagesInvalid      WKF-560240      its pages do not follow each other as the pagination says
     ├── ResponseMalformed     WKF-560241
-    ├── ProfileLevelCall      CMP-180      the mapping would send one row per profile
-    ├── LimitNotFree          CMP-181      a concurrency or rate limit of Prefect gave no place in time
+    ├── HostNotAllowed        WKF-560244
+    ├── UrlUnparsable         WKF-560245
+    ├── HeaderNameInvalid     WKF-560246
+    ├── HeaderValueInvalid    WKF-560247
+    ├── HeaderNameReserved    WKF-560248
+    ├── RequestBodyInvalid    WKF-560249
+    ├── RequestTooLarge       WKF-560250
+    ├── OAuthSetupInvalid     WKF-560278
     ├── AccountMissing        WKF-560280
     ├── AccountDisabled       WKF-560281
     ├── AccountOfWrongKind    WKF-560282
-    ├── AccountNotForHost     CMP-182      the external account does not name the host that it would be sent to
-    ├── EndpointNotAllowed    CMP-183      an endpoint of parameters does what only the operator may allow
-    ├── OAuthSetupInvalid     WKF-560278
     ├── TokenNotFetched       WKF-560283
-    ├── CredentialsRefused    CRL-290200
-    ├── AuthorizationServerUnreachable  CRL-290199
     └── RequestFailed         WKF-560246
         ├── StatusRefused             the partner answered with a status other than 2xx
         ├── ContentTypeRefused        the answer is not of the type that was asked for
@@ -872,3 +872,25 @@ OF_PARTNER = (
     LimitNotFree,
 )
 """Failures for which a last good answer may stand in."""
+
+
+def reference() -> str:
+    """Every expected failure as a Markdown table, by code."""
+    kinds = [kind for kind in _kinds(CampaignError) if kind.sentence != CampaignError.sentence]
+    rows = [
+        f"| {kind.code} | `{kind.__name__}` | {_cell(kind.sentence)} | {_cell(kind.remedy)} |" for kind in kinds
+    ]
+    head = ["| code | error | sentence | remedy |", "|---|---|---|---|"]
+    return "\n".join(["# Errors", "", REFERENCE, "", *head, *sorted(rows)])
+
+
+REFERENCE = """An expected failure ends a run with one sentence, a remedy and its code.
+Names in braces stand for facts. Made by `python -c "from tasks import errors; print(errors.reference())"`."""
+
+
+def _kinds(kind: type[CampaignError]) -> list[type[CampaignError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _kinds(child))]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -49,6 +49,7 @@ SLOW_PLACES = (
     "deployments",
     "flows/operations",
     "flows/test_feedback.py",
+    "flows/test_killed.py",
     "tasks/channels/test_email_faults.py",
     "tasks/delivery/test_progress.py",
     "tasks/runs/test_engine.py",

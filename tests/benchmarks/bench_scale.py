@@ -33,7 +33,7 @@ from prefect.testing.utilities import prefect_test_harness
 from deployments.serve import SERVER
 from flows.campaign import campaign as form
 from flows.plan import EmailChannel, Recipients
-from flows.settings import templates_of
+from flows.settings import template_folder_of
 from tasks.channels.outbox import OutboxOptions, deliver, outbox
 from tasks.content.personalization import PersonalizationOptions, personalization, personalize, read_templates
 from tasks.execution.report import report
@@ -191,7 +191,7 @@ def query_of(profiles: Path) -> QueryOptions:
 
 def what(folder: Path, *, row_by_row: bool = False) -> tuple[PersonalizationOptions, OutboxOptions]:
     """The birthday mail, into an outbox of Parquet."""
-    templates = read_templates(templates_of("birthday_coupons"))
+    templates = read_templates(template_folder_of("birthday_coupons"))
     content = PersonalizationOptions(templates=templates, send=SEND, row_by_row=row_by_row)
     return content, OutboxOptions(folder=folder, format="parquet")
 

@@ -21,7 +21,7 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 from deployments.sandbox.mail_server import MailSandbox, running_mail_server
 from deployments.sandbox.partner import Partner, coupon_of, has_coupon
 from flows.campaign import campaign
-from flows.plan import CAMPAIGNS_HERE, Content
+from flows.plan import CAMPAIGNS_HERE, JoinedContent
 from flows.settings import CampaignSettings
 from tasks.channels.outbox import OutboxOptions
 from tasks.endpoint.block import EndpointBlock
@@ -226,10 +226,10 @@ def test_a_block_that_is_absent_or_wrong_is_named(prefect_backend: str) -> None:
 def test_the_form_offers_the_endpoints_that_are_there_and_their_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__URL", "https://news.example/api")
     monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__OUTBOUND", '{"sample": {"items": [{"headline": "x"}]}}')
-    named = Content.model_json_schema()["properties"]["endpoint"]["anyOf"][0]
+    named = JoinedContent.model_json_schema()["properties"]["endpoint"]["anyOf"][0]
     assert named["enum"] == ["coupons", "schedule", "offers", "weather", "news"]
     assert "news: headline" in named["description"]
-    assert Content(name="news", endpoint="news", on={"profile_id": "headline"}).endpoint == "news"
+    assert JoinedContent(name="news", endpoint="news", on={"profile_id": "headline"}).endpoint == "news"
 
 
 WRONG = [
@@ -267,7 +267,7 @@ def test_the_form_has_a_label_a_help_and_a_default_for_every_field() -> None:
         assert "default" in parameter, name
     for model in (
         "Recipients",
-        "Content",
+        "JoinedContent",
         "WrittenTemplates",
         "OutboxChannel",
         "EmailChannel",

@@ -1,5 +1,7 @@
 import logging
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 from prefect.serializers import JSONSerializer
@@ -24,6 +26,18 @@ def test_no_two_kinds_of_failure_share_a_code() -> None:
     shared_by_the_documentation = {"WKF-560246", "WKF-560239"}
     codes = [kind.code for kind in KINDS if "code" in vars(kind) and kind.code not in shared_by_the_documentation]
     assert len(codes) == len(set(codes)), sorted(codes)
+
+
+def test_the_hierarchy_is_drawn_in_the_order_of_its_codes() -> None:
+    drawn = (errors.__doc__ or "").splitlines()
+    codes = [re.findall(r"[A-Z]{3}-\d+", line) for line in drawn if line.startswith("├── ")]
+    assert codes == sorted(codes)
+    below = [re.findall(r"[A-Z]{3}-\d+", line) for line in drawn if line.startswith("    ├── ")]
+    assert below == sorted(below)
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    assert Path(errors.__file__).with_name("README.md").read_text() == f"{errors.reference()}\n"
 
 
 def test_a_sentence_names_the_thing_and_the_remedy() -> None:

@@ -1,0 +1,62 @@
+"""A shipped campaign as a program that dies once, at a step that the test names, and goes on when it is run again.
+
+Usage: `python killed_flow.py FOLDER`. The step's name is in the file FOLDER/die; each piece of work leaves a trace
+FOLDER/trace-<step>-<number>-<random>.
+"""
+
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from prefect.states import AwaitingRetry
+
+from flows import birthday_coupons as module
+from tasks.runs import audience, part, shapes, sink
+
+FOLDER = Path(sys.argv[1])
+
+
+def traced(place: Any, name: str, step: str, number: Callable[..., int] = lambda *_, **__: 1) -> None:
+    """Let a function leave a trace of each call, and kill the process after its work, if that is asked for."""
+    function = getattr(place, name)
+
+    def work(*args: Any, **kwargs: Any) -> Any:
+        done = function(*args, **kwargs)
+        this, order = f"{step}-{number(*args, **kwargs)}", FOLDER / "die"
+        (FOLDER / f"trace-{this}-{uuid.uuid4().hex}").touch()
+        if order.exists() and order.read_text() == this:
+            order.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    setattr(place, name, work)
+
+
+traced(audience, "_kept", "query", lambda _, __, number, **___: number)
+traced(shapes, "_collected", "table")
+traced(shapes, "streamed", "table")
+traced(shapes.RowsActivity, "planned", "planning")
+traced(part, "tried", "part", lambda _, __, ___, part: part.number)
+traced(sink.SinkActivity, "run_closing", "closing")
+traced(module, "report", "report")
+
+
+if __name__ == "__main__":
+    known = FOLDER / "flow-run"
+    given = {"business_date": date(2026, 11, 24)}
+    with get_client(sync_client=True) as client:
+        if known.exists():
+            number = uuid.UUID(known.read_text())
+            client.set_flow_run_state(number, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
+            flow_run = client.read_flow_run(number)
+        else:
+            flow_run = client.create_flow_run(module.birthday_coupons, parameters=given)
+            known.write_text(str(flow_run.id))
+    run_flow(module.birthday_coupons, flow_run=flow_run, parameters=given)

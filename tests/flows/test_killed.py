@@ -1,0 +1,97 @@
+"""A shipped campaign whose process is killed at any step does only what is missing when its run is tried again."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from deployments.sandbox.partner import Partner
+from tests.flows.conftest import Messages
+
+ROOT = Path(__file__).parents[2]
+DAY = date(2026, 11, 24)
+SIZE = 3
+
+
+@pytest.fixture
+def run(in_folder: Path, prefect_backend: str) -> Callable[[Path], int]:
+    """Runs the campaign of `killed_flow.py` in a folder of its own; gives the exit status."""
+
+    def started(folder: Path) -> int:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "tests" / "flows" / "killed_flow.py"), str(folder)],
+            cwd=in_folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PREFECT_API_URL": prefect_backend,
+                "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),
+                "CAMPAIGN_PARTITIONS__SIZE": str(SIZE),
+                "CAMPAIGN_ENGINE__WORKERS": "1",
+            },
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        (folder / "log").write_text(done.stdout + done.stderr)
+        return done.returncode
+
+    return started
+
+
+def traces(folder: Path) -> Counter[str]:
+    """How often each piece of work was done."""
+    return Counter(trace.name.rpartition("-")[0].removeprefix("trace-") for trace in folder.glob("trace-*"))
+
+
+def reported(in_folder: Path) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Files of the send's folder, and its rejects."""
+    folder = in_folder / "outbox" / "birthday-coupons" / DAY.isoformat()
+    files = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+    return files, pl.read_csv(folder / "rejects.csv", infer_schema=False).sort("profile_id").rows()
+
+
+STEPS = ["query-2", "table-1", "planning-1", "part-2", "closing-1", "report-1"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_campaign_that_is_killed_and_resumed_does_only_what_is_missing(
+    step: str,
+    sample_profiles: pl.DataFrame,
+    in_folder: Path,
+    tmp_path: Path,
+    run: Callable[[Path], int],
+    mailed: Callable[[str, date], Messages],
+    start_partner: Callable[..., Partner],
+    use_partner: Callable[[Partner], None],
+) -> None:
+    partner = start_partner()
+    use_partner(partner)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    assert run(whole) == 0, (whole / "log").read_text()
+    messages = {address: message["Subject"] for address, message in mailed("birthday-coupons", DAY).items()}
+    report, work, calls = reported(in_folder), traces(whole), len(partner.requests)
+    assert {"query-2", "part-2", step} <= set(work)
+    (in_folder / "outbox").rename(in_folder / "outbox of the whole run")
+
+    (killed / "die").write_text(step)
+    assert run(killed) == -9, (killed / "log").read_text()
+    assert not (killed / "die").exists()
+    assert run(killed) == 0, (killed / "log").read_text()
+    assert {address: message["Subject"] for address, message in mailed("birthday-coupons", DAY).items()} == messages
+    assert reported(in_folder) == report
+    # A query starts again as a whole; plans, the closing and the report are made in every try; a part is not.
+    again = {name for name, count in traces(killed).items() if count > work[name]}
+    kept = {name for name in again if name.partition("-")[0] in {"query", "table", "part"}}
+    assert kept == ({"query-1", "query-2"} if step == "query-2" else {step} & {"table-1", "part-2"})
+    assert set(traces(killed)) == set(work)
+    assert len(partner.requests) == 2 * calls, "the partner is asked once, whenever the process died"
