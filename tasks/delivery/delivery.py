@@ -21,7 +21,7 @@ from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.progress import shown_progress
 from tasks.delivery.record import SendRecord
-from tasks.errors import CampaignError
+from tasks.errors import CampaignError, JournalUnavailable
 from tasks.messages.send_folder import folder_of, write_rejects, written
 from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.runs.artifacts import show_table
@@ -202,11 +202,13 @@ def delivered(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions
 
 
 def closed(outcome: Closing, channel: Channel, options: DeliveryOptions, send: Send) -> None:
-    """What a channel does once after all parts: rejects file and manifest, also after a failure.
+    """What a channel does once after all parts: rejects file and manifest, also after a failure or a stop.
 
     Errors: `JournalUnavailable`, `OutboxUnwritable`.
     """
     write_rejects(outcome.rejects, folder_of(options.folder, send))
+    if isinstance(outcome.failure, JournalUnavailable):
+        return  # of which there is nothing to be read
     with closing(open_journal(Settings.load().journal)) as journal:
         manifest = write_manifest(journal, channel, options, send)
     _tell([outcome.rows(field.name) for field in fields(Delivery)], manifest)

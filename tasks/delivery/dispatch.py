@@ -27,6 +27,7 @@ from tasks.delivery.journal.storage import Journal, Known, Outcome
 from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.errors import CampaignError
 from tasks.runs.log import run_logger
+from tasks.runs.stopping import STOPPING_SECONDS, end_if_stopped
 from tasks.send import Send
 
 T = TypeVar("T")
@@ -36,8 +37,8 @@ OVERLAPPING = 4
 WINDOW_SECONDS = 0.1
 LARGEST_WINDOW = 2_000
 LOOKED_UP_AT_ONCE = 10_000
-SHOW_SECONDS = 0.5
-FINISHING_SECONDS = 10
+SHOW_SECONDS = 0.25
+FINISHING_SECONDS = STOPPING_SECONDS - 1
 """How long a run that is stopped waits for the answers to what is on its way."""
 WATCH_SECONDS = 0.5
 """How often the claims of other senders are looked at."""
@@ -414,6 +415,7 @@ def run_showing(work: Callable[[], Awaitable[T]], show: Callable[[], None]) -> T
         future = portal.start_task_soon(work)
         try:
             while not wait([future], timeout=SHOW_SECONDS).done:
+                end_if_stopped()
                 show()
         except BaseException:
             future.cancel()

@@ -12,6 +12,7 @@ from tasks.files.storage import make_private, private_draft
 from tasks.messages.address import Unsendable
 from tasks.messages.delivered import DIGITS_OF_KEY, DeliveredKeys, forced
 from tasks.messages.letter import Letter, Skeleton
+from tasks.runs.stopping import end_if_stopped
 from tasks.send import DIGITS
 
 MAILS_AT_ONCE = 500
@@ -77,6 +78,7 @@ def place_mail(
     ours: list[str] = list(record.of_part())
     fresh = messages.filter(~DIGITS_OF_KEY.is_in(pl.Series(sorted(known), dtype=pl.String()).implode()))
     for some in fresh.iter_slices(MAILS_AT_ONCE):
+        end_if_stopped()
         with ExitStack() as drafts:
             made: dict[str, Path] = {}
             for letter, content in _mails(some, skeleton, reasons):

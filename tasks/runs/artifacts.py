@@ -5,7 +5,8 @@ and authors go there as references to characters, which are never markup: no lin
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import polars as pl
@@ -16,8 +17,19 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from tasks.runs.log import run_logger
+
 SPECIAL = re.compile(r"""[!#$&()*:<>\[\\\]_`{|}~]|(?<=[\w.+-])@|^[-+]|^\d+\.|(?<=www)\.""", re.IGNORECASE)
 """What can begin, or be, markup in some place of Markdown, with the links that are found in plain text."""
+
+
+@contextmanager
+def harmlessly(what: str) -> Iterator[None]:
+    """What is shown never stops the work: an API that is away is one line of the log."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # whatever the API, or its client, says
+        run_logger().warning("The artifact %s cannot be shown: %s.", what, type(error).__name__)
 
 
 def as_text(value: object) -> str:
@@ -44,12 +56,14 @@ def show_table(table: pl.DataFrame, *, key: str, description: str) -> None:
         }
         for row in table.iter_rows(named=True)
     ]
-    create_table_artifact(table=rows, key=key, description=as_text(description))
+    with harmlessly(key):
+        create_table_artifact(table=rows, key=key, description=as_text(description))
 
 
 def show_markdown(markdown: str, *, key: str, description: str) -> None:
     """Show Markdown in which every value went through `as_text` or `as_block`, as the artifact `key`."""
-    create_markdown_artifact(markdown=markdown, key=key, description=as_text(description))
+    with harmlessly(key):
+        create_markdown_artifact(markdown=markdown, key=key, description=as_text(description))
 
 
 def messages_shown(messages: Iterable[tuple[str, ...]]) -> str:
@@ -63,7 +77,8 @@ def messages_shown(messages: Iterable[tuple[str, ...]]) -> str:
 
 def show_link(link: str, text: str, *, key: str, description: str) -> None:
     """Show a link of our own, with its text, as the artifact `key`."""
-    create_link_artifact(link=link, link_text=as_text(text), key=key, description=as_text(description))
+    with harmlessly(key):
+        create_link_artifact(link=link, link_text=as_text(text), key=key, description=as_text(description))
 
 
 def begin_progress(description: str, *, key: str) -> UUID:

@@ -23,6 +23,7 @@ from tasks.runs.counts import COUNTS, counts_of
 from tasks.runs.members import Moves
 from tasks.runs.outbound import this_run
 from tasks.runs.results import ARROW, ReadableResults
+from tasks.runs.stopping import end_if_stopped
 from tasks.tables.transitions import Transitions
 
 
@@ -127,6 +128,7 @@ def part_run(  # noqa: PLR0917  # Prefect maps by name
 
     Errors: those of the activities.
     """
+    end_if_stopped()
     rows = part.read()
     passed = plan.passed(rows if moves is None else moves.of(rows, part))
     outbound, error = tried(imported(where).function, passed.rows, arguments, part)

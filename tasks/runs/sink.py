@@ -7,7 +7,9 @@ that is tried again does the parts that are missing.
 """
 
 import inspect
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Concatenate, cast, get_type_hints
 
@@ -37,6 +39,7 @@ from tasks.runs.outbound import at_once, going_out, show_counts, this_run
 from tasks.runs.part import REJECTED, PartDone, broken_off, inbound_count, part_run, tried
 from tasks.runs.published import publish, reject_reasons
 from tasks.runs.results import PER_RUN
+from tasks.runs.stopping import STOPPING_SECONDS, stoppable
 from tasks.send import Send
 from tasks.tables.transitions import REJECTS, Transitions
 
@@ -152,24 +155,27 @@ class SinkActivity(Activity[P, R]):
             audience = _with_columns(audience, self.key(**others))
             moves = moves_of(audience, self.key(**others))
             key = digest_of([where, audience.plan.key, others, moves and moves.key])
-            futures = part_run.with_options(
+            of_part = part_run.with_options(
                 name=f"{self.name} part",
                 task_run_name=f"{label} part {{part.number}}",
                 retries=self.retries,
                 retry_delay_seconds=self.retry_delay_seconds,
                 retry_condition_fn=self.retry_condition_fn,
-            ).map(
-                list(audience.table.parts),
-                unmapped(moves),
-                unmapped(audience.plan),
-                unmapped(where),
-                unmapped(others),
-                unmapped(label),
-                unmapped(key),
             )
-            states = _finished(futures)
+            with stoppable():
+                futures = of_part.map(
+                    list(audience.table.parts),
+                    unmapped(moves),
+                    unmapped(audience.plan),
+                    unmapped(where),
+                    unmapped(others),
+                    unmapped(label),
+                    unmapped(key),
+                )
+                states = _finished(futures)
         except BaseException:
             # Cancelled, or the engine cannot be reached: what is of the whole is made for the parts that are done.
+            _wait_for(futures)
             known = [_state_now(future) for future in futures]
             self._close_parts(audience, known or [None] * len(audience.table.parts), others, label, key)
             raise
@@ -229,6 +235,14 @@ def _finished(futures: list[PrefectFuture[Any]]) -> list[State[Any] | None]:
     for future in futures:
         future.wait()
     return [future.state for future in futures]
+
+
+def _wait_for(futures: list[PrefectFuture[Any]]) -> None:
+    """Wait until the parts have heard that the run was stopped."""
+    last_moment = time.monotonic() + STOPPING_SECONDS
+    for future in futures:
+        with suppress(Exception):  # it is not done by then, or its engine is gone
+            future.wait(timeout=max(last_moment - time.monotonic(), 0.0))
 
 
 def _state_now(future: PrefectFuture[Any]) -> State[Any] | None:

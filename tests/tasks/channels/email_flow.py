@@ -6,10 +6,13 @@ from pathlib import Path
 
 import polars as pl
 from prefect import flow
+from prefect.runtime import flow_run
+from prefect.utilities.engine import capture_sigterm
 
 from tasks.channels.email import EmailOptions, email
 from tasks.delivery.smtp.connection import MailServer, Security
-from tasks.runs.audience import Audience
+from tasks.runs.audience import Audience, stored
+from tasks.runs.engine import ENGINE
 from tasks.send import Send
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
@@ -42,10 +45,15 @@ def options_for(port: int, folder: Path, **options: object) -> EmailOptions:
     return EmailOptions(server=MailServer(**server), folder=folder, **{"round_seconds": 0.1, **options})
 
 
-@flow
-def birthday_mail(count: int, port: int, folder: Path) -> Audience:
-    return email(made_up_messages(count), options_for(port, folder), SEND)
+@flow(task_runner=ENGINE)
+def birthday_mail(count: int, port: int, folder: Path, parts: int = 1) -> Audience:
+    messages = made_up_messages(count)
+    if parts == 1:
+        return email(messages, options_for(port, folder), SEND)
+    in_parts = stored(messages.iter_slices(count // parts), str(flow_run.id), distinct=True)
+    return email(Audience(in_parts, activity="Personalization"), options_for(port, folder), SEND)
 
 
 if __name__ == "__main__":
-    birthday_mail(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    with capture_sigterm():  # as Prefect runs a flow that a worker has begun
+        birthday_mail(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:]))

@@ -419,9 +419,11 @@ def test_a_full_disk_stops_the_sending_and_the_next_run_does_the_rest(
     assert mailed.unknown.height == states["unknown"]
 
 
-def started_flow(backend: str, url: str, count: int, port: int, folder: Path) -> subprocess.Popen[str]:
+def started_flow(
+    backend: str, url: str, count: int, port: int, folder: Path, parts: int = 1
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, FLOW, str(count), str(port), str(folder)],
+        [sys.executable, FLOW, str(count), str(port), str(folder), str(parts)],
         env={
             **os.environ,
             "PREFECT_API_URL": backend,
@@ -473,6 +475,30 @@ def test_a_flow_that_is_killed_at_six_random_points_loses_and_doubles_nothing(
     assert len(never_left) <= 6 * 4, "what is in doubt had begun to leave"
     manifest = pl.read_parquet(tmp_path / "birthday" / "2026-11-24" / "email-manifest.parquet")
     assert Counter(manifest["outcome"]) == states
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_stops_in_all_its_threads_and_leaves_its_manifest(
+    serve: Callable[..., MailSandbox],
+    prefect_backend: str,
+    tmp_path: Path,
+    until: Callable[..., None],
+    told: signal.Signals,
+    parts: int,
+) -> None:
+    sandbox = serve()
+    url = f"sqlite:///{tmp_path}/journal.db"
+    process = started_flow(prefect_backend, url, 20_000, sandbox.port, tmp_path, parts)
+    until(lambda: len(sandbox.taken) > 600)
+    process.send_signal(told)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0, errors[-2000:]
+    assert len(sandbox.taken) < 20_000
+    manifest = pl.read_parquet(tmp_path / "birthday" / "2026-11-24" / "email-manifest.parquet")
+    assert manifest.filter(outcome="sent").height == len(sandbox.taken)
+    assert set(manifest["outcome"]) <= {"sent", "deferred"}, "what was on its way was finished"
+    assert tally(journal_at(tmp_path), sandbox)["sent"] == len(sandbox.taken)
 
 
 def in_doubt(journal: Journal) -> list[str]:
