@@ -6,12 +6,13 @@
 # make format  let ruff rewrite
 # make bench   measure where a run's time goes
 # make fuzz    throw bytes at the answer reader
+# make reference write the reference pages of values and conditions
 # make samples write the made-up profiles
 # make sandbox serve the sandbox partner by itself
 # make clean   remove everything that these made
 
 .DEFAULT_GOAL := demo
-.PHONY: demo serve test lint types format bench fuzz samples sandbox clean
+.PHONY: demo serve test lint types format bench fuzz reference samples sandbox clean
 
 # The first Python that will do; PYTHON=... chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -55,6 +56,10 @@ bench: .venv/installed-bench
 fuzz: .venv/installed-dev
 	@$(INSTALL) --editable '.[dev,fuzz]'
 	$(BIN)/python tests/fuzz/fuzz_answer.py -max_total_time=$$(( 60 * $(or $(MINUTES),10) ))
+
+reference: .venv/installed-dev
+	$(BIN)/python -m tasks.sources.reference
+	$(BIN)/python -m tasks.tables.conditions.reference
 
 samples: .venv/installed
 	$(BIN)/python -m deployments.sandbox.profiles
