@@ -77,7 +77,7 @@ class Activity(Task[..., Any], Generic[P, R]):
         """Start the activity as a branch beside the flow; gives a future, to be waited for before the flow ends."""
         if self.is_one_run(args, kwargs):
             return super().submit(*args, **kwargs)
-        # The engine works on an audience of many parts; its workers must not be held by who waits for them.
+        # The parts need the engine's workers: a worker that waited for them would be one less.
         as_state = kwargs.pop("return_state", False)
         made: Future[Any] = Future()
         call = partial(copy_context().run, partial(self, *args, **{**kwargs, "return_state": True}))
@@ -89,7 +89,7 @@ class Activity(Task[..., Any], Generic[P, R]):
         return future.state
 
     def is_one_run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        """Whether a call with these arguments is one task run, whatever comes."""
+        """Whether a call with these arguments is exactly one task run."""
         inbound = self.bound(args, kwargs).arguments.get(self.inbound)
         return all(
             isinstance(one, pl.DataFrame) or (isinstance(one, Audience) and one.in_memory)
@@ -117,8 +117,8 @@ class Activity(Task[..., Any], Generic[P, R]):
         others = {name: in_memory(value) for name, value in bound.arguments.items() if name != self.inbound}
         return bound.arguments[self.inbound], others
 
-    def told(self, outbound: R) -> R:
-        """A plain result, its counts logged and shown."""
+    def with_counts_shown(self, outbound: R) -> R:
+        """The plain result. Its counts are logged and shown in the UI."""
         if TaskRunContext.get() is not None:
             show_counts(self.label, counts_of(outbound, self.label, this_run()))
         return outbound

@@ -1,4 +1,4 @@
-"""Audience: people on their way through a workflow, in memory where they fit in one part, else in parts.
+"""Audience: the people of a workflow, in memory if they fit in one part, else in parts.
 
 A part is a reference to an Arrow file in the result storage that Prefect is configured with, local or remote. An
 activity that works row by row is planned on an audience of many parts: its step waits until a sink, or an activity
@@ -251,7 +251,7 @@ WITH_TEXT = Inline(_with_text)
 
 
 class Audience(Transitions):
-    """A population on its way, and what is known of its way so far.
+    """A population, with the rejects and counts of the activities so far.
 
     `standard` is the audience itself; the activity's other outbound transitions are attributes: `complement`,
     `rejects`, `unknown`. Errors of these: `TransitionUnknown`.

@@ -28,7 +28,7 @@ def summed(counts: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def merged(counts: list[pl.DataFrame]) -> pl.DataFrame:
-    """Counts that were told in several places, each once, in the order in which they are first met."""
+    """Counts from several branches, without repetitions, in the order of their first appearance."""
     joined = pl.concat([pl.DataFrame(schema=COUNTS), *counts])
     return joined.unique(["run", "activity", "transition"], keep="last", maintain_order=True)
 

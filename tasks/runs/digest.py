@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr
 
 from tasks.tables.transitions import Transitions
 
-TOLD_BY_TEXT = (str, int, float, Decimal, date, datetime, time, timedelta, UUID, PurePath, Enum, type, type(None))
+TEXT_IS_ENOUGH = (str, int, float, Decimal, date, datetime, time, timedelta, UUID, PurePath, Enum, type, type(None))
 """Kinds whose text tells each value apart."""
 
 
@@ -56,7 +56,7 @@ def _bytes(value: Any) -> bytes:  # noqa: ANN401, PLR0911  # a line for each kin
             return b"[" + ",".join(digest_of(member) for member in value).encode() + b"]"
         case Set():
             return b"{" + ",".join(sorted(digest_of(member) for member in value)).encode() + b"}"
-        case _ if isinstance(value, TOLD_BY_TEXT):
+        case _ if isinstance(value, TEXT_IS_ENOUGH):
             return f"{type(value).__qualname__} {value!s}".encode()
         case _ if is_dataclass(value):
             named = [[field.name, getattr(value, field.name)] for field in fields(value)]

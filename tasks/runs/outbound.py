@@ -16,7 +16,7 @@ from tasks.tables.transitions import REJECTS
 
 
 def at_once(outbound: Any, inbound: list[Audience], label: str, distinct: str) -> Audience:  # noqa: ANN401
-    """The audience that an activity gives which ran at once, with what is known of its way."""
+    """The outbound audience of an activity that ran at once."""
     run = this_run()
     counts = counts_of(outbound, label, run)
     show_counts(label, counts)
@@ -34,7 +34,7 @@ def going_out(
     rejected: Mapping[str, Table],
     distinct: str,
 ) -> Audience:
-    """The transitions of an activity, each with all that is known of the way to it."""
+    """The transitions of an activity as audiences, each with the rejects and counts of all activities before it."""
     way = {
         "rejected": {
             **{made: table for one in inbound for made, table in one.rejected.items()},
@@ -65,7 +65,7 @@ def this_run() -> str:
 def show_counts(label: str, counts: pl.DataFrame, run: str | None = None, parts: int = 1) -> None:
     """Log the counts of an activity, and show them in the UI as an artifact of its task run.
 
-    Showing never stops the work: an API that is away is one line of the log.
+    A failure to show them is logged and does not fail the work.
     """
     told = ", ".join(f"{row['transition']}: {row['rows']:,}" for row in counts.iter_rows(named=True))
     logger = run_logger()

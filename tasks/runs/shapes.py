@@ -20,8 +20,8 @@ from tasks.tables.transitions import Transitions
 class RowsActivity(Activity[P, R]):
     """An activity that works on each row by itself.
 
-    `across` is asked for what must be known of all parts before one can be worked on, such as the addresses that
-    several parts have: it is given the pieces and the arguments, and gives further arguments.
+    `across` finds what must be known of all parts before the first is worked on, such as the addresses that several
+    parts have. In: the pieces and the arguments. Out: further arguments.
     """
 
     def __init__(self, function: Function[P, R], *, across: Callable[..., dict[str, Any]], **options: Any) -> None:  # noqa: ANN401
@@ -40,7 +40,7 @@ class RowsActivity(Activity[P, R]):
         inbound = bound.arguments.get(self.inbound)
         if not isinstance(inbound, Audience) or inbound.in_memory:
             return super().__call__(*bound.args, **bound.kwargs, **outside)
-        # A plan is no result that could be stored: it is made anew, from no rows, in every try of a run.
+        # A plan is not stored as a result: each try of a run makes it again, from no rows.
         planned = Task.with_options(self, cache_policy=NO_CACHE, persist_result=False)
         state = planned(*bound.args, **bound.kwargs, **{**outside, "return_state": True})
         return state if outside.get("return_state") else _data(state.result())
@@ -49,7 +49,7 @@ class RowsActivity(Activity[P, R]):
         """Run on the rows, or check on none and plan."""
         inbound, others = self.arguments(bound)
         if not isinstance(inbound, Audience):
-            return self.told(self.function(inbound, **others))
+            return self.with_counts_shown(self.function(inbound, **others))
         if inbound.in_memory:
             made = self.function(inbound.collect(), **others)
             return at_once(made, [inbound], self.label, inbound.distinct)
@@ -84,7 +84,7 @@ class RowsActivity(Activity[P, R]):
 
 
 def _data(result: Any) -> Any:  # noqa: ANN401
-    """A task that returns a state gives the state where its result is asked for."""
+    """The data of a result that is itself a state."""
     return result.result() if hasattr(result, "state_details") else result
 
 
@@ -181,7 +181,7 @@ class TableActivity(Activity[P, R]):
         distinct = column if column and self.stays_distinct(column, **others) else ""
         if all(one.in_memory for one in audiences):  # true of plain tables, too
             made = self.made(_collected(outbound))
-            return at_once(made, audiences, self.label, distinct) if audiences else self.told(made)
+            return at_once(made, audiences, self.label, distinct) if audiences else self.with_counts_shown(made)
         batches = {name: streamed(table) for name, table in outbound.items()}
         unchanged = {
             name: tables[place].table
