@@ -58,6 +58,7 @@ CampaignError
     ├── AccountNotForHost     CMP-182      the external account does not name the host that it would be sent to
     ├── EndpointNotAllowed    CMP-183      an endpoint of parameters does what only the operator may allow
     ├── TooManyCalls          CMP-184      a call for each key would be more calls than allowed
+    ├── HostPaused            CMP-185      a host failed so often lately that it is left alone for a while
     ├── AuthorizationServerUnreachable  CRL-290199
     ├── CredentialsRefused    CRL-290200
     ├── UrlNotSecure          WKF-560238
@@ -729,6 +730,20 @@ class LimitNotFree(ApiError):
     remedy = "See it with `prefect gcl inspect {limit}`; `prefect gcl create` makes one."
 
 
+class HostPaused(ApiError):
+    """A host failed so often lately that no run calls it for a while."""
+
+    code = "CMP-185"
+    sentence = (
+        "The API '{url}' is not called: its host failed {count} times lately, and is left alone for"
+        " {retry_after:.0f} more seconds."
+    )
+    remedy = (
+        "Try later, or ask the partner; to call it at once, delete the Prefect Variable '{variable}'. The settings"
+        " are CAMPAIGN_NETWORK__BREAKER__..."
+    )
+
+
 class AccountMissing(ApiError):
     """The external account that the endpoint names is not there."""
 
@@ -870,6 +885,7 @@ OF_PARTNER = (
     TokenNotFetched,
     AuthorizationServerUnreachable,
     LimitNotFree,
+    HostPaused,
 )
 """Failures for which a last good answer may stand in."""
 

@@ -31,6 +31,31 @@ UNSUBSCRIBE_PAGE = re.compile(r"(?:https://|http://(?:127\.0\.0\.1|localhost)[:/
 """Without TLS on this machine only."""
 
 
+PROXY = re.compile(r"https?://[!-.0-~]+(?::[0-9]+)?/?")
+"""Address of a proxy; its user name and password are percent-encoded."""
+
+
+class BreakerSettings(BaseModel):
+    """When a partner's host is left alone for a while."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    failures: int = Field(
+        default=10,
+        ge=0,
+        le=100,
+        title="Failures",
+        description=(
+            "After so many failures of a host (no connection, no answer in time, 5xx) within the minutes it is not"
+            " called for the pause, by any run; 0: it always is."
+        ),
+    )
+    minutes: float = Field(default=5, gt=0, title="Minutes", description="In which the failures are counted.")
+    pause_seconds: float = Field(
+        default=60, gt=0, title="Pause", description="How long the host is left alone after the last failure."
+    )
+
+
 class NetworkSettings(BaseModel):
     """What activities may reach. The operator's word: no campaign or form can widen it."""
 
@@ -60,6 +85,21 @@ class NetworkSettings(BaseModel):
             " empty allows none."
         ),
     )
+    breaker: BreakerSettings = Field(default=BreakerSettings(), title="Breaker")
+    proxy: SecretStr = Field(
+        default=SecretStr(""),
+        title="Proxy",
+        description=(
+            "Proxy for HTTPS (partners, providers, places of files), http://user:password@proxy.example:3128. It"
+            " resolves names, so that hosts are checked by name and their addresses are not. Mailboxes, SFTP and"
+            " object stores do not use it. Empty: none; proxies of the environment are never used."
+        ),
+    )
+    no_proxy: frozenset[str] = Field(
+        default=frozenset(),
+        title="Without proxy",
+        description="Hosts (with or without :port) that are reached directly all the same. A JSON list.",
+    )
     endpoint_blocks: bool = Field(
         default=False,
         title="Blocks of endpoints are the operator's",
@@ -68,6 +108,13 @@ class NetworkSettings(BaseModel):
             " the settings. If not, it may do only what one that is described in parameters may."
         ),
     )
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_an_address(cls, proxy: SecretStr) -> SecretStr:
+        if proxy.get_secret_value() and not PROXY.fullmatch(proxy.get_secret_value()):
+            raise ValueError("the proxy is not an address like http://proxy.example:3128")
+        return proxy
 
 
 class StorageSettings(BaseModel):

@@ -48,6 +48,7 @@ from tasks.endpoint.fetch import Fetched, NotModified, at_once, fetch
 from tasks.endpoint.many import fetch_many
 from tasks.errors import ApiError, ConfigurationError
 from tasks.http.accounts import credentials_of
+from tasks.http.breaker import Breaker
 from tasks.http.freshness import Freshness
 from tasks.runs.log import Logger
 from tasks.runs.results import ARROW, last_kept
@@ -155,8 +156,12 @@ def _called(call: AccountedCall, attempts: Attempts, logger: Logger, kept: Fresh
     endpoint, url = call.endpoint, call.url
     for name, (own, documented) in endpoint.raised_limits().items():
         logger.warning("Endpoint '%s' raises its own limit: %s %s, not %s.", endpoint.name, name, own, documented)
-    allowed_hosts = Settings.load().network.allowed_hosts
+    network = Settings.load().network
+    allowed_hosts = network.allowed_hosts
+    if network.proxy.get_secret_value():
+        logger.info("Calls go through the proxy, which resolves names: addresses of hosts are not checked.")
     with ExitStack() as held:
+        held.enter_context(Breaker(endpoint.url, network.breaker).watched(endpoint.retry_after_limit_seconds))
         take_place(endpoint, held, logger)
         credentials = credentials_of(endpoint.account, allowed_hosts, logger)
         logger.info("Invoking API URL '%s'.", url)

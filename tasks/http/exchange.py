@@ -66,7 +66,7 @@ REMEDY_OF_STATUS = {
     404: "Check the path of the endpoint's URL; if it means that nothing was found, name it in empty_statuses.",
     405: "Check the endpoint's method.",
     406: "Check the endpoint's format.",
-    407: "A proxy asks for credentials, and proxies are not supported: let the URL's host be reached without one.",
+    407: "A proxy before the partner asks for credentials: name it in CAMPAIGN_NETWORK__PROXY.",
     410: "The address is no longer served: ask the partner for the new one.",
     413: "Send fewer rows, or a call for each chunk of rows (calls).",
     415: "Check the endpoint's inbound encoding.",
@@ -214,5 +214,5 @@ def connection_failure(error: BaseException, url: str) -> ApiError:
             passing = cause.errno != socket.EAI_NONAME
             return PartnerUnreachable(url=url, reason="its host name does not resolve", retryable=passing)
         reason = str(getattr(cause, "strerror", None) or cause) or reason
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return PartnerUnreachable(url=url, reason=f"no connection, or it broke: {reason}", retryable=True)

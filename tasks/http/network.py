@@ -20,6 +20,7 @@ import httpx
 
 from tasks.errors import HostNotAllowed, UrlNotSecure, UrlUnparsable
 from tasks.http.addresses import is_public
+from tasks.settings import Settings
 
 
 def check_url(url: str, allowed_hosts: Iterable[str] = ()) -> httpx.URL:
@@ -232,30 +233,74 @@ class _Body(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
+INSIDE = frozenset({"local", "internal", "localhost", "lan", "corp", "home", "intranet", "private", "arpa", "test"})
+"""Top-level names that no public host has."""
+
+
+def check_name(host: str, port: int, allowed_hosts: Iterable[str]) -> None:
+    """Check a host that a proxy resolves: by its name alone. Errors: `HostNotAllowed`."""
+    name = canonical_host(host)
+    if is_allowed(name, port, allowed_hosts):
+        return
+    if is_address_literal(name):
+        raise HostNotAllowed(reason=f"'{name}' is an IP address literal")
+    if "." not in name or name.rpartition(".")[2] in INSIDE:
+        raise HostNotAllowed(reason=f"'{name}' is no name of the public internet")
+
+
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """httpx transport over `GuardedBackend`. Errors of a connection reach the caller as httpcore raises them."""
+    """httpx transport over `GuardedBackend`. Errors of a connection reach the caller as httpcore raises them.
+
+    With a proxy in the settings requests go through it: hosts are checked by name then, for it is the proxy that
+    resolves them.
+    """
 
     def __init__(self, ssl_context: ssl.SSLContext, allowed_hosts: Iterable[str], connections: int = 10) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl_context, network_backend=GuardedBackend(allowed_hosts), max_connections=connections
+        self._allowed_hosts = frozenset(allowed_hosts)
+        network = Settings.load().network
+        self._no_proxy = network.no_proxy
+        self._direct = httpcore.AsyncConnectionPool(
+            ssl_context=ssl_context,
+            network_backend=GuardedBackend(self._allowed_hosts),
+            max_connections=connections,
+            max_keepalive_connections=connections,
         )
+        self._proxied: httpcore.AsyncHTTPProxy | None = None
+        if network.proxy.get_secret_value():
+            proxy = httpx.URL(network.proxy.get_secret_value())
+            self._proxied = httpcore.AsyncHTTPProxy(
+                proxy_url=str(proxy.copy_with(username=None, password=None)),
+                proxy_auth=(proxy.username, proxy.password) if proxy.username else None,
+                ssl_context=ssl_context,
+                max_connections=connections,
+                max_keepalive_connections=connections,
+            )
+
+    def _pool(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
+        port = url.port or 443
+        if self._proxied is None or is_allowed(canonical_host(url.host), port, self._no_proxy):
+            return self._direct
+        check_name(url.host, port, self._allowed_hosts)
+        return self._proxied
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request over a checked connection."""
-        answer = await self._pool.handle_async_request(
-            httpcore.Request(
-                method=request.method,
-                url=httpcore.URL(
-                    scheme=request.url.raw_scheme,
-                    host=request.url.raw_host,
-                    port=request.url.port,
-                    target=request.url.raw_path,
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
+        sent = httpcore.Request(
+            method=request.method,
+            url=httpcore.URL(
+                scheme=request.url.raw_scheme,
+                host=request.url.raw_host,
+                port=request.url.port,
+                target=request.url.raw_path,
+            ),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
         )
+        try:
+            answer = await self._pool(request.url).handle_async_request(sent)
+        except httpcore.ProxyError as error:
+            raise httpcore.ConnectError(f"the proxy refuses the connection ({error})") from None
         return httpx.Response(
             status_code=answer.status,
             headers=answer.headers,
@@ -265,4 +310,6 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
+        await self._direct.aclose()
+        if self._proxied is not None:
+            await self._proxied.aclose()

@@ -1,7 +1,7 @@
 """Real connections to a partner: one client for all of a call, and sessions under one clock and one limit of bytes.
 
-Redirects are not followed; proxies of the environment are not used; the address that was checked is the one
-connected to.
+Redirects are not followed; proxies of the environment are not used, only the settings' own; without one the address
+that was checked is the one connected to.
 """
 
 from collections.abc import Awaitable, Callable
