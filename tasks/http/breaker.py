@@ -1,7 +1,7 @@
 """A circuit breaker: a host that failed too often lately is not called for a while, by any run.
 
-What is known of a host is one Prefect Variable, `failing-<host>-<digest>`, which people see and delete in the UI. Two
-runs that write it at one moment may lose a failure of one of them: it opens one failure later.
+What is known of a host is one Prefect Variable, `failing-<host>-<digest>`, which people see and delete in the UI.
+Two runs that write it at one moment may lose a failure of one of them: it opens one failure later.
 """
 
 import re

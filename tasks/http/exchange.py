@@ -214,5 +214,5 @@ def connection_failure(error: BaseException, url: str) -> ApiError:
             passing = cause.errno != socket.EAI_NONAME
             return PartnerUnreachable(url=url, reason="its host name does not resolve", retryable=passing)
         reason = str(getattr(cause, "strerror", None) or cause) or reason
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+        cause = cause.__cause__ or cause.__context__
     return PartnerUnreachable(url=url, reason=f"no connection, or it broke: {reason}", retryable=True)

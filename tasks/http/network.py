@@ -297,10 +297,13 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             content=request.stream,
             extensions=request.extensions,
         )
+        refused: httpcore.ConnectError | None = None
         try:
             answer = await self._pool(request.url).handle_async_request(sent)
         except httpcore.ProxyError as error:
-            raise httpcore.ConnectError(f"the proxy refuses the connection ({error})") from None
+            refused = httpcore.ConnectError(f"the proxy refuses the connection ({error})")
+        if refused is not None:
+            raise refused
         return httpx.Response(
             status_code=answer.status,
             headers=answer.headers,
