@@ -150,7 +150,7 @@ def test_the_limit_is_counted_in_decoded_bytes(
         (Reply(b"[]", headers={"Content-Type": "application/jsonp"}), ContentTypeRefused, "application/jsonp"),
         (Reply(b"{}", 302, {"Location": "/"}), StatusRefused, "Redirects are not followed"),
         (Reply(b"{}", 304), StatusRefused, "HTTP - 304"),
-        (Reply(b"{}", 407), StatusRefused, "proxies are not supported"),
+        (Reply(b"{}", 407), StatusRefused, "CAMPAIGN_NETWORK__PROXY"),
     ],
 )
 def test_an_answer_that_cannot_be_taken_says_why(
