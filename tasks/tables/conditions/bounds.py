@@ -39,6 +39,10 @@ INSTEAD = {
     "REGEXP_LIKE": "write LIKE",
     "REGEXP_MATCHES": "write LIKE",
     "CONTAINS": "write LIKE '%x%'",
+    "POSITION": "write LIKE '%x%'",
+    "STRPOS": "write LIKE '%x%'",
+    "TO_DATE": "say the column's type and format in the source's types and formats",
+    "TO_CHAR": "write EXTRACT(YEAR FROM a), or CAST(a AS TEXT)",
     "DATE": "write CAST(a AS DATE), or DATE '2026-11-25'",
     "INITCAP": "write UPPER or LOWER",
 }

@@ -41,7 +41,7 @@ LITERALS: Mapping[Kind, str] = {
     Kind.BOOLEAN: "TRUE, FALSE",
     Kind.INTEGER: "18",
     Kind.NUMERIC: "2.50",
-    Kind.DOUBLE: "1e3",
+    Kind.DOUBLE: "CAST(18 AS DOUBLE PRECISION)",
     Kind.TEXT: "'Köln'",
     Kind.DATE: "DATE '2026-11-25'",
     Kind.MOMENT: "TIMESTAMP '2026-11-25 07:30:00'",
