@@ -91,12 +91,16 @@ KEPT: list[pl.DataFrame] = []
 @sink_activity("Kept")
 def kept(rows: pl.DataFrame, bad: int = -1) -> Judged:
     """Keep the rows; one of them may be bad."""
+    if bad == STOPPED:
+        raise KeyboardInterrupt
     if rows.filter(pl.col("n") == bad).height:
         raise ColumnsMissing("there is a bad one")
     KEPT.append(rows)
     return judged(rows)
 
 
+STOPPED = -100
+"""In the place of the bad one: the run is stopped while the sink works."""
 CLOSINGS: list[tuple[Closing, list[str]]] = []
 
 
@@ -340,3 +344,16 @@ def test_the_closing_runs_after_a_failure_too_with_what_is_known(size: int) -> N
     counts = told(closing.audience)
     assert {("Judgement", "standard", 10), ("Judgement", "rejects", 5), ("Kept", "inbound", 10)} <= set(counts)
     assert closing.rows() == sum(judged(rows).standard.height for rows in KEPT)
+
+
+def test_the_closing_runs_when_the_run_is_stopped_too(result_folder: object) -> None:
+    CLOSINGS.clear()
+
+    def body() -> None:
+        kept(judgement(everyone(PEOPLE)), bad=STOPPED)
+
+    with pytest.raises(KeyboardInterrupt):
+        in_flow(body)
+    ((closing, reasons),) = CLOSINGS
+    assert isinstance(closing.failure, KeyboardInterrupt)
+    assert reasons == ["five"] * 5
