@@ -1,7 +1,7 @@
 """Rendering: the parts of the messages of an audience, slice by slice, over whole columns where that can be."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -14,6 +14,7 @@ from tasks.lowering.vectors import CannotLower
 from tasks.templates.apart import Recipe, rendered_apart
 from tasks.templates.environment import CampaignEnvironment
 from tasks.templates.fields import (
+    BRACES,
     ELEMENT,
     WHITE_SPACE,
     Fact,
@@ -41,6 +42,13 @@ MOST_ENDED = 20
 MOST_SECONDS = 3600.0
 """Seconds of a processor that all messages which are rendered row by row may take in a run."""
 
+SHORT_HTML = 300
+"""Bytes of an HTML part of which it is looked whether a reader would see anything."""
+NOT_SHOWN = (
+    r"(?is)<!--.*?-->|<(style|title|head|script)\b.*?</(style|title|head|script)>"
+    r"|<(?:[^i>]|i[^m>])[^>]*>|<i>|&nbsp;|&#160;"
+)
+"""Markup that shows nothing by itself; an image does."""
 LACKING = {"field": pl.String(), "where": pl.String(), "profiles": pl.Int64()}
 LINE_BREAK = "[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]"
 """What ends a line for Python, and so for whoever writes the message's header."""
@@ -93,6 +101,10 @@ class Renderer:
         self._seconds, self._ended = 0.0, 0
         self._apart = {path: full for path, full in self.used.items() if ELEMENT not in path}
 
+    def findings(self) -> list[str]:
+        """What the author should look at, though messages can be sent."""
+        return [told for made in self._environments.values() if made.guard for told in made.guard.unencoded]
+
     def lacking(self, tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
         """Fields that are printed without a default, and how many profiles lack them: field, where, profiles."""
         needed = required_uses(self.templates, self.fields)
@@ -114,14 +126,14 @@ class Renderer:
         """The messages of one slice: the columns `kept`, subject, html, text, and reason where there is none."""
         profiles = self.fields.slice_of(table, self._paths, kept)
         rows = profiles.rows
-        reason = _too_long(rows, [".".join(path) for path in self._paths])
+        reason = _refused(profiles, [".".join(path) for path in self._paths])
         parts: list[pl.Series] = []
         for part in PARTS:
             text, why = self._part(part, profiles, reason)
             if part == "subject":
                 text, why = _checked_subject(text, why)
             parts.append(text.alias(part))
-            for fault in (why, _too_large(part, text)):
+            for fault in (why, _too_large(part, text), _blank(part, text)):
                 reason = fault if reason is None else reason if fault is None else _first(reason, fault)
         if reason is None:
             reason = pl.Series([None], dtype=pl.String()).new_from_index(0, rows.height)
@@ -204,11 +216,7 @@ class Renderer:
 def _checked_subject(text: pl.Series, reason: pl.Series | None) -> tuple[pl.Series, pl.Series | None]:
     checked = text.to_frame("text").select(pl.col("text").str.strip_chars(WHITE_SPACE))
     checked = checked.with_columns(
-        pl.when(pl.col("text") == "")
-        .then(pl.lit("the subject is empty"))
-        .when(pl.col("text").str.contains(LINE_BREAK))
-        .then(pl.lit("the subject has a line break"))
-        .alias("fault")
+        pl.when(pl.col("text").str.contains(LINE_BREAK)).then(pl.lit("the subject has a line break")).alias("fault")
     )
     faults = checked.get_column("fault")
     if faults.null_count() < faults.len():
@@ -216,36 +224,61 @@ def _checked_subject(text: pl.Series, reason: pl.Series | None) -> tuple[pl.Seri
     return checked.get_column("text"), reason
 
 
-def _too_long(rows: pl.DataFrame, names: list[str]) -> pl.Series | None:
-    """Which profiles have a value that is longer than any that a message shows."""
-    lengths = {name: _longest(pl.col(name), rows.schema[name]) for name in names if name in rows.columns}
+def _refused(profiles: Slice, names: list[str]) -> pl.Series | None:
+    """Which profiles have a value that no message can show: it is too long, or an unfilled template."""
+    rows = profiles.rows
+    faults: list[pl.Expr] = []
+    lengths = {name: _of_texts(pl.col(name), rows.schema[name], _length) for name in names if name in rows.columns}
     sizes = {name: length for name, length in lengths.items() if length is not None}
     longest = rows.select(length.max().alias(name) for name, length in sizes.items())
-    long = [name for name in sizes if (longest[name].item() or 0) > LONGEST_VALUE]
-    if not long:
-        return None
-    return rows.select(
-        pl.coalesce(
-            pl.when(sizes[name] > LONGEST_VALUE).then(
-                pl.lit(f"the value of {name} has more than {LONGEST_VALUE} bytes")
-            )
-            for name in long
-        )
-    ).to_series()
+    for name, length in sizes.items():
+        if (longest[name].item() or 0) > LONGEST_VALUE:
+            reason = pl.lit(f"the value of {name} has more than {LONGEST_VALUE} bytes")
+            faults.append(pl.when(length > LONGEST_VALUE).then(reason))
+    braces = {".".join(path).split(f".{ELEMENT}")[0] for path, fact in profiles.facts if fact.braces}
+    for name in sorted(braces & set(sizes)):
+        left = _of_texts(pl.col(name), rows.schema[name], _has_braces)
+        reason = pl.lit(f"the value of {name} has {' or '.join(BRACES)}: a template that was not filled in")
+        faults.append(pl.when(left == 1).then(reason))
+    return rows.select(pl.coalesce(faults)).to_series() if faults else None
 
 
-def _longest(value: pl.Expr, kind: pl.DataType) -> pl.Expr | None:
-    """Bytes of the longest text in each value, None where a type has no text."""
+def _length(text: pl.Expr) -> pl.Expr:
+    return text.str.len_bytes()
+
+
+def _has_braces(text: pl.Expr) -> pl.Expr:
+    return text.str.contains_any(list(BRACES)).cast(pl.UInt32())
+
+
+def _of_texts(value: pl.Expr, kind: pl.DataType, measure: Callable[[pl.Expr], pl.Expr]) -> pl.Expr | None:
+    """The largest measure of the texts in each value, None where a type has no text."""
     if isinstance(kind, pl.String):
-        return value.str.len_bytes()
+        return measure(value)
     if isinstance(kind, pl.List):
-        inner = _longest(pl.element(), instance(kind.inner))
+        inner = _of_texts(pl.element(), instance(kind.inner), measure)
         return None if inner is None else value.list.eval(inner).list.max()
     if isinstance(kind, pl.Struct):
-        each = [_longest(value.struct.field(name), inner) for name, inner in struct_types(kind).items()]
-        texts = [length for length in each if length is not None]
+        each = [_of_texts(value.struct.field(name), inner, measure) for name, inner in struct_types(kind).items()]
+        texts = [found for found in each if found is not None]
         return pl.max_horizontal(texts) if texts else None
     return None
+
+
+def _blank(part: str, text: pl.Series) -> pl.Series | None:
+    """Which messages have a part in which there is nothing to read."""
+    # What is long has something to read; to look through all of it would take longer than to make it.
+    looked = text.str.len_bytes() < SHORT_HTML if part == "html" else text < "!"
+    if not looked.any():
+        return None
+    shown = text.filter(looked)
+    shown = shown.str.replace_all(NOT_SHOWN, " ") if part == "html" else shown
+    blank = shown.str.strip_chars(WHITE_SPACE) == ""
+    if not blank.any():
+        return None
+    rows = looked.arg_true().filter(blank)
+    nothing = pl.Series([None], dtype=pl.String()).new_from_index(0, len(text))
+    return nothing.scatter(rows, f"the {part} is empty")
 
 
 def _too_large(part: str, text: pl.Series) -> pl.Series | None:

@@ -68,6 +68,8 @@ def personalize(
     if logger is not None:
         for field, where, profiles in renderers.by_code[DEFAULT].lacking([inbound]).iter_rows():
             logger.warning("%s has no value for %d profiles, and no default (%s).", field, profiles, where)
+        for finding in dict.fromkeys(told for each in renderers.by_code.values() for told in each.findings()):
+            logger.warning("%s.", finding)
     outbound = _whole(_transitions(messages) for messages in renderers.slices([inbound]))
     if logger is not None:
         _tell_costs(renderers, logger)

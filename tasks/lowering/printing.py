@@ -22,13 +22,20 @@ def printed_pieces(value: Value, frame: Frame) -> list[Piece]:
         if isinstance(atom, Absent):
             frame.fail(mask, atom.reason)
         elif isinstance(atom, Constant):
-            text = printed(atom.value)
+            text = _constant_text(atom)
             safe = atom.safe or not frame.autoescape
             choices.append((mask, str(text) if safe else str(escape(text))))
         else:
             text_vector = text_of(atom, both(frame.active, mask), frame)
             choices.append((mask, _shown(text_vector, frame)))
     return zipped([(mask, [piece]) for mask, piece in choices], whole=True)
+
+
+def _constant_text(atom: Constant) -> object:
+    try:
+        return printed(atom.value)
+    except TypeError as error:
+        raise CannotLower(f"what has no form in a message ({error})") from None
 
 
 def _shown(text: Vector, frame: Frame) -> pl.Expr:
@@ -42,7 +49,7 @@ def text_of(atom: Atom, mask: Mask, frame: Frame) -> Vector:  # noqa: PLR0911
     """A value as it is printed. Errors: `CannotLower`."""
     match atom:
         case Constant():
-            return vector_of(replace(atom, value=str(printed(atom.value))))
+            return vector_of(replace(atom, value=str(_constant_text(atom))))
         case vectors.Sequence():
             return list_text(atom, ", ", mask, frame)
         case Vector(kind="text"):

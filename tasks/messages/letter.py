@@ -12,9 +12,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from email import message_from_bytes
+from email.header import decode_header, make_header
 from email.headerregistry import Address
 from email.message import EmailMessage, MIMEPart
 from email.policy import SMTP
+from email.utils import parseaddr
 from pathlib import Path
 from typing import NamedTuple, Self, cast
 
@@ -32,6 +35,9 @@ NO_PAGE = UnsubscribeSettings()
 ENCODED_WORD_BYTES = 45
 """Bytes that one encoded word of 75 characters holds in base64."""
 
+LONGEST_NAME = 200
+"""Characters of a name in From that stand on one line as they are."""
+PLAIN_NAME = re.compile(r"[A-Za-z0-9'_-]+(?: [A-Za-z0-9'_-]+)*")
 PLAIN_SUBJECT = re.compile(r"[!-~](?:[ -~]{0,64}[!-~])?")
 CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 FOLD = re.compile(r"([ -~]{30,66}) (?=[!-~])")
@@ -243,6 +249,7 @@ def prepared_skeleton(
     whole = bytes(_model(options, sent_at, mark))
     place = rb"Content-Transfer-Encoding: 7bit\r\n\r\n%b-(?:text|html)\r\n" % mark.encode()
     head, middle, tail = re.split(place, whole)
+    head = f"From: {from_header(options.sender_name, options.sender)}\r\n".encode() + head
     return Skeleton(
         options=options,
         send=send,
@@ -258,7 +265,6 @@ def prepared_skeleton(
 
 def _model(options: MessageOptions, sent_at: datetime, mark: str) -> EmailMessage:
     message = EmailMessage(policy=SMTP)
-    message["From"] = _from_header(options)
     if options.reply_to:
         message["Reply-To"] = Address(addr_spec=checked_recipient(options.reply_to).address)
     message["Date"] = sent_at
@@ -278,13 +284,28 @@ def _model(options: MessageOptions, sent_at: datetime, mark: str) -> EmailMessag
     return message
 
 
-def _from_header(options: MessageOptions) -> Address:
-    try:
-        return Address(display_name=options.sender_name, addr_spec=options.sender)
-    except Exception:  # noqa: BLE001  # the parser's errors are of many kinds
-        raise ConfigurationError(
-            setting="sender_address", reason="it is not an address that From can have"
-        ) from None
+def from_header(name: str, address: str) -> str:
+    """The sender as From carries it: read back, it is this name and this one address.
+
+    `email.message` is not asked: where it folds a long name it loses the quotes, and a comma makes two addresses.
+    Errors: `ConfigurationError`.
+    """
+    if len(name) <= LONGEST_NAME and PLAIN_NAME.fullmatch(name):
+        written = f"{name} <{address}>"
+    elif len(name) <= LONGEST_NAME and name.isascii() and name == name.strip() and "=?" not in name:
+        escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+        written = f'"{escaped}" <{address}>'
+    elif name:
+        words = "\r\n ".join(_encoded_words(name.encode()))
+        written = f"{words}\r\n <{address}>"
+    else:
+        written = address
+    parsed = message_from_bytes(f"From: {written}\r\n\r\n".encode(), policy=SMTP)["From"].addresses
+    # Of a name of several encoded words, the library's newer parser keeps the spaces that RFC 2047 leaves out.
+    read = str(make_header(decode_header(parseaddr(written.replace("\r\n", ""))[0])))
+    if [each.addr_spec for each in parsed] != [address] or read != name:
+        raise ConfigurationError(setting="sender_address", reason="From would not read back as it is written")
+    return written
 
 
 def _media_type(path: Path) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import date, time
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -33,8 +34,15 @@ BITS = (31, 53, 64, 128)
 SPECIAL = "&<>'\""
 """Characters that mean something in HTML."""
 
+BRACES = ("{{", "{%")
+"""What a value has only where somebody else's template was not filled in."""
+
 WHITE_SPACE = "".join(chr(point) for point in range(0x3001) if chr(point).isspace())
 """What Python takes for white space; polars knows four characters less."""
+
+
+PRINTABLE = (str, int, float, Decimal, date, time, type(None), Undefined)
+"""Values that have a form in a message; lists of them have, too."""
 
 
 class MissingValue(StrictUndefined):
@@ -91,6 +99,8 @@ class Fact:
     clean: bool = False
     ascii: bool = False
     bits: int = 64
+    braces: bool = False
+    """Whether a text has one of `BRACES`."""
 
 
 Facts = tuple[tuple[Path, Fact], ...]
@@ -246,14 +256,16 @@ def printed(value: Any) -> Any:  # noqa: ANN401
 
     Text as it is; True and False; whole numbers by their digits; floats by their shortest decimal (`0.1`,
     `1e-05`); decimals with all their places; dates and times as ISO 8601 writes them, with a space between; the
-    elements of a list with `, ` between them.
+    elements of a list with `, ` between them. What would show Python's own form of an object fails.
     """
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, list | tuple):
         return ", ".join(str(printed(element)) for element in value)
-    if callable(value) and not isinstance(value, Undefined):
-        raise TypeError(f"'{getattr(value, '__name__', 'it')}' is a method; call it, or name a field")
+    if not isinstance(value, PRINTABLE):
+        if callable(value):
+            raise TypeError(f"'{getattr(value, '__name__', 'it')}' is a method; call it, or name a field")
+        raise TypeError(f"a {type(value).__name__} has no form in a message; name what to print of it")
     return value
 
 
@@ -304,7 +316,8 @@ def _fact(values: pl.Series, looks: Mapping[str, _Look]) -> Fact:
         case pl.String():
             joined = looks[values.name].joined
             clean = not any(character in joined for character in SPECIAL)
-            return Fact(nullable, clean=clean, ascii=joined.isascii())
+            braces = any(mark in joined for mark in BRACES)
+            return Fact(nullable, clean=clean, ascii=joined.isascii(), braces=braces)
         case kind if kind.is_integer():
             low, high = values.min() or 0, values.max() or 0
             bits = max(int(low).bit_length(), int(high).bit_length())  # type: ignore[arg-type]

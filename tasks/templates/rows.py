@@ -1,6 +1,8 @@
 """Row by row: one message rendered by Jinja itself, in its sandbox."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from html import unescape
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,11 +10,20 @@ from jinja2 import Template, Undefined
 from jinja2.exceptions import SecurityError, UndefinedError
 
 from tasks.templates.escaping import UnsafeValue
-from tasks.templates.fields import Path, known_length, python_value
+from tasks.templates.fields import Path, Row, known_length, python_value
 from tasks.templates.filters import EXPECTED
 
 LARGEST_PART = 5_000_000
 """Bytes of a part of a message."""
+
+
+OBJECT = re.compile(
+    r"(?:<|&lt;)(?:(?:built-in|bound|function|class|module|generator|Macro|cyfunction)\s|Undefined|[\w.]+ object)"
+    r"|\{(?:'|&#39;)[^'&{}<>]{1,40}(?:'|&#39;): "
+)
+"""How Python writes methods, functions, other objects and mappings."""
+
+STATEMENTS = re.compile(r"\{[{%#].*?[}%#]\}", re.DOTALL)
 
 
 def too_large(part: str) -> str:
@@ -32,7 +43,26 @@ def rendered(template: Template, context: Mapping[str, Any], part: str) -> tuple
                 return None, too_large(part)
     except (*EXPECTED, RecursionError) as error:
         return None, _reason(error)
-    return "".join(pieces), None
+    text = "".join(pieces)
+    found = OBJECT.search(text)
+    if found and not any(unescape(found[0]) in unescape(known) for known in known_texts(template, context)):
+        return None, f"the {part} shows an object of Python's instead of a value: {unescape(found[0])}"
+    return text, None
+
+
+def known_texts(template: Template, context: Mapping[str, Any]) -> Iterator[str]:
+    """Texts of the template's author, and of the profile."""
+    for source in template.environment.sources.values():  # type: ignore[attr-defined]
+        yield STATEMENTS.sub("", source)
+    waiting: list[object] = list(context.values())
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case list() as several:
+                waiting.extend(several)
+            case SimpleNamespace() | Row() as named:
+                waiting.extend(vars(named).values())
 
 
 def _reason(error: Exception) -> str:

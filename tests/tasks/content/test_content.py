@@ -34,7 +34,7 @@ ENRICHED = enrichment.fn(
 
 
 def options(html: str, **given: object) -> PersonalizationOptions:
-    templates = Templates(folder=Path("t"), parts=PARTS, sources={"s.txt": "s", "b.html": html})
+    templates = Templates(folder=Path("t"), parts=PARTS, sources={"s.txt": "s", "b.html": f"-{html}"})
     return PersonalizationOptions(templates=templates, send=SEND, **given)
 
 
@@ -60,7 +60,7 @@ LIST = (
 def test_a_profile_sees_the_rows_that_match_it(html: str, messages: list[str], row_by_row: bool) -> None:
     made = personalize(ENRICHED, options(html, row_by_row=row_by_row))
     assert made.rejects.is_empty()
-    assert made.standard["html"].head(4).to_list() == messages
+    assert made.standard["html"].head(4).to_list() == [f"-{message}" for message in messages]
 
 
 @pytest.mark.parametrize("row_by_row", [False, True])

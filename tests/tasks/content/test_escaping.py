@@ -21,11 +21,13 @@ SEND = Send(campaign="c", label="C", business_date="2026-01-01")
 def html_of(template: str, value: object, *, row_by_row: bool) -> str:
     """The HTML, or the reason why there is none."""
     parts = {"subject": "s.txt", "html": "b.html", "text": "s.txt"}
-    templates = Templates(folder=Path(), parts=parts, sources={"s.txt": "s", "b.html": template})
+    templates = Templates(folder=Path(), parts=parts, sources={"s.txt": "s", "b.html": f"Hello{template}"})
     options = PersonalizationOptions(templates=templates, send=SEND, row_by_row=row_by_row)
     profile = pl.DataFrame({"profile_id": ["1"], "email": ["a@x.example"], "v": [value], "w": ["script:alert(1)"]})
     made = personalize(profile, options)
-    return made.standard["html"].item() if made.standard.height else made.rejects["reason"].item()
+    if made.standard.is_empty():
+        return str(made.rejects["reason"].item())
+    return str(made.standard["html"].item()).removeprefix("Hello")
 
 
 HREF = '<a href="{{ v }}">x</a>'

@@ -71,10 +71,10 @@ def audience(rows: int = 120) -> pl.DataFrame:
 
 def renderings(
     profiles: pl.DataFrame,
-    html: str = "",
+    html: str = "h",
     *,
     subject: str = "s",
-    text: str = "",
+    text: str = "t",
     more: dict[str, str] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """The messages over whole columns, row by row, and what could not be lowered."""

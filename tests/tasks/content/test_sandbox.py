@@ -76,7 +76,7 @@ def test_a_known_way_out_is_refused_with_a_sentence(tmp_path: Path, template: st
     assert says in outcome(tmp_path, template)
 
 
-def test_a_value_is_never_rendered_as_a_template(tmp_path: Path) -> None:
+def test_a_value_is_never_rendered_as_a_template_and_never_sent_as_one(tmp_path: Path) -> None:
     (tmp_path / "subject.txt").write_text("{{ profile.name }}")
     (tmp_path / "body.html").write_text("h")
     (tmp_path / "body.txt").write_text("t")
@@ -85,4 +85,6 @@ def test_a_value_is_never_rendered_as_a_template(tmp_path: Path) -> None:
         send=Send(campaign="c", label="C", business_date="2026-01-01"),
     )
     named = PROFILE.with_columns(name=pl.lit("{{ 7*7 }}"))
-    assert personalize(named, options).standard["subject"].item() == "{{ 7*7 }}"
+    assert personalize(named, options).rejects["reason"].to_list() == [
+        "the value of profile.name has {{ or {%: a template that was not filled in"
+    ]

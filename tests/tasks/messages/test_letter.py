@@ -4,9 +4,11 @@ import base64
 import subprocess
 from datetime import UTC, date, datetime
 from email import message_from_bytes
+from email.header import decode_header, make_header
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP, default
+from email.utils import parseaddr
 from pathlib import Path
 
 import dkim
@@ -133,6 +135,23 @@ def test_files_stand_in_the_message_as_the_library_would_put_them(tmp_path: Path
         "image/png",
         "application/pdf",
     ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(PRINTABLE)
+@example("=?utf-8?q?not_a_word?=")
+@example("Müller, Söhne & Co., the house of fine gifts, wines and letters since eighteen hundred and something")
+@example("A long, very long name of a sender, with commas, and (remarks), that no single line of a header can hold")
+@example('He said "hello", \\ and left; <x@y.example>')
+@example("")
+def test_any_sender_s_name_is_read_as_it_was_written_with_one_address(name: str) -> None:
+    sender = MessageOptions(sender_name=name, sender_address="offers@campaign.example")
+    raw = prepared_skeleton(sender, SEND, NOON).message(letter()).content
+    assert [each.addr_spec for each in message_from_bytes(raw, policy=default)["From"].addresses] == [
+        "offers@campaign.example"
+    ]
+    written = message_from_bytes(raw)["From"]  # as RFC 2047 reads several encoded words
+    assert str(make_header(decode_header(parseaddr(written.replace("\r\n", ""))[0]))) == name
 
 
 @settings(max_examples=300, deadline=None)
