@@ -42,6 +42,8 @@ def described_by_author(
         )
     if endpoint.ca_file is not None and endpoint.ca_file.resolve() not in {file.resolve() for file in ca_files}:
         raise _refused(endpoint, f"names the ca_file '{endpoint.ca_file}', which no endpoint of the settings has")
+    if endpoint.client_certificate is not None or endpoint.client_key is not None:
+        raise _refused(endpoint, "names a client certificate (client_certificate, client_key)")
     inbound = endpoint.inbound
     if inbound.allow_profile_level:
         raise _refused(endpoint, "allows profile-level data (allow_profile_level)")

@@ -7,16 +7,17 @@ account as `<kind>/<name>`, for example `oauth2-account/coupon-system`.
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from prefect.blocks.core import Block
 from prefect.blocks.fields import SecretDict
 from pydantic import Field, SecretStr
 
 from tasks.errors import AccountDisabled, AccountMissing, AccountOfWrongKind, OAuthSetupInvalid
+from tasks.http.certificates import ClientCertificate, ClientKey
 from tasks.http.credentials import NO_CREDENTIALS, Credentials, FixedCredentials, LentCredentials, basic
 from tasks.http.exchange import Connection
-from tasks.http.oauth import OAuthCredentials, OAuthSetup, Token
+from tasks.http.oauth import Grant, OAuthCredentials, OAuthSetup, Token
 from tasks.runs.log import Logger
 
 
@@ -81,11 +82,11 @@ class HeaderAccount(ExternalAccount):
 
 
 class OAuth2Account(ExternalAccount):
-    """OAuth 2.0 client credentials: a token is fetched, kept until it expires, and fetched anew after a 401."""
+    """OAuth 2.0: a token is fetched, kept until it expires, and fetched anew after a 401."""
 
     _block_type_name = "OAuth 2.0 Account"
     _block_type_slug: ClassVar[str] = "oauth2-account"
-    _description = "OAuth 2.0 client credentials of a partner, for the External API activity."
+    _description = "OAuth 2.0 of a partner (client credentials, refresh token, signed assertion), for External API."
 
     token_url: str = Field(default="", title="Token URL", description="Address that gives tokens; https only.")
     client_id: str = Field(default="", title="Client ID", description="Who we are to the authorization server.")
@@ -97,9 +98,46 @@ class OAuth2Account(ExternalAccount):
         title="Client authentication",
         description="Whether client ID and secret go in a basic header or in the body.",
     )
+    grant: Grant = Field(
+        default="client_credentials",
+        title="Grant",
+        description=(
+            "client_credentials; refresh_token (a newer one that the server gives is kept); jwt_bearer: an"
+            " assertion that is signed with the private key."
+        ),
+    )
+    refresh_token: SecretStr = Field(
+        default=SecretStr(""), title="Refresh token", description="Of the grant refresh_token."
+    )
+    private_key: SecretStr = Field(
+        default=SecretStr(""), title="Private key", description="PEM, of the grant jwt_bearer."
+    )
+    key_id: str = Field(default="", title="Key ID", description="Name of that key in the assertion (kid).")
+    algorithm: Literal["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"] = Field(
+        default="RS256", title="Algorithm", description="How the assertion is signed."
+    )
+    claims: dict[str, Any] = Field(
+        default={},
+        title="Claims",
+        description="Of the assertion, besides iss, sub, aud, iat, exp, jti: {sub: ...}.",
+    )
+    parameters: SecretDict = Field(
+        default=SecretDict({}), title="Parameters", description="More parameters of the request: {resource: ...}."
+    )
+    encoding: Literal["form", "json"] = Field(
+        default="form", title="Encoding", description="Whether the request for a token is a form or JSON."
+    )
+    token_type: str = Field(
+        default="",
+        pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]*$",
+        title="Token type",
+        description="The word before the token, whatever the server calls it. Empty: Bearer.",
+    )
     headers: SecretDict = Field(
         default=SecretDict({}), title="Headers", description="More headers of the request for a token."
     )
+    client_certificate: ClientCertificate = None
+    client_key: ClientKey = None
     ca_file: Path | None = Field(
         default=None,
         title="Certificate authority file",
@@ -116,10 +154,27 @@ class OAuth2Account(ExternalAccount):
             scope=self.scope,
             audience=self.audience,
             client_authentication=self.client_authentication,
-            headers={name: SecretStr(str(value)) for name, value in self.headers.get_secret_value().items()},
+            headers=_secrets(self.headers),
+            grant=self.grant,
+            refresh_token=self.refresh_token,
+            private_key=self.private_key,
+            key_id=self.key_id,
+            algorithm=self.algorithm,
+            claims=self.claims,
+            parameters=_secrets(self.parameters),
+            encoding=self.encoding,
+            token_type=self.token_type,
+            has_certificate=self.client_certificate is not None,
         )
         store = KeptTokens(f"{name.rpartition('/')[2]}-token")
-        return OAuthCredentials(setup, store, Connection(ca_file=self.ca_file), allowed_hosts, logger)
+        connection = Connection(
+            ca_file=self.ca_file, client_certificate=self.client_certificate, client_key=self.client_key
+        )
+        return OAuthCredentials(setup, store, connection, allowed_hosts, logger)
+
+
+def _secrets(values: SecretDict) -> dict[str, SecretStr]:
+    return {name: SecretStr(str(value)) for name, value in values.get_secret_value().items()}
 
 
 class AccessToken(Block):
@@ -133,6 +188,9 @@ class AccessToken(Block):
     value: SecretStr = Field(title="Token", description="The token.")
     expires_at: datetime | None = Field(
         default=None, title="Expires at", description="When it ends, if it says so."
+    )
+    refresh_token: SecretStr | None = Field(
+        default=None, title="Refresh token", description="The newest one, where the server gives any."
     )
 
 
@@ -148,11 +206,13 @@ class KeptTokens:
             kept: AccessToken = AccessToken.load(self.block, _sync=True)  # type: ignore[call-arg, assignment]
         except ValueError:
             return None
-        return Token(kept.value, kept.expires_at) if kept.setup == setup else None
+        return Token(kept.value, kept.expires_at, kept.refresh_token) if kept.setup == setup else None
 
     def write(self, setup: str, token: Token) -> None:
         """Keep a token in place of the one before."""
-        kept = AccessToken(setup=setup, value=token.value, expires_at=token.expires_at)
+        kept = AccessToken(
+            setup=setup, value=token.value, expires_at=token.expires_at, refresh_token=token.refresh_token
+        )
         kept.save(self.block, overwrite=True, _sync=True)  # type: ignore[call-arg]
 
 

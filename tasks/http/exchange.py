@@ -25,7 +25,7 @@ from tasks.errors import (
     PartnerUnreachable,
     StatusRefused,
 )
-from tasks.http.certificates import AuthorityFile
+from tasks.http.certificates import AuthorityFile, ClientCertificate, ClientKey
 from tasks.http.retry import retry_after_seconds
 
 FIVE_MEGABYTES = 5 * 1024 * 1024
@@ -88,6 +88,8 @@ class Connection(BaseModel):
         description="Custom headers, for example an API key. Values are secrets: they are never shown.",
     )
     ca_file: AuthorityFile = None
+    client_certificate: ClientCertificate = None
+    client_key: ClientKey = None
     timeout_seconds: float = Field(
         default=60, gt=0, title="Timeout", description="Limit for one whole exchange, in seconds."
     )

@@ -45,7 +45,7 @@ class Client:
     def __init__(self, connection: Connection, allowed_hosts: frozenset[str], connections: int = 1) -> None:
         self.connection = connection
         self.allowed_hosts = allowed_hosts
-        context = trusted_certificates(connection.ca_file)
+        context = trusted_certificates(connection.ca_file, connection.client_certificate, connection.client_key)
         self._transport = GuardedTransport(context, allowed_hosts, connections)
 
     async def __aenter__(self) -> Self:

@@ -47,6 +47,7 @@ def test_an_author_s_endpoint_may_call_the_hosts_for_it_and_lower_limits(options
         ({"inbound": {"columns": {"phone": "p"}}}, "would be sent 'phone'.*AUTHOR_COLUMNS"),
         ({"inbound": {"columns": {"email": "e"}}}, "would be sent 'email', which tells profiles apart"),
         ({"ca_file": "/etc/passwd"}, "names the ca_file '/etc/passwd', which no endpoint of the settings has"),
+        ({"client_certificate": "/etc/me.pem"}, "names a client certificate"),
         ({"limit_wait_seconds": 10**6}, "raises the limit limit_wait_seconds"),
         ({"inbound": {"max_rows": 1_000_000}}, "raises the limit inbound.max_rows to 1000000"),
         ({"max_response_bytes": 10**9}, "raises the limit max_response_bytes"),

@@ -1,12 +1,20 @@
 import base64
 import json
 import logging
+import ssl
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs
 
+import jwt
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
 from deployments.sandbox.server import Call, Reply, Server
@@ -16,12 +24,14 @@ from tasks.errors import (
     CredentialsRefused,
     HostNotAllowed,
     OAuthSetupInvalid,
+    SourceUnreadable,
     TokenNotFetched,
     UrlNotSecure,
 )
 from tasks.http.credentials import basic
-from tasks.http.exchange import Connection
+from tasks.http.exchange import Connection, PartnerRequest
 from tasks.http.oauth import OAuthCredentials, OAuthSetup, Token, token_of, token_request
+from tasks.http.session import send_one
 
 SECRET = "canary-s3cret/:%"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -210,3 +220,115 @@ def test_a_token_that_says_it_lasts_for_ages_is_kept_for_a_year(seconds: str) ->
         assert token_of(body, setup_of(), NOON).expires_at == NOON + timedelta(days=366)
     except TokenNotFetched:
         assert seconds != "99999999999", "only what is no time at all is refused"
+
+
+def asked(call: Call) -> dict[str, str]:
+    return {name: values[0] for name, values in parse_qs(call.body.decode()).items()}
+
+
+def test_further_parameters_a_request_in_json_and_another_word_before_the_token(start_server: StartServer) -> None:
+    answer = Reply(b'{"access_token": "t", "token_type": "custom", "expires_in": 3600}')
+    server = start_server(lambda call: answer)
+    more = {"parameters": {"resource": SecretStr("https://api.example")}, "token_type": "Token"}
+    credentials = credentials_at(server, encoding="json", client_authentication="body", **more)
+    assert bearer(credentials) == "Token t"
+    assert server.calls[0].headers["content-type"] == "application/json"
+    assert json.loads(server.calls[0].body) == {
+        "grant_type": "client_credentials",
+        "resource": "https://api.example",
+        "client_id": "campaign flows",
+        "client_secret": SECRET,
+    }
+    with pytest.raises(TokenNotFetched, match="name its type in token_type"):
+        bearer(credentials_at(server))
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(b'{"error": "invalid_scope", "error_description": "No such scope"}'), CredentialsRefused),
+        (Reply(b'{"error": "invalid_scope", "error_description": "No such scope"}', 400), CredentialsRefused),
+        (Reply(b'{"error": "invalid_scope", "error_description": "No such scope"}', 503), TokenNotFetched),
+    ],
+)
+def test_the_server_s_error_code_is_shown(start_server: StartServer, reply: Reply, error: type[ApiError]) -> None:
+    with pytest.raises(error, match="invalid_scope: No such scope"):
+        bearer(credentials_at(start_server(lambda call: reply)))
+
+
+def test_a_refresh_token_is_replaced_by_the_one_that_the_server_gives(start_server: StartServer) -> None:
+    given = iter([b'"refresh_token": "second", ', b"", b'"refresh_token": "third", '])
+
+    def respond(call: Call) -> Reply:
+        return Reply(b'{%b"access_token": "t", "token_type": "bearer", "expires_in": 3600}' % next(given))
+
+    server = start_server(respond)
+    credentials = credentials_at(
+        server, grant="refresh_token", refresh_token=SecretStr("first"), client_secret=SecretStr("")
+    )
+    for _ in range(3):
+        credentials.fetch()
+    assert [asked(call)["refresh_token"] for call in server.calls] == ["first", "second", "second"]
+    assert asked(server.calls[0])["client_id"] == "campaign flows"
+    (kept,) = credentials.store.kept.values()
+    assert kept.refresh_token.get_secret_value() == "third"
+
+
+def test_an_assertion_is_signed_with_the_private_key(start_server: StartServer) -> None:
+    server = start_server(lambda call: GIVEN)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    options = {"grant": "jwt_bearer", "client_secret": SecretStr(""), "audience": "https://login.example"}
+    pem = SecretStr(key.private_bytes(*form).decode())
+    credentials = credentials_at(server, private_key=pem, key_id="k1", claims={"sub": "me"}, **options)
+    assert bearer(credentials) == "Bearer canary-token"
+    sent = asked(server.calls[0])
+    assert sent["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
+    claims = jwt.decode(sent["assertion"], key.public_key(), ["RS256"], audience="https://login.example")
+    assert (claims["iss"], claims["sub"]) == ("campaign flows", "me")
+    assert jwt.get_unverified_header(sent["assertion"])["kid"] == "k1"
+    with pytest.raises(OAuthSetupInvalid, match="cannot sign with RS256") as refused:
+        bearer(credentials_at(server, private_key=SecretStr("canary-key"), **options))
+    assert "canary" not in str(refused.value)
+
+
+def test_a_client_certificate_says_who_calls(tmp_path: Path) -> None:
+    """Partner and token server of one kind: both refuse who has no certificate of the authority."""
+    authority, ours = trustme.CA(), trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    ours.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    ours.issue_cert("campaigns.example").private_key_and_cert_chain_pem.write_to_path(tmp_path / "me.pem")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(GIVEN.body)))
+            self.end_headers()
+            self.wfile.write(GIVEN.body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            known = Server(f"https://localhost:{server.server_port}", tmp_path / "ca.pem")
+            credentials = credentials_at(known, client_secret=SecretStr(""), has_certificate=True)
+            with pytest.raises(AuthorizationServerUnreachable):
+                bearer(credentials)
+            credentials.connection = Connection(ca_file=known.ca_file, client_certificate=tmp_path / "me.pem")
+            assert bearer(credentials) == "Bearer canary-token"
+            partner = Connection(ca_file=known.ca_file, client_certificate=tmp_path / "me.pem")
+            request = PartnerRequest("POST", f"{known.address}/rows", b"{}")
+            assert send_one(request, partner, ALLOWED).status == 200
+            with pytest.raises(SourceUnreadable, match="client certificate"):
+                send_one(request, Connection(client_certificate=tmp_path / "ca.pem"), ALLOWED)
+        finally:
+            server.shutdown()
