@@ -1,8 +1,8 @@
 """A call for each key: this project's many calls against a plain loop of httpx.AsyncClient.
 
 `python tests/benchmarks/bench_many.py` asks a server of 20 ms, in a process of its own, for 1,000 keys over HTTPS
-on loopback, 20 at a time: by `fetch_many` with every guard on (names, limits, clocks, retries, pages, typed rows with
-their keys), and by a loop that only gets and parses. Prints medians and the ratio of their rates.
+on loopback, 20 at a time: by `fetch_many` with every guard on (names, limits, clocks, retries, pages, typed rows
+with their keys), and by a loop that only gets and parses. Prints medians and the ratio of their rates.
 """
 
 import asyncio
