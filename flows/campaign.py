@@ -22,6 +22,8 @@ from flows.plan import (
     PreviewOnly,
     Recipients,
     WrittenTemplates,
+    check_channel,
+    check_characters,
     check_columns,
     check_paths,
     parsed_templates,
@@ -67,11 +69,15 @@ def campaign(
         channel: How messages are delivered.
         business_date: The day to run for. Left out, it is the day that the run was scheduled for.
     """
+    check_characters(
+        name=name, label=label, audience=audience, contents=contents, templates=templates, channel=channel
+    )
     settings = CampaignSettings.load()
     today = business_date_of(business_date, settings.zone)
     send = Send(campaign=name, label=label, business_date=today)
     check_name(name, CAMPAIGNS_HERE)
     check_paths(audience, templates, settings)
+    check_channel(channel, settings)
     written = parsed_templates(templates)
     who = audience.query_on(today, settings.profiles)
     endpoints = [content.endpoint_on(today, settings, audience) for content in contents]

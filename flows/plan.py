@@ -4,7 +4,7 @@ Texts of conditions and of parameters may say {business_date}: the day that the 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,20 +18,23 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     SecretStr,
+    TypeAdapter,
     model_validator,
 )
 from pydantic_core import CoreSchema
 
 from flows.endpoints import asked_on, dated
 from flows.settings import CampaignSettings
-from tasks.channels.email import EmailOptions
+from tasks.channels.email import EmailOptions, check_placeholder
 from tasks.channels.outbox import OutboxOptions
+from tasks.characters import forbidden_character
 from tasks.content.personalization import TemplateFolder, Templates, read_templates
 from tasks.endpoint.authors import described_by_author
 from tasks.endpoint.block import KIND
 from tasks.endpoint.endpoint import Endpoint
-from tasks.errors import CampaignError, OutsideRoot
+from tasks.errors import CampaignError, OutsideRoot, ParameterInvalid
 from tasks.files.roots import check_under
+from tasks.messages.senders import check_sender
 from tasks.settings import merged
 from tasks.sources.files import ProfileFile
 from tasks.tables.relations import Relation
@@ -42,6 +45,8 @@ from tasks.targeting.query import QueryOptions
 TEMPLATE_PARTS = ("subject", "html", "text")
 CAMPAIGNS_HERE = frozenset({"birthday-coupons", "match-day", "latest-offers", "regional-weather"})
 """Names under which the flows here deliver: no campaign of parameters may have one of them."""
+LINES = frozenset({"where", "fields", "html", "text", "sample", "params"})
+"""Parameters whose texts may have several lines."""
 
 
 class Recipients(BaseModel):
@@ -252,13 +257,26 @@ class _FromSomebody(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sender_name: str = Field(default="Campaign Flows", title="Sender name", description="Name in From.")
-    sender_address: str = Field(
-        default="offers@campaign.example",
-        pattern=r"^[^@\s]+@[^@\s]+$",
-        title="Sender address",
-        description="Address in From.",
+    sender_name: str = Field(
+        default="", title="Sender name", description="Name in From. Empty: the one of the settings."
     )
+    sender_address: str = Field(
+        default="",
+        pattern=r"^([^@\s]+@[^@\s]+)?$",
+        title="Sender address",
+        description=(
+            "Address in From, one that the operator allows (CAMPAIGN_SENDERS). Empty: the one of the settings."
+        ),
+    )
+
+    @property
+    def addresses(self) -> list[str]:
+        """Those that are the parameters' own."""
+        return [self.sender_address] if self.sender_address else []
+
+    def chosen(self) -> dict[str, Any]:
+        """What is said here and is not left to the settings."""
+        return {name: value for name, value in self.model_dump(exclude={"kind"}).items() if value != ""}
 
 
 class OutboxChannel(_FromSomebody):
@@ -270,7 +288,7 @@ class OutboxChannel(_FromSomebody):
 
     def options(self, settings: OutboxOptions) -> OutboxOptions:
         """The activity's options; where its folder is, the settings say."""
-        return merged(settings, **self.model_dump(exclude={"kind"}))
+        return merged(settings, **self.chosen())
 
 
 class EmailChannel(_FromSomebody):
@@ -289,9 +307,14 @@ class EmailChannel(_FromSomebody):
         description="Name of a proof, marked in the subject and sent once per name. Empty: the send itself.",
     )
 
+    @property
+    def addresses(self) -> list[str]:
+        """Those that are the parameters' own."""
+        return [*super().addresses, *([self.reply_to] if self.reply_to else [])]
+
     def options(self, settings: EmailOptions) -> EmailOptions:
         """The activity's options; the mail server and whatever is secret, the settings say."""
-        return merged(settings, **self.model_dump(exclude={"kind"}))
+        return merged(settings, **self.chosen())
 
 
 class PreviewOnly(BaseModel):
@@ -342,6 +365,47 @@ def check_paths(
                 root=settings.roots.templates,
                 setting="CAMPAIGN_ROOTS__TEMPLATES",
             )
+
+
+def check_channel(channel: OutboxChannel | EmailChannel | PreviewOnly, settings: CampaignSettings) -> None:
+    """Check from whom the messages would come, before anything is read.
+
+    Errors: `SenderNotAllowed`; `ParameterInvalid`; `ConfigurationError` (a placeholder's address to a real server).
+    """
+    match channel:
+        case OutboxChannel():
+            channel.options(settings.outbox)
+        case EmailChannel():
+            check_placeholder(channel.options(settings.email))
+        case PreviewOnly():
+            return
+    for address in channel.addresses:
+        check_sender(address, settings.allowed_senders)
+
+
+def check_characters(**parameters: object) -> None:
+    """Check every text of a run's parameters for control characters, before anything is done with it.
+
+    Errors: `ParameterInvalid`, naming the place, never the value.
+    """
+    for place, text, lines in _texts("", TypeAdapter(dict[str, Any]).dump_python(parameters, mode="json")):
+        if character := forbidden_character(text, lines=lines):
+            reason = f"it has the character {character}, which it may not have"
+            raise ParameterInvalid(parameter=place, reason=reason)
+
+
+def _texts(place: str, value: object) -> Iterator[tuple[str, str, bool]]:
+    """Every text, with its place and whether it may have several lines; names never do."""
+    match value:
+        case str():
+            yield place, value, bool(LINES & set(place.split(".")))
+        case dict():
+            for name, each in value.items():
+                yield from _texts(f"{place}.{name}".lstrip("."), each)
+                yield place, str(name), False
+        case list():
+            for number, each in enumerate(value):
+                yield from _texts(f"{place}.{number}", each)
 
 
 def check_columns(who: QueryOptions, contents: Sequence[JoinedContent], endpoints: Sequence[Endpoint]) -> None:

@@ -134,6 +134,14 @@ class CampaignSettings(Settings):
     )
     outbox: OutboxOptions = Field(default=OutboxOptions(), title="Outbox")
     email: EmailOptions = Field(default=EmailOptions(), title="Email")
+    senders: frozenset[str] = Field(
+        default=frozenset(),
+        title="Senders",
+        description=(
+            "Addresses and domains that a run's parameters may send from and let answers go to. A JSON list; empty"
+            " allows the domains of the senders of these settings."
+        ),
+    )
     feedback: FeedbackSettings = Field(default=FeedbackSettings(), title="Feedback")
     time_zone: str = Field(
         default="UTC",
@@ -170,6 +178,12 @@ class CampaignSettings(Settings):
         """Every endpoint, by its name."""
         own = {"coupons": self.coupons, "schedule": self.schedule, "offers": self.offers, "weather": self.weather}
         return {**own, **self.endpoints}
+
+    @property
+    def allowed_senders(self) -> frozenset[str]:
+        """Addresses and domains that parameters may send from."""
+        own = (self.email.sender_address, self.outbox.sender_address)
+        return self.senders or frozenset(address.rpartition("@")[2] for address in own)
 
     @property
     def ca_files(self) -> frozenset[Path]:

@@ -47,6 +47,7 @@ CampaignError
 ├── OutsideRoot               CMP-165      a parameter names a path that is not under the operator's root
 ├── CampaignNameTaken         CMP-166      a run would deliver under a name that belongs to another deployment
 ├── ParameterInvalid          CMP-167      a parameter's value does not go with the settings that it is merged into
+├── SenderNotAllowed          CMP-168      parameters would send from an address that the operator does not allow
 ├── SignalRefused             CMP-170      a signal's parameters are not those that it declares
 ├── MailboxUnreadable         CMP-190      the mailbox of bounces and complaints cannot be read
 ├── FeedbackIncomplete        CMP-191      some sources of feedback could not be read
@@ -426,6 +427,17 @@ class ParameterInvalid(CampaignError):
     code = "CMP-167"
     sentence = "The parameter '{parameter}' is not usable: {reason}."
     remedy = "Correct it; what it may be is described in the form and in .env.example."
+
+
+class SenderNotAllowed(CampaignError):
+    """Parameters would send from an address that the operator does not allow."""
+
+    code = "CMP-168"
+    sentence = "Campaigns of parameters may not send from '{address}'."
+    remedy = (
+        "Leave the sender empty for the one of the settings, or ask the operator to name the address or its domain"
+        " in CAMPAIGN_SENDERS."
+    )
 
 
 class SignalRefused(CampaignError):

@@ -1,4 +1,9 @@
-"""Personal data as it may be shown in logs and artifacts."""
+"""Personal data as it may be shown in logs and artifacts, and where a password may go."""
+
+import os
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from typing import cast
 
 import polars as pl
 
@@ -20,3 +25,35 @@ def masked_email(column: str) -> pl.Expr:
         .otherwise(pl.lit("…"))
         .alias(column)
     )
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host is loopback by what it is called; a socket's folder is this machine too."""
+    name = host.lower().strip("[]").rstrip(".")
+    if not name or name.startswith("/") or name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def unencrypted(host: str, *, is_encrypted: bool) -> str:
+    """Why a password may not go there: it does so over an encrypted connection, or to this machine. Else empty."""
+    if is_encrypted or is_this_machine(host):
+        return ""
+    return f"a password would go to '{host}' over a connection that is not encrypted"
+
+
+def unencrypted_postgresql(host: str | None, password: str | None, options: Mapping[str, object]) -> str:
+    """The same of a PostgreSQL address, whose client encrypts only if told so; `options` come after its `?`."""
+    mode = options.get("sslmode") or os.environ.get("PGSSLMODE", "")
+    hosts = options.get("host") or host or ""
+    if not (password or options.get("password")):
+        return ""
+    is_encrypted = mode in {"require", "verify-ca", "verify-full"}
+    for each in [hosts] if isinstance(hosts, str) else list(cast("Iterable[str]", hosts)):
+        for one in each.split(","):
+            if reason := unencrypted(one, is_encrypted=is_encrypted):
+                return f"{reason}: end its address with ?sslmode=verify-full, or sslmode=require"
+    return ""

@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator
 from datetime import date
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tasks.characters import forbidden_character
 
 DIGITS = 32
 """Length of a message key without its variant."""
@@ -25,6 +27,13 @@ class Send(BaseModel):
     )
     label: str = Field(title="Label", description="Name of the campaign as people read it.")
     business_date: date = Field(title="Business date", description="The day that the campaign is run for.")
+
+    @field_validator("label")
+    @classmethod
+    def _is_one_line(cls, label: str) -> str:
+        if character := forbidden_character(label):
+            raise ValueError(f"the label has a line break or a control character, {character}")
+        return label
 
     def message_key(self, channel: str, profile_id: str, variant: str | None = None) -> str:
         """Name of the one message that this send may deliver to a profile over a channel.

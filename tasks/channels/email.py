@@ -12,7 +12,10 @@ from pydantic import Field
 from tasks.delivery.delivery import Channel, Delivery, DeliveryOptions, closed, delivered
 from tasks.delivery.smtp.carrier import MailCarrier
 from tasks.delivery.smtp.connection import MailServer
+from tasks.errors import ConfigurationError
 from tasks.messages.letter import Letter, MessageOptions, prepared_skeleton
+from tasks.messages.senders import is_placeholder
+from tasks.privacy import is_this_machine
 from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
 from tasks.settings import Settings
@@ -24,11 +27,27 @@ class EmailOptions(MessageOptions, DeliveryOptions):
     server: MailServer = Field(default=MailServer(), title="Mail server", description="Where messages are sent to.")
 
 
+def check_placeholder(options: EmailOptions) -> None:
+    """Check that no placeholder's address goes to a mail server other than one of this machine.
+
+    Errors: `ConfigurationError`.
+    """
+    if is_this_machine(options.server.host):
+        return
+    for field in ("sender_address", "reply_to", "bounce_address"):
+        if (address := getattr(options, field)) and is_placeholder(address):
+            raise ConfigurationError(
+                setting=f"CAMPAIGN_EMAIL__{field.upper()}",
+                reason=f"'{address}' is of a domain for examples, and '{options.server}' is a real mail server",
+            )
+
+
 def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Channel:
     """The channel, with the files read that go into every message.
 
     Errors: `ConfigurationError`, `MessageFileUnreadable`.
     """
+    check_placeholder(options)
     skeleton = prepared_skeleton(options, send, sent_at, Settings.load().unsubscribe)
     return Channel(
         title="Email",

@@ -23,6 +23,7 @@ from typing import NamedTuple, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tasks.characters import CONTROL, forbidden_character
 from tasks.errors import ConfigurationError, MessageFileUnreadable
 from tasks.messages.address import LONGEST_LOCAL_PART, Recipient, Unsendable, checked_recipient
 from tasks.messages.unsubscribe import unsubscribe_link
@@ -39,7 +40,6 @@ LONGEST_NAME = 200
 """Characters of a name in From that stand on one line as they are."""
 PLAIN_NAME = re.compile(r"[A-Za-z0-9'_-]+(?: [A-Za-z0-9'_-]+)*")
 PLAIN_SUBJECT = re.compile(r"[!-~](?:[ -~]{0,64}[!-~])?")
-CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 FOLD = re.compile(r"([ -~]{30,66}) (?=[!-~])")
 
 SIGNED_HEADERS = (
@@ -125,8 +125,8 @@ class MessageOptions(BaseModel):
     @field_validator("sender_name")
     @classmethod
     def _is_one_line(cls, name: str) -> str:
-        if CONTROL.search(name):
-            raise ValueError("the name has a line break or a control character")
+        if character := forbidden_character(name):
+            raise ValueError(f"the name has a line break or a control character, {character}")
         return name
 
     @field_validator("sender_address", "reply_to", "bounce_address")

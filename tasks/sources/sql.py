@@ -20,6 +20,7 @@ from sqlalchemy.types import TypeEngine
 
 from tasks.errors import ConfigurationError, DatabaseFailed
 from tasks.extras import extra_module
+from tasks.privacy import unencrypted_postgresql
 from tasks.tables.transitions import nearest, quoted
 
 DRIVERS: Mapping[str, str] = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
@@ -58,6 +59,9 @@ class Database(BaseModel):
             raise ConfigurationError(setting="url of a database", reason=reason) from None
         if kind not in DRIVERS:
             reason = f"'{kind}' databases are not known, only {quoted(DRIVERS)}"
+            raise ConfigurationError(setting="url of a database", reason=reason)
+        given = make_url(url.get_secret_value())
+        if kind == "postgresql" and (reason := unencrypted_postgresql(given.host, given.password, given.query)):
             raise ConfigurationError(setting="url of a database", reason=reason)
         return url
 

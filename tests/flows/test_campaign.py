@@ -95,9 +95,11 @@ def test_a_campaign_is_what_its_parameters_say(
     start_partner: Callable[..., Partner],
     allow_partner: Callable[[Partner], None],
     mailed: Callable[..., dict],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     partner = start_partner()
     allow_partner(partner)
+    monkeypatch.setenv("CAMPAIGN_SENDERS", '["spring.example"]')
     report = campaign(**parameters(partner, channel={"kind": "outbox", "sender_address": "us@spring.example"}))
 
     wanted = sample_profiles.filter(
@@ -407,6 +409,7 @@ def test_a_campaign_is_sent_by_mail_and_never_twice(
 ) -> None:
     partner = start_partner()
     allow_partner(partner)
+    monkeypatch.setenv("CAMPAIGN_SENDERS", '["us@spring.example"]')
     with running_mail_server(MailSandbox()) as server:
         for name, value in {"HOST": "127.0.0.1", "PORT": str(server.port), "SECURITY": "none"}.items():
             monkeypatch.setenv(f"CAMPAIGN_EMAIL__SERVER__{name}", value)
@@ -512,3 +515,67 @@ def test_what_is_merged_is_validated_again_and_never_shown(changes: dict[str, An
         merged(OutboxOptions(), **changes)
     assert next(iter(changes)) in str(refused.value)
     assert "canary" not in str(refused.value)
+
+
+SENDERS = "may not send from '.*ask the operator to name the address or its domain in CAMPAIGN_SENDERS"
+
+
+def mail(**options: str) -> dict[str, Any]:
+    return {"channel": {"kind": "email", **options}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (mail(sender_address="ceo@bank.com"), SENDERS),
+        (mail(sender_address="x@campaign.example.evil.com"), SENDERS),
+        (mail(sender_address="x@sub.campaign.example"), SENDERS),
+        (mail(sender_address="x@evilcampaign.example"), SENDERS),
+        (mail(sender_address="x@c\u0430mpaign.example"), SENDERS),
+        (mail(reply_to="x@evil.com"), SENDERS),
+        ({"channel": {"kind": "outbox", "sender_address": "ceo@bank.com"}}, SENDERS),
+        (mail(sender_name="Us\r\nBcc: canary@x.example"), r"'channel\.sender_name' is not usable: .*U\+000D"),
+        (mail(sender_name="Us\x00"), r"'channel\.sender_name' is not usable: .*U\+0000"),
+        (mail(sender_name="Us \u202eknab"), r"'channel\.sender_name' is not usable: .*U\+202E"),
+        (
+            mail(reply_to="x@campaign.example\nBcc: canary"),
+            r"'channel\.reply_to' is not usable: .*U\+000A",
+        ),
+        ({"label": "Spring\r\nBcc: canary@x.example"}, r"'label' is not usable: .*U\+000D"),
+        ({"audience": {"where": "email = 'canary\x00'"}}, r"'audience\.where' is not usable: .*U\+0000"),
+        ({"audience": {"fields": {"x\n": "email"}}}, r"'audience\.fields' is not usable: .*U\+000A"),
+        ({"templates": {**TEMPLATES, "subject": "News\nBcc: x"}}, r"'templates\.subject' is not usable: .*U\+000A"),
+        ({"templates": {**TEMPLATES, "text": "x\x00"}}, r"'templates\.text' is not usable: .*U\+0000"),
+    ],
+    ids=lambda value: ascii(value)[:70],
+)
+def test_senders_are_the_operator_s_and_no_text_has_a_control_character(
+    sample_profiles: pl.DataFrame, in_folder: Path, result_folder: Path, asked: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(CampaignError, match=says) as refused:
+        campaign(**{"name": "spring", "business_date": DAY, **asked})
+    assert "canary" not in str(refused.value)
+    assert not (in_folder / "outbox").exists()
+
+
+def test_a_sender_left_empty_is_the_one_of_the_settings(
+    sample_profiles: pl.DataFrame,
+    result_folder: Path,
+    mailed: Callable[..., dict],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sample_profiles.head(20).write_parquet("samples/profiles.parquet")
+    monkeypatch.setenv("CAMPAIGN_OUTBOX__SENDER_ADDRESS", "news@shop.example")
+    monkeypatch.setenv("CAMPAIGN_OUTBOX__SENDER_NAME", "The shop")
+    campaign(name="spring", business_date=DAY, channel={"kind": "outbox", "sender_name": ""})
+    assert {str(message["From"]) for message in mailed("spring", DAY).values()} == {"The shop <news@shop.example>"}
+
+
+def test_a_domain_for_examples_never_leaves_over_a_real_mail_server(
+    sample_profiles: pl.DataFrame, in_folder: Path, result_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAMPAIGN_EMAIL__SERVER__HOST", "mail.partner.net")
+    with pytest.raises(CampaignError, match=r"'offers@campaign\.example' is of a domain for examples") as refused:
+        campaign(name="spring", business_date=DAY, channel={"kind": "email"})
+    assert "CAMPAIGN_EMAIL__SENDER_ADDRESS" in str(refused.value)
+    assert not (in_folder / "outbox").exists()

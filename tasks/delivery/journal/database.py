@@ -23,6 +23,7 @@ from tasks.delivery.journal.deadlines import SILENCE_SECONDS, cut_off
 from tasks.delivery.journal.keys import SHORTEST_KEY, fingerprint_of
 from tasks.delivery.journal.tables import IDENTITY
 from tasks.errors import ConfigurationError, JournalUnavailable
+from tasks.privacy import unencrypted_postgresql
 from tasks.runs.log import run_logger
 from tasks.settings import JournalSettings
 
@@ -248,6 +249,8 @@ def _engine(settings: JournalSettings) -> sa.Engine:
         case "sqlite":
             raise unusable("a journal in memory would forget; write sqlite:///file")
         case "postgresql" | "postgresql+psycopg":
+            if reason := unencrypted_postgresql(url.host, url.password, url.query):
+                raise unusable(reason)
             try:
                 return _postgresql_engine(url, settings)
             except (NoSuchModuleError, ModuleNotFoundError):

@@ -22,6 +22,8 @@ from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable
 from tasks.http.retry import backoff_delay
 from tasks.messages.address import Unsendable
 from tasks.messages.letter import Letter, Message, Skeleton
+from tasks.messages.senders import is_placeholder
+from tasks.privacy import is_this_machine
 
 IDLE_SECONDS = 20
 """How long a connection with nothing to do is kept."""
@@ -134,6 +136,7 @@ class MailCarrier:
         self.arrives: Callable[[Outcome], None] = _unheard
         self._server = server
         self._skeleton = skeleton
+        self._is_real = not is_this_machine(server.host)
         self._helo_name = server.helo_name or skeleton.domain
         self._bag: deque[Parcel] = deque()
         self._batches: list[Batch] = []
@@ -293,6 +296,9 @@ class MailCarrier:
             message = self._skeleton.message(parcel.letter)
         except Unsendable as reason:
             parcel.settle(Event.POSTPONED, str(reason))
+            return None
+        if self._is_real and is_placeholder(message.recipient.address):
+            parcel.settle(Event.POSTPONED, "the address is of a domain for examples, which is nobody's")
             return None
         if message.recipient.needs_utf8 and not line.takes_utf8:
             parcel.settle(Event.POSTPONED, "the mail server takes no address with letters outside ASCII")

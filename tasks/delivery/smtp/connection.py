@@ -6,14 +6,15 @@ sends whole groups of commands where the server offers PIPELINING (RFC 2920), an
 
 import asyncio
 from enum import StrEnum
-from typing import cast
+from typing import Self, cast
 
 import aiosmtplib
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience
 from tasks.delivery.smtp.replies import Reply, ReplyReader
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
+from tasks.privacy import unencrypted
 
 
 class Security(StrEnum):
@@ -52,6 +53,13 @@ class MailServer(BaseModel):
     backoff_seconds: Backoff = 1
     backoff_limit_seconds: LongestBackoff = 60
     patience_seconds: Patience = 300
+
+    @model_validator(mode="after")
+    def _keeps_its_password(self) -> Self:
+        is_encrypted = self.security is not Security.NONE or not self.username
+        if reason := unencrypted(self.host, is_encrypted=is_encrypted):
+            raise ValueError(f"{reason}: choose the security starttls or tls")
+        return self
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"

@@ -17,6 +17,7 @@ from tasks.errors import CampaignError, OutsideStorage, TransferFailed, UrlNotSe
 from tasks.extras import extra_module
 from tasks.http.bounded import Clock, Damaged, OutOfTime, OverBound, TooLarge
 from tasks.http.network import canonical_host, check_host, check_url, is_allowed, public_url
+from tasks.privacy import unencrypted
 
 WILDCARDS = frozenset("*?[")
 
@@ -82,7 +83,7 @@ class Place(BaseModel, ABC):
 
 
 def check_endpoint(url: str, allowed_hosts: Iterable[str]) -> None:
-    """Check the address of a service: https and public, or a host that the operator allows, then also http.
+    """Check the address of a service: https, to public or allowed hosts; http to this machine alone.
 
     Errors: `UrlUnparsable`, `UrlNotSecure`, `HostNotAllowed`.
     """
@@ -90,7 +91,8 @@ def check_endpoint(url: str, allowed_hosts: Iterable[str]) -> None:
     scheme, _, rest = url.partition("://")
     if scheme == "http":
         parsed = check_url(f"https://{rest}", allowed)
-        if not is_allowed(canonical_host(parsed.host), parsed.port or 80, allowed):
+        allowed_here = is_allowed(canonical_host(parsed.host), parsed.port or 80, allowed)
+        if not allowed_here or unencrypted(parsed.host, is_encrypted=False):
             raise UrlNotSecure(url=public_url(url))
         return
     parsed = check_url(url, allowed)
