@@ -146,7 +146,10 @@ class CampaignSettings(Settings):
     time_zone: str = Field(
         default="UTC",
         title="Time zone",
-        description="Time zone in which 'today' is decided when a run names no business date.",
+        description=(
+            "Time zone of the business date of a run that names none and was started by hand, by an API call or an"
+            " event. The day of a scheduled run is its schedule's, in the schedule's own time zone."
+        ),
     )
 
     def endpoint_on(self, name: str, day: date) -> Endpoint:
