@@ -15,7 +15,6 @@ from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRu
 from prefect.flow_engine import run_flow
 
 from flows.closing import business_date_of, moment_of_run
-from tasks.errors import ConfigurationError
 
 SETTING = ZoneInfo("Asia/Tokyo")
 Schedule = CronSchedule | IntervalSchedule | RRuleSchedule
@@ -117,30 +116,3 @@ def test_a_flow_within_a_scheduled_one_has_its_day(scheduled: Callable) -> None:
     schedule = CronSchedule(cron="30 0 * * *", timezone="Europe/Berlin")
     (run,) = scheduled(schedule, datetime(2025, 11, 23, 12, tzinfo=UTC), datetime(2025, 11, 24, 12, tzinfo=UTC))
     assert run_flow(within, flow_run=run) == date(2025, 11, 24)
-
-
-def test_a_schedule_that_is_gone_leaves_its_zone_only_where_it_is_certain(scheduled: Callable) -> None:
-    schedule = CronSchedule(cron="30 0 * * *", timezone="Europe/Berlin")
-    runs = scheduled(schedule, datetime(2025, 11, 23, 12, tzinfo=UTC), datetime(2025, 11, 24, 12, tzinfo=UTC))
-    with get_client(sync_client=True) as client:
-        deployment = runs[0].deployment_id
-        for zones, outcome in ((["Europe/Berlin"], date(2025, 11, 24)), (["Europe/Berlin", "UTC"], None)):
-            for known in client.read_deployment_schedules(deployment):
-                client.delete_deployment_schedule(deployment, known.id)
-            anew = [
-                DeploymentScheduleCreate(schedule=CronSchedule(cron="0 7 * * *", timezone=zone)) for zone in zones
-            ]
-            client.create_deployment_schedules(deployment, anew)
-            if outcome:
-                assert business_date_in(runs[0]) == outcome
-            else:
-                with pytest.raises(ConfigurationError, match="give the date"):
-                    business_date_in(runs[0])
-
-
-def business_date_in(run: FlowRun) -> date:
-    @flow
-    def anew() -> date:
-        return business_date_of(None, SETTING)
-
-    return run_flow(anew, flow_run=run)
