@@ -27,7 +27,8 @@ def moment_of_run(zone: ZoneInfo) -> datetime:
     """
     run = first_flow_run()
     if run is None or run.expected_start_time is None:
-        return flow_run.scheduled_start_time.astimezone(zone)
+        now: datetime = flow_run.scheduled_start_time
+        return now.astimezone(zone)
     if run.created_by is not None and run.created_by.type == BY_SCHEDULE and run.deployment_id is not None:
         zone = _zone_of_schedule(run, run.deployment_id, run.created_by.id)
     return run.expected_start_time.astimezone(zone)
@@ -36,7 +37,8 @@ def moment_of_run(zone: ZoneInfo) -> datetime:
 def _zone_of_schedule(run: FlowRun, deployment: UUID, schedule: UUID | None) -> ZoneInfo:
     with get_client(sync_client=True) as client:
         zones = {
-            known.id: known.schedule.timezone or "UTC" for known in client.read_deployment_schedules(deployment)
+            known.id: getattr(known.schedule, "timezone", None) or "UTC"
+            for known in client.read_deployment_schedules(deployment)
         }
     # Each deploy makes the schedules anew; runs that were on their way by then have the earlier ones' ids.
     found = {zones[schedule]} if schedule in zones else set(zones.values())
