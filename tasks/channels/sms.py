@@ -8,6 +8,7 @@ import re
 from base64 import b64encode
 from urllib.parse import urlencode
 
+import phonenumbers
 import polars as pl
 from pydantic import Field, SecretStr
 
@@ -23,12 +24,13 @@ from tasks.delivery.provider import (
     usual_meaning,
 )
 from tasks.http.bounded import json_object
-from tasks.messages.address import Unsendable
+from tasks.messages.address import AROUND, Unsendable
 from tasks.runs.sink import Closing, sink_activity
 from tasks.send import Send
 from tasks.settings import Settings
 
-E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+AS_WRITTEN = re.compile(r"\+[0-9 ()./\u00a0-]+", re.ASCII)
+"""Nothing but one number: no extension, no words, no second one."""
 LONGEST_TEXT = 1600
 BAD_ADDRESS_CODES = frozenset({21211, 21214, 21217, 21401, 21407, 21421, 21610, 21612, 21614})
 """Twilio's codes for a number that is none, is no mobile's, cannot be reached, or has unsubscribed."""
@@ -52,6 +54,21 @@ class SmsOptions(ProviderOptions):
     )
 
 
+def international(number: str) -> str:
+    """A telephone number as networks know it (E.164), of one as people write it. Errors: `Unsendable`.
+
+    In: as in `+43 (0)1 555-0100`, where the 0 is dialled within the country only.
+    """
+    bare = number.strip(AROUND)
+    try:
+        parsed = phonenumbers.parse(bare, None) if AS_WRITTEN.fullmatch(bare) else None
+    except phonenumbers.NumberParseException:
+        parsed = None
+    if parsed is None or not phonenumbers.is_possible_number(parsed):
+        raise Unsendable("the telephone number is not international, as in +4315550100")
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+
+
 class TwilioMessages:
     """Twilio's format."""
 
@@ -70,9 +87,7 @@ class TwilioMessages:
 
     def request(self, message: ProviderMessage) -> ProviderRequest:
         """The request that sends a message. Errors: `Unsendable`."""
-        number = re.sub(r"[ ()./-]", "", message.address)
-        if not E164.fullmatch(number):
-            raise Unsendable("the telephone number is not international, as in +4315550100")
+        number = international(message.address)
         text = message.text.strip()
         if not text or len(text) > LONGEST_TEXT:
             raise Unsendable(f"the text is empty or longer than {LONGEST_TEXT} characters")

@@ -17,6 +17,7 @@ from prefect import get_run_logger
 from pydantic import Field
 
 from tasks.delivery.dispatch import Carrier, Dispatch, DispatchOptions, Tally, run_showing
+from tasks.delivery.journal.database import shown
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.progress import shown_progress
@@ -25,6 +26,7 @@ from tasks.errors import CampaignError, JournalUnavailable
 from tasks.messages.send_folder import folder_of, write_rejects, written
 from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.runs.artifacts import show_table
+from tasks.runs.log import run_logger
 from tasks.runs.part import PartFailed, current_part
 from tasks.runs.sink import Closing
 from tasks.send import Send
@@ -191,6 +193,7 @@ def delivered(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions
     with the carrier's failure. What was sent before the error stays sent, and is known.
     """
     with closing(open_journal(Settings.load().journal)) as journal:
+        _name_the_journal(journal)
         if current_part().alone:
             delivery, failure = _reported(messages, channel, options, send, journal)
         else:
@@ -199,6 +202,18 @@ def delivered(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions
     if failure is not None:
         raise PartFailed(delivery, failure)
     return delivery
+
+
+def _name_the_journal(journal: Journal) -> None:
+    place = shown(journal.engine.url)
+    if journal.database.identity.is_new:
+        run_logger().warning(
+            "The journal %s is new: it knows of no message that was sent before. Where there was one, stop this run"
+            " and set CAMPAIGN_JOURNAL__URL to its place.",
+            place,
+        )
+    else:
+        run_logger().info("Journal: %s.", place)
 
 
 def closed(outcome: Closing, channel: Channel, options: DeliveryOptions, send: Send) -> None:

@@ -25,6 +25,7 @@ from tasks.delivery.journal.deadlines import SILENCE_SECONDS
 from tasks.delivery.journal.states import Event, Resend, State, state_after, states_before
 from tasks.delivery.journal.storage import Journal, Known, Outcome
 from tasks.delivery.journal.suppressions import Kind, Person, Sighting
+from tasks.delivery.pace import Pace
 from tasks.errors import CampaignError
 from tasks.runs.log import run_logger
 from tasks.runs.stopping import STOPPING_SECONDS, end_if_stopped
@@ -74,6 +75,16 @@ Patience = Annotated[
         ge=0,
         title="Patience",
         description="How long a receiver that takes nothing at all is tried before the run gives up, in seconds.",
+    ),
+]
+
+
+Rate = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        title="Rate limit",
+        description="Messages a second over this account, by all runs with the same journal; empty: none.",
     ),
 ]
 
@@ -131,6 +142,12 @@ class Carrier(Protocol):
 
     arrives: Callable[[Outcome], None]
     """Called when a message that had begun to leave was answered."""
+
+    account: str
+    """Over which messages leave: those with the same share one rate."""
+
+    pace: Pace
+    """The rate."""
 
     async def carry(self, rows: Sequence[Any]) -> list[Outcome]:
         """Carry messages, each a named tuple that begins with `key`; one outcome for each, in any order."""
@@ -190,6 +207,7 @@ class Dispatch:
         """
         self.carrier.departs = partial(self.journal.depart, self.send, self.channel)
         self.carrier.arrives = self.journal.arrive
+        self.carrier.pace.reserve = partial(self.journal.paces.reserve, self.carrier.account)
         await asyncio.to_thread(self.journal.enter)
         async with self._alive():
             await asyncio.to_thread(self.journal.expire, self.send, self.channel)

@@ -19,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.delivery.blame import Blame
 from tasks.delivery.delivery import Channel, DeliveryOptions
-from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience
+from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience, Rate
 from tasks.delivery.journal.departures import ClaimLost
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Outcome
+from tasks.delivery.pace import Pace
 from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable, SenderBlamed
 from tasks.http.bounded import BoundedReader, Damaged, TooLarge
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
@@ -43,6 +44,7 @@ class ProviderConnection(BaseModel):
     timeout_seconds: float = Field(
         default=30, gt=0, title="Timeout", description="Limit for one whole request, in seconds."
     )
+    messages_per_second: Rate = None
     backoff_seconds: Backoff = 1
     backoff_limit_seconds: LongestBackoff = 60
     patience_seconds: Patience = 300
@@ -161,6 +163,8 @@ class ProviderCarrier:
         self.failure: CampaignError | None = None
         self.departs: Callable[[str], Awaitable[None]] = _unnoted
         self.arrives: Callable[[Outcome], None] = lambda _: None
+        self.account = public_url(provider.url)
+        self.pace = Pace(connection.messages_per_second)
         self._provider = provider
         self._connection = connection
         self._transport = GuardedTransport(trusted_certificates(connection.ca_file), allowed_hosts)
@@ -220,6 +224,8 @@ class ProviderCarrier:
         while self.failure is None:
             await asyncio.sleep(max(0.0, self._not_before - self._time()))
             try:
+                while delay := await self.pace.wait():
+                    await asyncio.sleep(delay)
                 await self.departs(key)
                 answer = await self._asked(request)
             except CampaignError as error:  # the journal cannot note that a message leaves

@@ -21,6 +21,9 @@ from email.utils import parseaddr
 from pathlib import Path
 from typing import NamedTuple, Self, cast
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.characters import CONTROL, forbidden_character
@@ -112,7 +115,7 @@ class MessageOptions(BaseModel):
         default="", title="DKIM selector", description="Name of the key in the sender's DNS. Empty: no signature."
     )
     dkim_key_file: Path | None = Field(
-        default=None, title="DKIM key", description="PEM file of the private RSA key (extra: dkim)."
+        default=None, title="DKIM key", description="PEM file of the private key, RSA or Ed25519 (extra: dkim)."
     )
 
     @field_validator("bounce_address")
@@ -322,6 +325,20 @@ def _content(path: Path, what: str) -> bytes:
         raise MessageFileUnreadable(what=what, path=path, reason=error.strerror or str(error)) from None
 
 
+def _dkim_key(path: Path) -> tuple[bytes, bytes]:
+    """The private key as dkimpy takes it, and the algorithm that goes with it (RFC 6376, RFC 8463)."""
+    content = _content(path, "DKIM key")
+    try:
+        key = load_pem_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise MessageFileUnreadable(
+            what="DKIM key", path=path, reason="it is no private key in PEM, or it has a password"
+        ) from None
+    if isinstance(key, Ed25519PrivateKey):
+        return base64.b64encode(key.private_bytes_raw()), b"ed25519-sha256"
+    return content, b"rsa-sha256"
+
+
 def _signer(options: MessageOptions) -> Callable[[bytes], bytes] | None:
     if options.dkim_key_file is None:
         return None
@@ -331,7 +348,7 @@ def _signer(options: MessageOptions) -> Callable[[bytes], bytes] | None:
         raise ConfigurationError(
             setting="dkim_selector", reason="the extra is missing: pip install 'campaign-flows[dkim]'"
         ) from None
-    key = _content(options.dkim_key_file, "DKIM key")
+    key, algorithm = _dkim_key(options.dkim_key_file)
     domain = options.sender.rpartition("@")[2].encode()
 
     def sign(content: bytes) -> bytes:
@@ -342,6 +359,7 @@ def _signer(options: MessageOptions) -> Callable[[bytes], bytes] | None:
             key,
             include_headers=list(SIGNED_HEADERS),
             linesep=b"\r\n",
+            signature_algorithm=algorithm,
             canonicalize=(b"relaxed", b"relaxed"),
         )
         return signature

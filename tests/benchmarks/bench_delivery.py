@@ -18,12 +18,14 @@ from pathlib import Path
 
 import aiosmtplib
 import polars as pl
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from tasks.channels.email import EmailOptions, email_channel
 from tasks.delivery.delivery import deliver
 from tasks.delivery.dispatch import Tally
-from tasks.delivery.journal.storage import open_journal
+from tasks.delivery.journal.storage import Journal, open_journal
+from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.delivery.smtp.connection import MailServer, Security
 from tasks.messages.letter import Letter, MessageOptions, prepared_skeleton
 from tasks.send import Send
@@ -88,11 +90,44 @@ def pooled(port: int, work: list[Letter], build: Callable[[Letter], EmailMessage
     return len(work) / (time.perf_counter() - begun)
 
 
-def ours(port: int, messages: pl.DataFrame) -> float:
-    """Messages a second by the Email activity: keys, claims, building, sending, answers written down."""
+def suppress(journal: Journal, people: int) -> None:
+    """Suppress people, none of whom is written to."""
+    journal.suppressions.add(
+        Sighting(Kind.QUARANTINE, "email", "550 5.1.1", "smtp", address=f"gone{number}@example.com")
+        for number in range(people)
+    )
+
+
+def age(journal: Journal, rows: int) -> None:
+    """Write messages of old sends, a hundred thousand each, as a journal of many campaigns has them."""
+    statement = sa.text(
+        "WITH RECURSIVE old(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM old WHERE n + 1 < :rows)"
+        " INSERT INTO messages (send, key, variant, profile_id, state, sender, attempts, changed_at, answer)"
+        " SELECT 1000000 + n / 100000, lower(hex(randomblob(16))), '', 'p' || n, 'sent', 'old', 1,"
+        " '2026-01-01 00:00:00', '250 2.0.0 Ok' FROM old"
+    )
+    journal.database.write(lambda database: database.execute(statement, {"rows": rows}), at_leisure=True)
+
+
+def ours(
+    port: int, messages: pl.DataFrame, *, suppressed: int = 0, rate: float | None = None, old: int = 0
+) -> float:
+    """Messages a second by the Email activity: keys, claims, building, sending, answers written down.
+
+    `suppressed`: how many people the journal knows that are not to be written to; `rate`: a shared one, higher than
+    what is reached, for its cost; `old`: how many messages of other sends the journal has.
+    """
     with tempfile.TemporaryDirectory() as folder:
         journal = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{folder}/journal.db")))
-        server = MailServer(host="127.0.0.1", port=port, security=Security.NONE, connections=CONNECTIONS)
+        suppress(journal, suppressed)
+        age(journal, old)
+        server = MailServer(
+            host="127.0.0.1",
+            port=port,
+            security=Security.NONE,
+            connections=CONNECTIONS,
+            messages_per_second=rate,
+        )
         options = EmailOptions(server=server, folder=Path(folder))
         begun = time.perf_counter()
         mailed, failure = deliver(
@@ -122,6 +157,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=20_000, help="of ours, a round; the others send a tenth")
     parser.add_argument("--whole", type=int, default=100_000, help="messages of the last, whole send")
+    parser.add_argument("--old", type=int, default=10_000_000, help="messages of old sends in the journal")
     options = parser.parse_args()
     many = made_up(options.messages)
     few = letters(many.head(options.messages // 10))
@@ -136,16 +172,19 @@ def main() -> None:
                 "build and send: EmailMessage, pooled aiosmtplib": lambda: pooled(port, few, by_the_library),
                 "send only: pooled aiosmtplib": lambda: pooled(port, few, lambda letter: built[letter.key]),
                 "build and send, with journal: Email": lambda: ours(port, many),
+                "the same, 100,000 people suppressed": lambda: ours(port, many, suppressed=100_000),
+                "the same, and a shared rate": lambda: ours(port, many, suppressed=100_000, rate=100_000),
             }.items():
                 rates.setdefault(name, []).append(measure())
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    library, skeletons, plain, client, mail = medians.values()
+    library, skeletons, plain, client, mail, _, whole = medians.values()
     for name, value in medians.items():
         spread = f"{min(rates[name]):,.0f} to {max(rates[name]):,.0f}"
         print(f"{name:<50} {value:>9,.0f} a second ({spread})")
     print(f"{'skeleton / EmailMessage':<50} {skeletons / library:>9.1f} times")
     print(f"{'Email / EmailMessage with a pooled client':<50} {mail / plain:>9.1f} times")
     print(f"{'Email / aiosmtplib, sending only':<50} {mail / client:>9.1f} times")
+    print(f"{'with suppression and a shared rate / without':<50} {whole / mail:>9.2f} times")
     with running_sink() as (port, ended):
         rate = ours(port, made_up(options.whole))
         taken, different = ended()
@@ -153,6 +192,9 @@ def main() -> None:
         f"{options.whole:,} messages, whole: {rate:,.0f} a second; server took {taken:,}, {different:,} different"
     )
     assert taken == different == options.whole
+    with running_sink() as (port, _):
+        after = ours(port, made_up(options.whole), old=options.old)
+    print(f"{options.whole:,} beside {options.old:,} old ones: {after:,.0f} a second, {after / rate:.2f} times")
 
 
 if __name__ == "__main__":

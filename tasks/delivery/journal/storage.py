@@ -40,6 +40,7 @@ from tasks.delivery.journal.departures import (
 )
 from tasks.delivery.journal.keys import MessageNames
 from tasks.delivery.journal.outcomes import Outcomes
+from tasks.delivery.journal.paces import Paces
 from tasks.delivery.journal.sends import Sends
 from tasks.delivery.journal.states import NOTHING_AGAIN, Event, Resend, State, state_after, states_before
 from tasks.delivery.journal.suppressions import Suppressions
@@ -112,6 +113,11 @@ class Journal:
     def sends(self) -> Sends:
         """Which sends there are."""
         return Sends(self.database)
+
+    @cached_property
+    def paces(self) -> Paces:
+        """When the next message may leave over an account."""
+        return Paces(self.database)
 
     @cached_property
     def suppressions(self) -> Suppressions:

@@ -166,3 +166,14 @@ POSITIONS = sa.Table(
     sa.Column("changed_at", Moment, nullable=False),
 )
 """How far each source of feedback has been read."""
+
+PACES = sa.Table(
+    "paces",
+    METADATA,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("next_at", sa.Double, nullable=False),
+)
+"""When the next message may leave over each account (a mail server with its user, a provider's address).
+
+`next_at` is in seconds since 1970, by the database's clock.
+"""

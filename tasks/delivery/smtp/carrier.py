@@ -16,6 +16,7 @@ from tasks.delivery.blame import Blame
 from tasks.delivery.journal.departures import ClaimLost
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Outcome
+from tasks.delivery.pace import Pace
 from tasks.delivery.smtp.connection import Line, LineClosed, LineDropped, MailServer, SenderRefused, opened
 from tasks.delivery.smtp.replies import Reply, Step, Verdict, blame_of, verdict_of
 from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable, SenderBlamed
@@ -98,23 +99,6 @@ class Stand:
         return [self.reset] if self.reset else []
 
 
-class Pace:
-    """Lets messages leave at a rate at most. `None`: as they come."""
-
-    def __init__(self, per_second: float | None) -> None:
-        self._interval = 1 / per_second if per_second else 0.0
-        self._next = 0.0
-
-    def wait(self, now: float) -> float:
-        """Seconds until a message may leave; at nought it has been counted as leaving now."""
-        if not self._interval:
-            return 0.0
-        if now < self._next:
-            return self._next - now
-        self._next = max(self._next, now - self._interval) + self._interval
-        return 0.0
-
-
 async def _unnoted(_: object) -> None:
     """Who carries without a journal notes nothing."""
 
@@ -141,7 +125,8 @@ class MailCarrier:
         self._bag: deque[Parcel] = deque()
         self._batches: list[Batch] = []
         self._filled = asyncio.Event()
-        self._pace = Pace(server.messages_per_second)
+        self.account = f"{server}/{server.username}"
+        self.pace = Pace(server.messages_per_second)
         self._taken = 0
         self._workers: list[asyncio.Task[None]] = []
         self._last_progress = 0.0
@@ -283,10 +268,14 @@ class MailCarrier:
             if not self._bag:
                 if not waits or not await self._filled_within(IDLE_SECONDS):
                     return None
-            elif delay := self._pace.wait(self._time()):
+            elif not waits and not self.pace.is_due():
+                return None
+            elif delay := await self.pace.wait():
                 if not waits:
                     return None
                 await asyncio.sleep(delay)
+            elif not self._bag:
+                continue  # another connection took it meanwhile
             elif begun := self._made(self._bag.popleft(), line):
                 return begun
 

@@ -11,7 +11,7 @@ from typing import Self, cast
 import aiosmtplib
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience
+from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience, Rate
 from tasks.delivery.smtp.replies import Reply, ReplyReader
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
 from tasks.privacy import unencrypted
@@ -47,9 +47,7 @@ class MailServer(BaseModel):
     timeout_seconds: float = Field(
         default=60, gt=0, title="Timeout", description="How long one reply of the server is waited for, in seconds."
     )
-    messages_per_second: float | None = Field(
-        default=None, gt=0, title="Rate limit", description="Messages a second, over all connections; empty: none."
-    )
+    messages_per_second: Rate = None
     backoff_seconds: Backoff = 1
     backoff_limit_seconds: LongestBackoff = 60
     patience_seconds: Patience = 300

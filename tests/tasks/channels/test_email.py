@@ -1,5 +1,6 @@
 """The Email activity as a flow uses it, against a real mail server: TLS, a login, and what is left behind."""
 
+import asyncio
 import json
 import ssl
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 import trustme
 from polars.testing import assert_frame_equal
 from prefect import flow
@@ -26,7 +28,8 @@ from tasks.channels.email import EmailOptions, email, email_channel
 from tasks.delivery.delivery import Delivery, deliver
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal.storage import open_journal
-from tasks.delivery.smtp.carrier import Pace
+from tasks.delivery.journal.tables import PACES
+from tasks.delivery.pace import Pace
 from tasks.delivery.smtp.connection import MailServer, Security
 from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailable
 from tasks.messages.letter import Letter, Message, Skeleton
@@ -287,14 +290,42 @@ def test_a_proof_is_marked_and_leaves_the_send_itself_to_come(
     [
         (None, [0, 0, 0], [0, 0, 0]),
         (2, [0, 0, 0.25, 0.5, 0.5], [0, 0.5, 0.25, 0, 0.5]),
-        (2, [0, 10, 10, 10.5], [0, 0, 0, 0]),
+        (2, [0, 10, 10, 10.5], [0, 0, 0.5, 0]),
     ],
 )
 def test_a_rate_limit_spaces_messages_and_saves_up_no_burst(
     rate: float | None, moments: list[float], waits: list[float]
 ) -> None:
-    pace = Pace(rate)
-    assert [pace.wait(moment) for moment in moments] == pytest.approx(waits)
+    now = [0.0]
+    pace = Pace(rate, lambda: now[0])
+
+    def waited(moment: float) -> float:
+        now[0] = moment
+        return asyncio.run(pace.wait())
+
+    assert [waited(moment) for moment in moments] == pytest.approx(waits)
+
+
+def test_the_sends_of_one_account_share_one_rate_whatever_their_journal_s_connections(
+    journal_settings: JournalSettings,
+) -> None:
+    one, two = open_journal(journal_settings), open_journal(journal_settings)
+    assert one.paces.reserve("mail:25/me", 1000, 10) == pytest.approx(0, abs=1)
+    assert two.paces.reserve("mail:25/me", 500, 10) > 50
+    assert one.paces.reserve("mail:25/me", 1, 10) > 100
+    assert two.paces.reserve("mail:25/another", 1, 10) == pytest.approx(0, abs=1)
+
+
+def test_a_send_with_a_rate_takes_its_moments_from_the_journal(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    server = {"messages_per_second": 200, "username": ""}
+    mailed, failure = sent(made_up_messages(40), options_for(sandbox.port, tmp_path, server=server), tmp_path)
+    assert (mailed.standard.height, failure) == (40, None)
+    journal = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{tmp_path}/journal.db")))
+    accounts = journal.database.read(lambda database: database.execute(sa.select(PACES.c.account)).scalars().all())
+    assert accounts == [f"127.0.0.1:{sandbox.port}/"]
 
 
 @flow

@@ -11,7 +11,7 @@ import pytest
 from prefect import flow
 from pydantic import SecretStr
 
-from tasks.channels.sms import SmsOptions, TwilioMessages, sms
+from tasks.channels.sms import SmsOptions, TwilioMessages, international, sms
 from tasks.delivery.provider import Meaning, ProviderMessage
 from tasks.messages.address import Unsendable
 from tasks.runs.audience import Audience
@@ -135,3 +135,26 @@ def test_twilios_codes_mean_what_its_dictionary_says(status: int, code: int, mea
 def test_an_answer_that_is_no_json_of_twilios_is_judged_by_its_status(body: bytes) -> None:
     assert TwilioMessages(OPTIONS).answer(502, body).meaning is Meaning.UNCLEAR
     assert TwilioMessages(OPTIONS).answer(201, body).meaning is Meaning.TAKEN
+
+
+@pytest.mark.parametrize(
+    ("written", "known"),
+    [
+        ("+43 (0)1 555-0100", "+4315550100"),
+        ("+44 (0)20 7946 0018", "+442079460018"),
+        ("\u00a0+49 (0) 30 / 901820 ", "+4930901820"),
+        ("+39 06 6982 1234", "+390669821234"),
+        ("+1 (212) 555.0100", "+12125550100"),
+    ],
+)
+def test_a_number_is_taken_as_people_write_it(written: str, known: str) -> None:
+    assert international(written) == known
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["01 555 0100", "+43", "+4315550100 ext. 5", "+4315550100 +4315550101", "+999 1234567", "+1 800 FLOWERS"],
+)
+def test_what_is_no_international_number_is_refused(written: str) -> None:
+    with pytest.raises(Unsendable, match="not international"):
+        international(written)

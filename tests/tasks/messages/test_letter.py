@@ -324,6 +324,18 @@ def test_a_dkim_signature_verifies_and_covers_the_unsubscribe_headers(tmp_path: 
         assert not dkim.verify(tampered, dnsfunc=dns)
 
 
+def test_a_signature_by_an_ed25519_key_verifies(tmp_path: Path) -> None:
+    private, public = tmp_path / "key.pem", tmp_path / "public.der"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True)
+    subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-outform", "DER", "-out", public], check=True)
+    options = MessageOptions(dkim_selector="s1", dkim_key_file=private)
+    content = prepared_skeleton(options, SEND, NOON).message(letter()).content
+    record = b"v=DKIM1; k=ed25519; p=" + base64.b64encode(public.read_bytes()[-32:])
+    assert b"a=ed25519-sha256" in content
+    assert dkim.verify(content, dnsfunc=lambda *_, **__: record)
+    assert not dkim.verify(content.replace(b"Happy", b"Sorry"), dnsfunc=lambda *_, **__: record)
+
+
 def test_a_dkim_key_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("no key")
     with pytest.raises(MessageFileUnreadable, match=r"DKIM key.*key\.pem"):
