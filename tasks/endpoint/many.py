@@ -1,6 +1,6 @@
 """Many calls of one endpoint: one for each distinct key or chunk of rows, with one table of answers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
@@ -11,6 +11,7 @@ from tasks.endpoint.call import EndpointCall
 from tasks.endpoint.completeness import Marks
 from tasks.endpoint.endpoint import Calls, Endpoint
 from tasks.endpoint.fetch import Access, BeforeRequest, Fetched, Progress, at_once, fetch_pages, read_fetched
+from tasks.endpoint.inbound import rows_sent
 from tasks.errors import ColumnTaken, ResponseTooLarge, TooManyCalls
 from tasks.http.credentials import NO_CREDENTIALS, Credentials
 from tasks.http.retry import retrying
@@ -33,7 +34,11 @@ def calls_of(call: EndpointCall, options: Calls) -> list[EndpointCall]:
     count = -(-rows.height // size)
     if count > options.max_calls:
         raise TooManyCalls(url=call.url, count=count, limit=options.max_calls)
-    return [EndpointCall(rows.slice(start, size), call.endpoint) for start in range(0, rows.height, size)]
+    calls = [EndpointCall(rows.slice(start, size), call.endpoint) for start in range(0, rows.height, size)]
+    sent = rows_sent(rows, call.endpoint.inbound)
+    for number, each in enumerate(calls):
+        each.rows = sent[number * size : (number + 1) * size]  # checked, and made at once for all
+    return calls
 
 
 def fetch_many(
@@ -57,21 +62,23 @@ def fetch_many(
     async def run() -> None:
         access = Access(credentials)
         left = iter(range(len(calls)))
-        endpoint = call.endpoint
-        async with Client(endpoint, allowed_hosts, options.parallel) as client:
+        endpoint, size = call.endpoint, 0
 
-            async def work(numbers: Iterator[int]) -> None:
-                for number in numbers:
+        async def work(client: Client) -> None:
+            nonlocal size
+            async with client:
+                for number in left:
                     part = f"{call_id}-call-{number + 1}" if call_id else ""
                     async for attempt in retrying(endpoint.retries, endpoint, before_wait):
                         with attempt:
                             await fetch_pages(calls[number], client, access, part, came[number], before_request)
-                    if sum(progress.bytes for progress in came[: number + 1]) > options.max_bytes:
+                    size += came[number].bytes
+                    if size > options.max_bytes:
                         raise ResponseTooLarge(url=call.url, limit=options.max_bytes)
 
-            async with anyio.create_task_group() as group:
-                for _ in range(min(options.parallel, len(calls))):
-                    group.start_soon(work, left)
+        async with Client(endpoint, allowed_hosts) as first, anyio.create_task_group() as group:
+            for _ in range(min(options.parallel, len(calls))):
+                group.start_soon(work, first.beside())
 
     try:
         from_any_thread(run)

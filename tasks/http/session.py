@@ -42,11 +42,19 @@ T = TypeVar("T")
 class Client:
     """Guarded connections to one partner, kept open between requests; an async context manager."""
 
-    def __init__(self, connection: Connection, allowed_hosts: frozenset[str], connections: int = 1) -> None:
+    def __init__(
+        self, connection: Connection, allowed_hosts: frozenset[str], transport: GuardedTransport | None = None
+    ) -> None:
         self.connection = connection
         self.allowed_hosts = allowed_hosts
-        context = trusted_certificates(connection.ca_file, connection.client_certificate, connection.client_key)
-        self._transport = GuardedTransport(context, allowed_hosts, connections)
+        if transport is None:
+            context = trusted_certificates(connection.ca_file, connection.client_certificate, connection.client_key)
+            transport = GuardedTransport(context, allowed_hosts, 1)
+        self._transport = transport
+
+    def beside(self) -> "Client":
+        """A client of the same partner with a connection of its own, for calls side by side."""
+        return Client(self.connection, self.allowed_hosts, self._transport.beside())
 
     async def __aenter__(self) -> Self:
         return self
