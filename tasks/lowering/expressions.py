@@ -13,7 +13,7 @@ from markupsafe import Markup
 from tasks.lowering import vectors
 from tasks.lowering.columns import element_value, field_value
 from tasks.lowering.filters import COLUMN_FORMS, MARKUP_FILTERS, Call, escaped
-from tasks.lowering.frames import Binding, Frame, Module, Piece, Rounds, joined
+from tasks.lowering.frames import Binding, Frame, Module, Piece, Rounds, joined, zipped
 from tasks.lowering.guards import address_faults, quotes_escaped, refused, spaces_escaped
 from tasks.lowering.operators import (
     boolean,
@@ -45,6 +45,7 @@ from tasks.lowering.vectors import (
     merged,
     negated,
 )
+from tasks.templates.catalogues import PLACEHOLDER
 from tasks.templates.environment import CampaignEnvironment
 from tasks.templates.escaping import EMPTY_UNQUOTED, GUARDS, QUOTED, UnsafeValue
 from tasks.templates.fields import ELEMENT, Fact, Fields, Path, known_length, struct_types
@@ -476,10 +477,81 @@ class Expressions(ABC):
                     ((rounds.index % len(values)) == turn, Constant(value)) for turn, value in enumerate(values)
                 ]
                 return merged(turns)
+            case nodes.Call(node=nodes.Name(name="reject" as name), args=[reason]) if name not in frame.scope:
+                return self._rejected(self._value(reason, frame), frame)
+            case nodes.Call(node=nodes.Name(name="gettext" | "ngettext" | "_" as name)) if name not in frame.scope:
+                return self._translated(node, frame)
             case nodes.Call(node=nodes.Getattr(attr="strftime"), args=[nodes.Const(value=str(pattern))], kwargs=[]):
                 return self._strftime(self._value(node.node.node, frame), pattern, frame)  # type: ignore[attr-defined]
             case _:
                 raise CannotLower("a call")
+
+    def _rejected(self, reason: Value, frame: Frame) -> Value:
+        for mask, atom in reason:
+            if isinstance(atom, Absent):
+                frame.fail(mask, atom.reason)
+            elif isinstance(atom, Constant):
+                frame.fail(mask, str(atom.value))
+            else:
+                frame.fail(mask, text_of(atom, both(frame.active, mask), frame).expr)
+        return ((True, Constant("")),)
+
+    def _translated(self, node: nodes.Call, frame: Frame) -> Value:
+        """The translation with its values, as `environment._filled` makes it."""
+        plural = node.node.name == "ngettext"  # type: ignore[attr-defined]
+        count = 2 if plural else 1
+        texts = [each.value for each in node.args[:count] if isinstance(each, nodes.Const)]
+        if len(texts) < count or len(node.args) != count + plural or node.dyn_args or node.dyn_kwargs:
+            raise CannotLower("a translation that is called this way")
+        values = {str(each.key): self._value(each.value, frame) for each in node.kwargs}
+        translations = self._environment.translations
+        forms: list[tuple[Mask, str]] = [(True, translations.gettext(texts[0]))] if not plural else []
+        if plural:
+            number = self._value(node.args[2], frame)
+            values.setdefault("num", number)
+            for mask, atom in number:
+                if isinstance(atom, Absent) or (isinstance(atom, Constant) and type(atom.value) is not int):
+                    raise CannotLower("a plural of what may be no number")
+                forms.extend((both(mask, here), form) for here, form in self._forms(texts, atom, frame))
+        branches = [(mask, self._filled(form, values, frame.only(mask))) for mask, form in forms]
+        return self._markup(zipped(branches, whole=True), frame)
+
+    def _forms(self, texts: list[str], number: Atom, frame: Frame) -> list[tuple[Mask, str]]:
+        one, many = texts
+        form_of = self._environment.translations.ngettext
+        if isinstance(number, Constant):
+            return [(True, form_of(one, many, number.value))]  # type: ignore[arg-type]  # checked before
+        if not isinstance(number, Vector) or number.kind != "integer":
+            raise CannotLower(f"a plural of {named(number)}")
+        # Rules of plurals look at a number's last digits, and at whole millions.
+        forms = list(dict.fromkeys(form_of(one, many, each) for each in (*range(1000), 10**6, 10**9)))
+
+        def place(value: int) -> int:
+            form = form_of(one, many, value)
+            if form not in forms:
+                raise CannotLower("a plural of such numbers")
+            return forms.index(form)
+
+        chosen = frame.space.derive(number.expr, vectors.distinct(place, pl.Int64()), key=("plural", one, many))
+        return [(chosen == index, form) for index, form in enumerate(forms)]
+
+    def _filled(self, text: str, values: Mapping[str, Value], frame: Frame) -> list[Piece]:
+        pieces: list[Piece] = []
+        start = 0
+        for found in PLACEHOLDER.finditer(text):
+            pieces.append(text[start : found.start()])
+            start = found.end()
+            if found[1] is None:
+                pieces.append("%")
+            elif found[1] in values:
+                pieces.extend(printed_pieces(values[found[1]], frame))
+            else:
+                raise CannotLower(f"a translation without a value for '{found[1]}'")
+        return [*pieces, text[start:]]
+
+    @abstractmethod
+    def _markup(self, pieces: list[Piece], frame: Frame) -> Value:
+        """What pieces of an output are as a value."""
 
     def _strftime(self, value: Value, pattern: str, frame: Frame) -> Value:
         result: list[tuple[Mask, Atom]] = []

@@ -4,10 +4,13 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import DictLoader, nodes
+from jinja2 import DictLoader, TemplateRuntimeError, nodes, pass_context
 from jinja2.compiler import CodeGenerator, Frame
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import Markup
 
+from tasks.templates.catalogues import translations_of
 from tasks.templates.escaping import dumped
 from tasks.templates.fields import MissingValue, printed
 from tasks.templates.filters import OWN_FILTERS
@@ -49,6 +52,12 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
         self.policies["json.dumps_function"] = dumped
         self.tests["none"] = lambda value: value is None or isinstance(value, MissingValue)
         del self.globals["lipsum"]
+        self.globals["reject"] = rejected
+        self.translations = translations_of(sources, locale)
+        self.add_extension("jinja2.ext.i18n")
+        self.newstyle_gettext = True  # of the extension
+        names = {"gettext": _gettext, "_": _gettext, "ngettext": _ngettext}
+        self.globals.update(names)
         self.guard = _guarded(main, tuple(sorted(sources.items()))) if main else None
 
     @property
@@ -70,11 +79,37 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
         return tree
 
 
+class Rejected(TemplateRuntimeError):
+    """The template rejects the profile."""
+
+
+def rejected(reason: object) -> str:
+    """`{{ reject('no store nearby') }}`: the profile gets no message, for this reason."""
+    raise Rejected(str(printed(reason)))
+
+
+@pass_context
+def _gettext(context: Context, text: str, **values: object) -> str:
+    return _filled(context, context.environment.translations.gettext(text), values)  # type: ignore[attr-defined]
+
+
+@pass_context
+def _ngettext(context: Context, one: str, many: str, number: int, **values: object) -> str:
+    found = context.environment.translations.ngettext(one, many, number)  # type: ignore[attr-defined]
+    return _filled(context, found, {"num": number, **values})
+
+
+def _filled(context: Context, text: str, values: Mapping[str, object]) -> str:
+    shown = Markup(text) if context.eval_ctx.autoescape else text  # noqa: S704  # the author's, without markup
+    return shown % {name: printed(value) for name, value in values.items()}
+
+
 @lru_cache(GUARDS_KEPT)
 def _guarded(main: str, sources: tuple[tuple[str, str], ...]) -> Guard:
     """The guard of a part, which reads its HTML once however many renderers there are."""
     texts = dict(sources)
-    plain = ImmutableSandboxedEnvironment()
+    plain = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.i18n"])
+    plain.newstyle_gettext = True  # type: ignore[attr-defined]  # of the extension
     return Guard(main, texts, lambda name: plain.parse(texts[name], name))
 
 

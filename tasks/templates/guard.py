@@ -22,6 +22,7 @@ NO_VALUE_ELEMENTS = frozenset(
     {"script", "object", "embed", "applet", "iframe", "frame", "base", "link", "param", "portal", "set"}
 )
 """Elements whose attributes load or run something."""
+TRANSLATING = frozenset({"gettext", "ngettext", "_"})
 DECIDING = frozenset({"http-equiv", "attributename", "srcdoc", "type", "is", "xmlns"})
 """Attributes that decide what others mean."""
 
@@ -177,6 +178,10 @@ class Guard:
         return places
 
     def _print(self, expression: nodes.Expr, places: Places, walk: Walk) -> None:
+        for call in _of_kind(expression, nodes.Call):
+            texts = [each.value for each in call.args if isinstance(each, nodes.Const)]
+            if getattr(call.node, "name", "") in TRANSLATING and any("<" in str(text) for text in texts):
+                self._problem(call.lineno, "a text to be translated has markup; translate texts only", walk)
         expression = _unwrapped(expression)
         own = self._is_own(expression, walk)
         known = self._printed.get(id(expression))

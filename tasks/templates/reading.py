@@ -14,6 +14,7 @@ from tasks.files.remote.place import fetch_folder
 from tasks.settings import merged
 from tasks.tables.transitions import nearest
 from tasks.templates.arguments import argument_problems
+from tasks.templates.catalogues import FOLDER, catalogue_problems
 from tasks.templates.environment import CampaignEnvironment
 from tasks.templates.escaping import GUARDS
 from tasks.templates.guard import fixed_names
@@ -121,6 +122,10 @@ def _read(options: TemplateFolder) -> Templates:
     for name, source in sources.items():
         problems.extend(_problems(name, source, environment))
     problems.extend(CampaignEnvironment(sources, parts["html"]).problems)
+    for path in sorted((options.folder / FOLDER).glob("*.po")):
+        name = f"{FOLDER}/{path.name}"
+        sources[name] = _text_of(path)
+        problems.extend(catalogue_problems(name, sources[name]))
     if problems:
         unique = sorted(dict.fromkeys(problems))
         raise TemplatesInvalid(folder=options.folder, count=len(unique), errors="; ".join(unique))

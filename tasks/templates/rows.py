@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Template, Undefined
 from jinja2.exceptions import SecurityError, UndefinedError
 
+from tasks.templates.environment import Rejected
 from tasks.templates.escaping import UnsafeValue
 from tasks.templates.fields import Path, Row, known_length, python_value
 from tasks.templates.filters import EXPECTED
@@ -71,7 +72,7 @@ def _reason(error: Exception) -> str:
             return _said(error)
         case SecurityError():
             return f"the template does what is not allowed: {error}"
-        case UnsafeValue():
+        case UnsafeValue() | Rejected():
             return str(error)
         case UnicodeEncodeError():
             return "the template prints half a character"

@@ -1,0 +1,63 @@
+"""Translations of templates: a gettext catalogue for each locale, in `locale/<locale>.po` beside the templates.
+
+`{% trans %}` shows the translation of the part's locale, else of its language (`de` for `de_AT`). Where there is no
+catalogue, or none that has the text, it shows the text as it stands in the template.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from gettext import GNUTranslations, NullTranslations
+from io import BytesIO, StringIO
+
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import PoFileError, read_po
+
+FOLDER = "locale"
+PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
+
+
+def catalogue_problems(name: str, text: str) -> Iterator[str]:
+    """What is wrong with a catalogue: it is none, or a translation has markup or other placeholders."""
+    try:
+        catalogue = _read(name, text)
+    except (PoFileError, ValueError, LookupError) as error:
+        yield f"{name}: it is no catalogue of gettext: {error}"
+        return
+    for message in catalogue:
+        ids = message.id if isinstance(message.id, list | tuple) else (message.id,)
+        texts = message.string if isinstance(message.string, list | tuple) else (message.string,)
+        if not message.id:
+            continue
+        known = {found for each in ids for found in PLACEHOLDER.findall(each)} - {""}
+        for each in filter(None, texts):
+            where = f"{name}, line {message.lineno}: the translation of '{ids[0]}'"
+            if "<" in each:
+                yield f"{where} has markup; only texts are translated"
+            other = set(PLACEHOLDER.findall(each)) - known - {""}
+            if other or "%" in PLACEHOLDER.sub("", each):
+                yield f"{where} has a placeholder that the text has not"
+
+
+def translations_of(sources: Mapping[str, str], locale: str) -> NullTranslations:
+    """The catalogue of a locale or of its language; one without translations where there is none."""
+    parts = locale.split("_")
+    for length in range(len(parts), 0, -1):
+        name = f"{FOLDER}/{'_'.join(parts[:length])}.po"
+        if name in sources:
+            return _translations(name, sources[name])
+    return NullTranslations()
+
+
+@lru_cache(64)
+def _translations(name: str, text: str) -> GNUTranslations:
+    compiled = BytesIO()
+    write_mo(compiled, _read(name, text))
+    compiled.seek(0)
+    return GNUTranslations(compiled)
+
+
+def _read(name: str, text: str) -> Catalog:
+    locale = name.removeprefix(f"{FOLDER}/").removesuffix(".po")
+    return read_po(StringIO(text), locale=locale, abort_invalid=True)

@@ -1,0 +1,105 @@
+"""`{% trans %}` with a catalogue for each locale, and `{{ reject() }}`: the same in both ways of rendering."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tasks.content._options import Renderers
+from tasks.content.personalization import (
+    PersonalizationOptions,
+    Personalized,
+    TemplateFolder,
+    Variant,
+    personalize,
+    read_templates,
+)
+from tasks.errors import TemplatesInvalid
+from tasks.send import Send
+
+SEND = Send(campaign="c", label="C", business_date="2026-01-01")
+GERMAN = """
+msgid "Hello %(who)s!"
+msgstr "Grüß dich, %(who)s!"
+
+msgid "%(n)s item, 100%% new"
+msgid_plural "%(n)s items, 100%% new"
+msgstr[0] "%(n)s Stück, 100%% neu"
+msgstr[1] "%(n)s Stücke, 100%% neu"
+"""
+POLISH = """
+msgid "%(n)s item, 100%% new"
+msgid_plural "%(n)s items, 100%% new"
+msgstr[0] "%(n)s sztuka"
+msgstr[1] "%(n)s sztuki"
+msgstr[2] "%(n)s sztuk"
+"""
+TEMPLATE = (
+    "{% trans who=profile.who %}Hello {{ who }}!{% endtrans %}"
+    "{% trans n=profile.n %}{{ n }} item, 100% new{% pluralize n %}{{ n }} items, 100% new{% endtrans %}"
+    "{{ _('Bye') }}"
+)
+PEOPLE = pl.DataFrame(
+    {
+        "profile_id": ["1", "2", "3", "4"],
+        "email": ["a@x.example"] * 4,
+        "who": ["Ada & <Eve>", "Bob", None, "Flo"],
+        "n": [1, 2, 3, 5],
+        "language": ["de_AT", "pl", "de", "fr"],
+    }
+)
+
+
+def made(folder: Path, template: str, *, row_by_row: bool, **catalogues: str) -> Personalized:
+    for name, text in {"subject.txt": "s", "body.txt": template, "body.html": template}.items():
+        (folder / name).write_text(text)
+    (folder / "locale").mkdir()
+    for name, text in catalogues.items():
+        (folder / "locale" / f"{name}.po").write_text(text)
+    templates = read_templates(TemplateFolder(folder=folder))
+    variants = tuple(Variant(code=each, templates=templates, locale=each) for each in ("de", "pl", "fr"))
+    options = PersonalizationOptions(templates=templates, send=SEND, variants=variants, row_by_row=row_by_row)
+    outbound = personalize(PEOPLE, options)
+    if not row_by_row:
+        renderers = Renderers(PEOPLE.schema, options)
+        renderers.rendered(PEOPLE)
+        assert not any(each.slow for each in renderers.by_code.values())
+    return outbound
+
+
+@pytest.mark.parametrize("row_by_row", [False, True])
+def test_a_text_is_shown_in_the_locale_s_translation_or_as_it_stands(tmp_path: Path, row_by_row: bool) -> None:
+    outbound = made(tmp_path, TEMPLATE, row_by_row=row_by_row, de=GERMAN, pl=POLISH)
+    assert outbound.standard["text"].to_list() == [
+        "Grüß dich, Ada & <Eve>!1 Stück, 100% neuBye",
+        "Hello Bob!2 sztukiBye",
+        "Hello Flo!5 items, 100% newBye",
+    ]
+    assert outbound.standard["html"][0] == "Grüß dich, Ada &amp; &lt;Eve&gt;!1 Stück, 100% neuBye"
+    assert outbound.rejects["reason"].to_list() == ["no value for profile.who"]
+
+
+@pytest.mark.parametrize(
+    ("template", "catalogue", "says"),
+    [
+        ("{% trans %}<b>x</b>{% endtrans %}", "", "body.html, line 1: a text to be translated has markup"),
+        ("x", 'msgid "x"\nmsgstr "<b>x</b>"\n', "de.po, line 1: the translation of 'x' has markup"),
+        ("x", 'msgid "x"\nmsgstr "%(y)s"\n', "de.po, line 1: the translation of 'x' has a placeholder that"),
+        ("x", 'msgid "x"\nmsgstr "%d"\n', "de.po, line 1: the translation of 'x' has a placeholder that"),
+        ("x", "nonsense", "locale/de.po: it is no catalogue of gettext"),
+    ],
+)
+def test_a_catalogue_is_checked_when_the_templates_are_read(
+    tmp_path: Path, template: str, catalogue: str, says: str
+) -> None:
+    with pytest.raises(TemplatesInvalid) as invalid:
+        made(tmp_path, template, row_by_row=False, de=catalogue)
+    assert says in str(invalid.value)
+
+
+@pytest.mark.parametrize("row_by_row", [False, True])
+def test_a_template_rejects_a_profile_with_its_reason(tmp_path: Path, row_by_row: bool) -> None:
+    template = "{% if n > 2 %}{{ reject('only ' ~ n ~ ' left') }}{% elif n == 2 %}{{ reject(who) }}{% endif %}Hi"
+    outbound = made(tmp_path, template, row_by_row=row_by_row)
+    assert outbound.standard["text"].to_list() == ["Hi"]
+    assert outbound.rejects["reason"].to_list() == ["Bob", "only 3 left", "only 5 left"]
