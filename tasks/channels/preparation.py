@@ -80,12 +80,10 @@ class Prepared(Transitions):
 
 @dataclass(frozen=True)
 class KnownBefore:
-    """What the journal says: who is not to be written to (by profile, with the reason), and what is settled."""
+    """What the journal says of profiles: who is not to be written to, with the reason, and states of messages."""
 
     suppressed: dict[str, str] = field(default_factory=dict)
-    settled: pl.DataFrame = field(
-        default_factory=lambda: pl.DataFrame(schema={"profile_id": pl.String(), "state": pl.String()})
-    )
+    settled: dict[str, str] = field(default_factory=dict)
 
 
 SHARED = pl.DataFrame(schema={"same": pl.String(), "keeps": pl.String()})
@@ -106,9 +104,8 @@ def prepare(
     """
     rows = _judged(audience, options, send, known).join(shared, on="same", how="left", maintain_order="left")
     rows = rows.with_columns(_and_then("duplicate address", _is_duplicate(options)))
-    settled = known.settled.select("profile_id", "state").unique("profile_id")
-    rows = rows.join(settled, on="profile_id", how="left", maintain_order="left")
-    rows = rows.with_columns(reason=pl.coalesce("reason", pl.col("state").replace_strict(SETTLED, default=None)))
+    settled = {key: SETTLED[state] for key, state in known.settled.items() if state in SETTLED}
+    rows = rows.with_columns(reason=pl.coalesce("reason", _told(rows["profile_id"], settled)))
     return Prepared(
         standard=audience.filter(rows["reason"].is_null()),
         rejects=rows.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS),
@@ -154,7 +151,7 @@ def _judged(audience: pl.DataFrame, options: PreparationOptions, send: Send, kno
     rows = pl.DataFrame({"profile_id": key, "email": address, "same": normalized_addresses(address)})
     rows = rows.with_columns(flags.select(first.alias("reason")))
     rows = rows.with_columns(reason=pl.coalesce("reason", cannot))
-    rows = rows.with_columns(reason=pl.coalesce("reason", _suppressed(key, known.suppressed)))
+    rows = rows.with_columns(reason=pl.coalesce("reason", _told(key, known.suppressed)))
     return rows.with_columns(_and_then("control group", pl.lit(_control(key, options, send))))
 
 
@@ -170,11 +167,11 @@ def _is_duplicate(options: PreparationOptions) -> pl.Expr:
     return again | (pl.col("keeps") != pl.col("profile_id")).fill_null(value=False)
 
 
-def _suppressed(keys: pl.Series, suppressed: dict[str, str]) -> pl.Series:
-    """The reason for each profile that is not to be written to; null for the others."""
-    if not suppressed:
+def _told(keys: pl.Series, reasons: dict[str, str]) -> pl.Series:
+    """The reason that the journal has for each profile; null for the others."""
+    if not reasons:
         return pl.Series([None], dtype=pl.String()).new_from_index(0, len(keys))
-    return pl.Series([suppressed.get(key) for key in keys], dtype=pl.String())
+    return pl.Series([reasons.get(key) for key in keys], dtype=pl.String())
 
 
 def known_before(audience: pl.DataFrame, options: PreparationOptions, send: Send) -> KnownBefore:
@@ -186,7 +183,12 @@ def known_before(audience: pl.DataFrame, options: PreparationOptions, send: Send
     people = {key: Person(key, address) for key, address in named.iter_rows()}
     with closing(open_journal(Settings.load().journal)) as journal:
         medium = options.channel.partition("-proof-")[0]
-        return KnownBefore(journal.suppressions.of(people, medium), journal.entries(send, options.channel))
+        suppressed = journal.suppressions.of(people, medium)
+        if not journal.has_any(send, options.channel):
+            return KnownBefore(suppressed)
+        keys = {send.message_key(options.channel, key): key for key in people}
+        known = journal.known(send, options.channel, keys)
+        return KnownBefore(suppressed, {keys[key]: str(one.state) for key, one in known.items()})
 
 
 def _control(keys: pl.Series, options: PreparationOptions, send: Send) -> pl.Series:

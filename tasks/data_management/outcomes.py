@@ -67,7 +67,7 @@ def outcomes(send: Send, channel: str = "email") -> pl.DataFrame:
     complained, unsubscribed or unknown; of several the strongest. Messages that did not leave have no row.
     Errors: `JournalUnavailable`. Source: the journal, which the flow Feedback keeps.
     """
-    with closing(open_journal(Settings.load().journal)) as journal:
-        table = outcomes_of(journal.entries(send, channel), journal.outcomes.entries(send, channel))
+    with closing(open_journal(Settings.load().journal)) as journal, journal.entries(send, channel) as entries:
+        table = outcomes_of(entries.collect(), journal.outcomes.entries(send, channel))
     get_run_logger().info("%d messages have an outcome.", table.height)
     return table

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass, fields
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +22,8 @@ from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.progress import shown_progress
 from tasks.delivery.record import SendRecord
 from tasks.errors import CampaignError, JournalUnavailable
-from tasks.messages.send_folder import folder_of, write_rejects, written
+from tasks.files.storage import private_draft
+from tasks.messages.send_folder import folder_of, writable, write_rejects
 from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.runs.artifacts import show_table
 from tasks.runs.log import run_logger
@@ -160,18 +160,21 @@ def write_manifest(journal: Journal, channel: Channel, options: DeliveryOptions,
     Columns: message_key, message_id, profile_id, outcome (sent, refused, deferred, unknown, claimed), attempts,
     at (UTC), answer. Errors: `JournalUnavailable`, `OutboxUnwritable`.
     """
-    manifest = journal.names.named(journal.entries(send, channel.name)).select(
-        "message_key",
-        channel.message_id.alias("message_id"),
-        "profile_id",
-        pl.col("state").alias("outcome"),
-        "attempts",
-        pl.col("changed_at").alias("at"),
-        "answer",
-    )
-    file = BytesIO()
-    manifest.write_parquet(file)
-    return written(folder_of(options.folder, send) / f"{channel.name}-manifest.parquet", file.getvalue())
+    path = folder_of(options.folder, send) / f"{channel.name}-manifest.parquet"
+    with writable(path), private_draft(path) as draft, journal.entries(send, channel.name) as entries:
+        named = {**entries.collect_schema(), "name": pl.String()}
+        manifest = entries.map_batches(journal.names.named, schema=named, streamable=True).select(
+            "message_key",
+            channel.message_id.alias("message_id"),
+            "profile_id",
+            pl.col("state").alias("outcome"),
+            "attempts",
+            pl.col("changed_at").alias("at"),
+            "answer",
+        )
+        manifest.sink_parquet(draft)
+        draft.replace(path)
+    return path
 
 
 def outcome_counts(delivery: Delivery, seconds: float) -> list[dict[str, str | int]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from operator import itemgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -44,7 +45,7 @@ from tasks.delivery.journal.paces import Paces
 from tasks.delivery.journal.sends import Sends
 from tasks.delivery.journal.states import NOTHING_AGAIN, Event, Resend, State, state_after, states_before
 from tasks.delivery.journal.suppressions import Suppressions
-from tasks.delivery.journal.tables import DEPARTURES, MESSAGES, SENDERS
+from tasks.delivery.journal.tables import DEPARTURES, IS_CLAIMED, MESSAGES, SENDERS
 from tasks.errors import JournalUnavailable
 from tasks.send import Send, parts_of
 from tasks.settings import JournalSettings
@@ -259,7 +260,7 @@ class Journal:
             )
             .where(
                 MESSAGES.c.send == number,
-                MESSAGES.c.state.in_(states_before(Event.EXPIRED)),
+                IS_CLAIMED,
                 MESSAGES.c.sender.not_in(alive),
                 MESSAGES.c.sender.not_in([*living, self.sender]),
             )
@@ -268,7 +269,7 @@ class Journal:
 
     def _settle_what_is_certain(self, send: Send, channel: str) -> list[str]:
         """Settle the claims of senders that are certainly dead; gives those that are certainly alive."""
-        claimed = (MESSAGES.c.send == self.sends.find(send, channel), MESSAGES.c.state == State.CLAIMED)
+        claimed = (MESSAGES.c.send == self.sends.find(send, channel), IS_CLAIMED)
         holders = sa.select(MESSAGES.c.sender).where(*claimed, MESSAGES.c.sender != self.sender).distinct()
         living = []
         for holder in self._keys(holders):
@@ -291,8 +292,12 @@ class Journal:
     def _keys(self, statement: sa.Select[tuple[str]]) -> list[str]:
         return self.database.read(lambda database: list(database.execute(statement).scalars()))
 
-    def entries(self, send: Send, channel: str) -> pl.DataFrame:
-        """Every message of a send: message_key, profile_id, state, attempts, changed_at (UTC), answer."""
+    @contextmanager
+    def entries(self, send: Send, channel: str) -> Iterator[pl.LazyFrame]:
+        """Every message of a send: message_key, profile_id, state, attempts, changed_at (UTC), answer.
+
+        They are copied to files that are there in the block, so that peak memory is constant.
+        """
         columns = ("profile_id", "state", "attempts", "changed_at", "answer")
         statement = (
             sa.select(WHOLE_KEY, *(MESSAGES.c[name] for name in columns))
@@ -308,14 +313,18 @@ class Journal:
             "answer": pl.String(),
         }
 
-        def parts(database: sa.Connection) -> list[pl.DataFrame]:
+        def copied(database: sa.Connection, folder: str) -> list[Path]:
             found = database.execution_options(yield_per=ENTRIES_AT_ONCE).execute(statement)
-            return [
-                pl.DataFrame([tuple(row) for row in part], schema=schema, orient="row")
-                for part in found.partitions()
-            ]
+            files = []
+            for number, part in enumerate(found.partitions()):
+                files.append(Path(folder, f"{number}.arrow"))
+                rows = pl.DataFrame([tuple(row) for row in part], schema=schema, orient="row")
+                rows.write_ipc(files[-1], compression="lz4")
+            return files
 
-        return pl.concat([pl.DataFrame(schema=schema), *self.database.read(parts, at_leisure=True)])
+        with TemporaryDirectory(prefix="campaign-") as folder:
+            files = self.database.read(lambda database: copied(database, folder), at_leisure=True)
+            yield pl.scan_ipc(files) if files else pl.LazyFrame(schema=schema)
 
     def close(self) -> None:
         """Give the database's connections back."""

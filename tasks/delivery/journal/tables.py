@@ -38,6 +38,8 @@ IDENTITY = sa.Table(
 )
 """One row: which journal this is; a fingerprint of the key of its hashes; and the key, unless a setting has it."""
 
+IS_CLAIMED = sa.text("state = 'claimed'")
+
 SENDS = sa.Table(
     "sends",
     METADATA,
@@ -71,11 +73,13 @@ MESSAGES = sa.Table(
     sa.Column("changed_at", Moment, nullable=False),
     sa.Column("answer", sa.Text, nullable=False),
     sa.UniqueConstraint("send", "key", name="one_message"),
+    sa.Index("claimed_messages", "send", "sender", sqlite_where=IS_CLAIMED, postgresql_where=IS_CLAIMED),
 )
 """One row a message; `key` is its key's digits, `answer` the server's, or why there is none.
 
 Rows lie in the order of their claims. Keys are random: by key, each of a window's rows would lie elsewhere. The
-index has the keys of one send together, so that a large journal does not slow a send.
+index has the keys of one send together, so that a large journal does not slow a send. What is claimed at this
+moment is little: its own index finds it without reading what was sent.
 """
 
 SENDERS = sa.Table(

@@ -32,6 +32,7 @@ from tasks.delivery.journal.upkeep import Upkeep
 from tasks.errors import DecisionIncomplete, SendForgotten
 from tasks.send import Send
 from tasks.settings import JournalSettings
+from tests.journal import entries_of
 from tests.tasks.channels.email_flow import made_up_messages, options_for
 
 SEND = Send(campaign="newsletter", label="Newsletter", business_date=date(2026, 11, 24))
@@ -53,7 +54,7 @@ def journal(
 
 
 def states(journal: Journal, send: Send = SEND) -> dict[str, str]:
-    return dict(journal.entries(send, "email").select("profile_id", "state").iter_rows())
+    return dict(entries_of(journal, send).select("profile_id", "state").iter_rows())
 
 
 def artifact(key: str) -> list[dict[str, object]]:
@@ -75,7 +76,7 @@ def test_unknown_messages_are_listed_and_decided_about_with_who_and_why(journal:
     assert unknown_messages(decision="mark as sent", profile_ids=["p1"], **about, **done) == 1
     assert unknown_messages(decision="send again", **about, **done) == 1
     assert states(journal) == {"p1": "sent", "p2": "deferred", "p3": "sent"}
-    answer = journal.entries(SEND, "email").filter(profile_id="p1")["answer"].item()
+    answer = entries_of(journal, SEND).filter(profile_id="p1")["answer"].item()
     assert answer == "mark as sent, decided by Kim: the log of the server has it"
     again = SEND.message_key("email", "p2")
     assert journal.claim(SEND, "email", {again: "p2"}) == {again}

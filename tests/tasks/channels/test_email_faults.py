@@ -29,6 +29,7 @@ from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable, SenderBlamed
 from tasks.settings import JournalSettings
+from tests.journal import entries_of
 from tests.postgresql import engine_of
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
 
@@ -69,7 +70,7 @@ def counts(mailed: Delivery) -> dict[str, int]:
 
 def tally(journal: Journal, sandbox: MailSandbox, *, also_twice: int = 0) -> Counter[str]:
     """The journal's states, after checking them against what the server took."""
-    entries = journal.names.named(journal.entries(SEND, "email")).with_columns(
+    entries = journal.names.named(entries_of(journal, SEND)).with_columns(
         message_id=pl.format("<{}@campaign.example>", "name")
     )
     ids = {state: set(entries.filter(state=state)["message_id"]) for state in ("sent", "unknown")}
@@ -159,7 +160,7 @@ def test_a_server_that_refuses_everybody_is_refusing_the_sender(
     assert set(mailed.rejects["reason"].str.split(":").list.first()) == {"not taken yet"}
     journal = journal_at(tmp_path)
     assert journal.suppressions.entries(holding=True).is_empty()
-    assert set(journal.entries(SEND, "email")["state"]) == {"deferred"}
+    assert set(entries_of(journal, SEND)["state"]) == {"deferred"}
     sandbox.faults = ()
     again, failure = sent(made_up_messages(300), options, journal)
     assert failure is None
@@ -502,7 +503,7 @@ def test_a_run_that_is_stopped_stops_in_all_its_threads_and_leaves_its_manifest(
 
 
 def in_doubt(journal: Journal) -> list[str]:
-    unknown = journal.names.named(journal.entries(SEND, "email").filter(state="unknown"))
+    unknown = journal.names.named(entries_of(journal, SEND).filter(state="unknown"))
     return [f"<{name}@campaign.example>" for name in unknown["name"]]
 
 

@@ -57,12 +57,7 @@ def test_each_profile_that_is_left_out_has_its_first_reason() -> None:
     )
     known = KnownBefore(
         {"gone": "quarantine: 550 5.1.1"},
-        pl.DataFrame(
-            {
-                "profile_id": ["done", "late", "never", "lost"],
-                "state": ["sent", "deferred", "refused", "unknown"],
-            }
-        ),
+        {"done": "sent", "late": "deferred", "never": "refused", "lost": "unknown"},
     )
     prepared = prepare(table, PreparationOptions(consent="may"), SEND, known)
     assert reasons(prepared) == {
@@ -91,7 +86,7 @@ def test_one_who_is_left_out_does_not_take_an_address_from_another() -> None:
 
 def test_one_address_gets_no_second_message_when_the_first_is_already_sent() -> None:
     table = audience(("a", "one@example.com"), ("b", "one@example.com"))
-    known = KnownBefore(settled=pl.DataFrame({"profile_id": ["a"], "state": ["sent"]}))
+    known = KnownBefore(settled={"a": "sent"})
     prepared = prepare(table, PreparationOptions(), SEND, known)
     assert reasons(prepared) == {"a": "already sent", "b": "duplicate address"}
 

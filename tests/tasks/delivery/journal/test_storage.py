@@ -15,6 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from pydantic import SecretStr
 
+from tasks.delivery.journal import storage
 from tasks.delivery.journal.database import MIGRATIONS, migrate
 from tasks.delivery.journal.states import Event, Resend, State
 from tasks.delivery.journal.storage import Journal, Outcome, open_journal
@@ -23,6 +24,7 @@ from tasks.delivery.journal.tables import METADATA
 from tasks.errors import ConfigurationError, JournalUnavailable
 from tasks.send import Send
 from tasks.settings import JournalSettings
+from tests.journal import entries_of
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -68,7 +70,7 @@ def test_a_message_is_the_same_in_every_variant_and_the_journal_tells_the_one_th
     first.record(SEND, "email", [Outcome(german, Event.POSTPONED, "later")])
     assert second.claim(SEND, "email", {french: "1"}) == {french}
     second.record(SEND, "email", [Outcome(french, Event.TAKEN, "250 ok")])
-    assert second.entries(SEND, "email").select("message_key", "state", "attempts").rows() == [(french, "sent", 2)]
+    assert entries_of(second, SEND).select("message_key", "state", "attempts").rows() == [(french, "sent", 2)]
 
 
 OLD_ROWS = """
@@ -97,7 +99,7 @@ def test_a_journal_of_an_older_version_goes_on(journal_settings: JournalSettings
             database.exec_driver_sql(statement.replace(moment, "") if moment else statement)
     journal = sender(journal_settings, "one")
     assert journal.claim(SEND, "email", keys_of(1)) == set()
-    assert journal.entries(SEND, "email")["message_key"].to_list() == [key]
+    assert entries_of(journal, SEND)["message_key"].to_list() == [key]
     people = {"0": Person("0", "Ada@example.com"), "1": Person("1", "eve@example.com")}
     assert journal.suppressions.of(people, "email") == {"0": "quarantine: 550 5.1.1"}
     assert journal.suppressions.entries()["address"].to_list() != [plain]
@@ -146,7 +148,7 @@ def test_what_became_of_a_message_decides_who_may_send_it_again(
     first.claim(SEND, "email", {key: profile})
     first.record(SEND, "email", [Outcome(key, event, "250 2.0.0 Ok ünïcode\x00" + "x" * 900)])
     assert second.known(SEND, "email", [key, "another"])[key].state is state
-    (entry,) = second.entries(SEND, "email").iter_rows(named=True)
+    (entry,) = entries_of(second, SEND).iter_rows(named=True)
     assert entry["answer"].startswith("250 2.0.0 Ok ünïcodexx")
     assert (entry["profile_id"], entry["state"], entry["attempts"]) == ("0", state, 1)
     assert entry["changed_at"] == NOON
@@ -208,9 +210,20 @@ def test_other_sends_and_channels_are_other_messages(journal_settings: JournalSe
     journal = sender(journal_settings, "one")
     journal.claim(SEND, "email", keys_of(3))
     tomorrow = SEND.model_copy(update={"business_date": date(2026, 11, 25)})
-    assert journal.entries(SEND, "email").height == 3
-    assert journal.entries(SEND, "sms").height == 0
-    assert journal.entries(tomorrow, "email").height == 0
+    assert entries_of(journal, SEND).height == 3
+    assert entries_of(journal, SEND, "sms").height == 0
+    assert entries_of(journal, tomorrow).height == 0
+
+
+def test_a_send_is_read_in_pieces_in_the_order_of_its_claims(
+    journal_settings: JournalSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "ENTRIES_AT_ONCE", 2)
+    journal = sender(journal_settings, "one")
+    keys = keys_of(5)
+    for key in keys:
+        journal.claim(SEND, "email", {key: keys[key]})
+    assert entries_of(journal, SEND)["profile_id"].to_list() == list("01234")
 
 
 def test_senders_that_start_together_on_an_empty_database_all_start(journal_settings: JournalSettings) -> None:
