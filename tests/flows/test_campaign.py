@@ -30,7 +30,6 @@ from tasks.errors import (
     CampaignNameTaken,
     ConfigurationError,
     EndpointNotAllowed,
-    OutsideRoot,
     ParameterInvalid,
 )
 from tasks.runs.ownership import check_name
@@ -422,60 +421,6 @@ def test_a_campaign_is_sent_by_mail_and_never_twice(
     sent = message_from_bytes(server.taken[0].content, policy=policy.default)
     assert str(sent["Subject"]).startswith(subject)
     assert sent["From"].addresses[0].addr_spec == "us@spring.example"
-
-
-def outside(tmp_path: Path, in_folder: Path) -> None:
-    """What an attack would like to read, and links that lead there from under the roots."""
-    (tmp_path / "secret").mkdir()
-    for name in ("subject.txt", "body.html", "body.txt"):
-        (tmp_path / "secret" / name).write_text("secret-canary")
-    sample_profiles_file = tmp_path / "secret" / "profiles.csv"
-    sample_profiles_file.write_text("profile_id,email,birth_date,zip_code,may_contact\n1,canary@x.example,,,true\n")
-    for root in ("roots", "samples"):
-        (in_folder / root).mkdir(exist_ok=True)
-        (in_folder / root / "link").symlink_to(tmp_path / "secret")
-    (in_folder / "roots" / "mail").mkdir()
-    for name in ("subject.txt", "body.html"):
-        (in_folder / "roots" / "mail" / name).write_text("News")
-    (in_folder / "roots" / "mail" / "body.txt").symlink_to(tmp_path / "secret" / "body.txt")
-    (in_folder / "roots" / "pipe").mkdir()
-    os.mkfifo(in_folder / "roots" / "pipe" / "subject.txt")
-    os.mkfifo(in_folder / "samples" / "pipe.csv")
-
-
-PATHS: list[dict[str, Any]] = [
-    {"templates": {"folder": "/etc", "text": "passwd"}},
-    {"templates": {"folder": "roots/../../secret"}},
-    {"templates": {"folder": "roots/link"}},
-    {"templates": {"folder": "roots/mail"}},
-    {"templates": {"folder": "roots/mail", "text": "../../../secret/body.txt"}},
-    {"templates": {"folder": "roots/mail", "text": "/etc/passwd"}},
-    {"templates": {"folder": "roots/pipe"}},
-    {"templates": {"folder": "roots/mail", "url": "s3://foreign/templates"}},
-    {"audience": {"source": {"path": "/etc/passwd"}}},
-    {"audience": {"source": {"path": "samples/link/profiles.csv"}}},
-    {"audience": {"source": {"path": "samples/../../secret/*.csv"}}},
-    {"audience": {"source": {"path": "samples/link"}}},
-    {"audience": {"source": {"path": "samples/l*/profiles.csv"}}},
-    {"audience": {"source": {"path": "samples/pipe.csv"}}},
-    {"audience": {"source": {"path": "/dev/zero"}}},
-]
-
-
-@pytest.mark.parametrize("changed", PATHS, ids=[json.dumps(path) for path in PATHS])
-def test_no_path_of_the_form_leads_out_of_the_operators_roots(
-    sample_profiles: pl.DataFrame,
-    result_folder: Path,
-    in_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    changed: dict[str, Any],
-) -> None:
-    outside(tmp_path, in_folder)
-    monkeypatch.setenv("CAMPAIGN_ROOTS__TEMPLATES", "roots")
-    with pytest.raises(OutsideRoot, match=r"the operator can give another root in CAMPAIGN_ROOTS__(TEMPL|PROF)"):
-        campaign(**changed, name="out", business_date=DAY)
-    assert not (in_folder / "outbox").exists()
 
 
 def test_a_campaign_of_parameters_takes_no_name_of_a_campaign_in_code() -> None:
