@@ -43,8 +43,9 @@ from tasks.data_management._keeping import (
 from tasks.data_management._limits import take_place, take_rate
 from tasks.endpoint.answer.reader import Answer
 from tasks.endpoint.call import EndpointCall
-from tasks.endpoint.endpoint import Endpoint
+from tasks.endpoint.endpoint import Endpoint, Incremental
 from tasks.endpoint.fetch import Fetched, NotModified, at_once, fetch
+from tasks.endpoint.incremental import ended_at, put_together
 from tasks.endpoint.many import fetch_many
 from tasks.errors import ApiError, ConfigurationError
 from tasks.http.accounts import credentials_of
@@ -193,6 +194,18 @@ def _kept(call: AccountedCall) -> Content | None:
     return record.result if record is not None and isinstance(record.result, Content) else None
 
 
+def _since_the_last(call: AccountedCall, options: Incremental, attempts: Attempts, logger: Logger) -> Answer:
+    """What is kept with what is new since. It is kept with the result: a call that fails changes nothing."""
+    kept = _kept(call)
+    if kept is None:
+        return _called(call, attempts, logger, None).answer
+    since = ended_at(kept.standard, options)
+    answer = _called(call.going_on(since), attempts, logger, None).answer
+    whole = put_together(kept.standard, answer.standard, options)
+    logger.info("%d rows of '%s' are kept, with those of before.", whole.height, call.endpoint.name)
+    return replace(answer, standard=whole)
+
+
 def _by_partners_word(
     call: AccountedCall, attempts: Attempts, logger: Logger
 ) -> tuple[Fetched | Content, Freshness]:
@@ -282,6 +295,8 @@ def external_api(call: EndpointCall) -> Content:
     context = task_run_context()
     accounted = cast("AccountedCall", call)
     with attempt(context) as attempts:
+        if endpoint.incremental is not None:
+            return content_of(_since_the_last(accounted, endpoint.incremental, attempts, logger), fetched_at)
         if endpoint.cache_by == "expiry":
             return content_of(_called(accounted, attempts, logger, None).answer, fetched_at)
         came, freshness = _by_partners_word(accounted, attempts, logger)

@@ -1,9 +1,10 @@
 """One call of an endpoint: what its requests send, written once for the request, its key and its identifier."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property, partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -35,6 +36,15 @@ class EndpointCall:
     def __init__(self, inbound: pl.DataFrame | None, endpoint: Endpoint) -> None:
         self.inbound = inbound
         self.endpoint = endpoint
+        self.since = endpoint.incremental.start if endpoint.incremental else ""
+        """What ${since} stands for. The key of the call is that of its start, whatever came since."""
+
+    def going_on(self, since: str) -> Self:
+        """The call for what is new since an answer."""
+        call = copy(self)
+        call.since = since
+        call.__dict__.pop("first", None)
+        return call
 
     @cached_property
     def url(self) -> str:
@@ -141,6 +151,8 @@ class EndpointCall:
                 return dict(step.parameters)
             case "page", _:
                 return step.parameters.get(key)
+            case "since", _:
+                return self.since
             case _:
                 return len(self.rows)
 
@@ -165,7 +177,7 @@ class EndpointCall:
             request.accept,
             request.content_type,
             endpoint.outbound.model_dump_json(),
-            endpoint.model_dump_json(include={"pagination", "paged_in", "calls", "empty_statuses"}),
+            endpoint.model_dump_json(include={"pagination", "paged_in", "calls", "empty_statuses", "incremental"}),
         )
         hashed = sha256("\x1f".join(parts).encode())
         hashed.update(request.body or b"")

@@ -44,6 +44,34 @@ class Calls(BaseModel):
     )
 
 
+class Incremental(BaseModel):
+    """Only what is new is asked for, and put to what was kept of the answers before.
+
+    What is kept is the activity's own result: if it is gone, the next call begins at the start again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str = Field(
+        title="Column",
+        description="Outbound column whose greatest value ${since} stands for: a number, a date, a moment, a text.",
+    )
+    start: str = Field(title="Start", description="What ${since} stands for while nothing is kept.")
+    merge_on: tuple[str, ...] = Field(
+        default=(),
+        title="Merge on",
+        description="Outbound columns by which a new row takes the place of a kept one. Empty: rows are appended.",
+    )
+    format: str = Field(
+        default="",
+        title="Format",
+        description="How a date or moment is written, as %Y-%m-%d. Empty: ISO 8601, moments in UTC with Z.",
+    )
+    max_rows: int = Field(
+        default=1_000_000, ge=1, title="Row limit", description="More rows than this are not kept: an error."
+    )
+
+
 class Endpoint(Connection):
     """Options of the External API activity: how the partner is reached, what is sent and what is read."""
 
@@ -79,6 +107,14 @@ class Endpoint(Connection):
         default=None,
         title="Many calls",
         description="One call for each key or chunk of rows, as JSON: {per: key}. Left out: one call for all rows.",
+    )
+    incremental: Incremental | None = Field(
+        default=None,
+        title="Incremental",
+        description=(
+            "Ask only for what is new since the last good answer, as JSON: {column: updated_at, start: 2026-01-01,"
+            " merge_on: [id]}; ${since} in the address, query or body is where that answer ended."
+        ),
     )
     empty_statuses: frozenset[int] = Field(
         default=frozenset(),
@@ -179,9 +215,23 @@ class Endpoint(Connection):
                 raise ValueError(
                     "the body has no place for the page's parameters: write ${page}, or set paged_in to query"
                 )
+        self._check_incremental()
         if self.calls is not None and not sent:
             raise ValueError("many calls need inbound columns, whose values make the calls")
         return self
+
+    def _check_incremental(self) -> None:
+        parts = (self.url, self.inbound.query, self.inbound.body)
+        is_asked = any("since" in names_in(part) for part in parts)
+        if is_asked != (self.incremental is not None):
+            raise ValueError("${since} goes with 'incremental', and has a place in the address, query or body then")
+        if self.incremental is None:
+            return
+        unread = {self.incremental.column, *self.incremental.merge_on} - self.outbound.columns.keys()
+        if unread:
+            raise ValueError(f"incremental: {', '.join(sorted(unread))} is no outbound column")
+        if self.calls is not None or self.cache_by == "partner":
+            raise ValueError("incremental goes with one call, whose answers are kept for the cache expiry")
 
     @property
     def pages_in(self) -> Literal["query", "params"]:
@@ -196,7 +246,8 @@ class Endpoint(Connection):
         return {
             "retries": 0 if self.calls else self.retries,
             "retry_delay_seconds": backoff_delays(self.retries, self),
-            "cache_expiration": self.cache_expiry,
+            # Prefect takes nothing for "no expiry given", and would keep the answer for ever.
+            "cache_expiration": max(self.cache_expiry, timedelta(microseconds=1)),
         }
 
     def raised_limits(self) -> dict[str, tuple[object, object]]:

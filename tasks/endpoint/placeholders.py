@@ -8,6 +8,7 @@
 | `${row.zipCode}` | the value of the only row (a call for each key has one) |
 | `${count}` | the number of inbound rows |
 | `${params}`, `${params.state}` | the parameters, or one of them |
+| `${since}` | where the last good answer ended, of an incremental endpoint |
 | `${page}`, `${page.cursor}` | the page's parameters, or one of them; null where the page has none |
 
 A text that is nothing but a placeholder becomes the value itself, of its JSON type; within a longer text the value
@@ -23,7 +24,7 @@ from pydantic import JsonValue
 from tasks.errors import RequestBodyInvalid
 
 PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}:]*)(?::([^{}]*))?\}")
-WHOLE = {"rows", "count", "params", "page"}
+WHOLE = {"rows", "count", "params", "page", "since"}
 DOTTED = {"rows", "row", "params", "page"}
 
 Value = Callable[[str], Any]
@@ -53,7 +54,8 @@ def check_names(template: JsonValue, sent: set[str]) -> None:
         known = (head in DOTTED and key) if dot else name in WHOLE
         if not known:
             raise ValueError(
-                f"the placeholder ${{{name}}} stands for nothing; known are rows, row.<key>, count, params and page"
+                f"the placeholder ${{{name}}} stands for nothing; known are rows, row.<key>, count, params,"
+                " page and since"
             )
         if head in {"rows", "row"} and dot and key not in sent:
             raise ValueError(f"the placeholder ${{{name}}} needs an inbound column that is sent as '{key}'")
