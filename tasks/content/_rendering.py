@@ -7,6 +7,7 @@ from threading import Lock
 
 import polars as pl
 
+from tasks.content._plain import plain_texts
 from tasks.errors import TemplatesEndless, TemplatesInvalid
 from tasks.lowering.plan import Plan
 from tasks.lowering.statements import Lowering
@@ -129,7 +130,10 @@ class Renderer:
         reason = _refused(profiles, [".".join(path) for path in self._paths])
         parts: list[pl.Series] = []
         for part in PARTS:
-            text, why = self._part(part, profiles, reason)
+            if part in self.templates.parts:
+                text, why = self._part(part, profiles, reason)
+            else:
+                text, why = plain_texts(parts[-1]), None
             if part == "subject":
                 text, why = _checked_subject(text, why)
             parts.append(text.alias(part))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from tasks.content._checks import CLIPPED_BYTES
 from tasks.content._options import IDENTITY, PersonalizationOptions, Renderers
 from tasks.content._rendering import RowByRow
 from tasks.content._variants import DEFAULT, Variant
@@ -73,6 +74,9 @@ def personalize(
     outbound = _whole(_transitions(messages) for messages in renderers.slices([inbound]))
     if logger is not None:
         _tell_costs(renderers, logger)
+        clipped = int((outbound.standard.get_column("html").str.len_bytes() > CLIPPED_BYTES).sum())
+        if clipped:
+            logger.warning("%d messages have more than 102 KB of HTML; Gmail clips them there.", clipped)
     return outbound
 
 

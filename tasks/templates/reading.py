@@ -44,7 +44,11 @@ class TemplateFolder(BaseModel):
     )
     subject: str = Field(default="subject.txt", title="Subject", description="File of the subject.")
     html: str = Field(default="body.html", title="HTML", description="File of the HTML part.")
-    text: str = Field(default="body.txt", title="Text", description="File of the plain text part.")
+    text: str = Field(
+        default="body.txt",
+        title="Text",
+        description="File of the plain text part; empty: it is made from each HTML part.",
+    )
 
 
 class Templates(BaseModel):
@@ -54,7 +58,7 @@ class Templates(BaseModel):
 
     folder: Path
     parts: dict[str, str]
-    """Part of the message (subject, html, text) to the name of its file."""
+    """Part of the message (subject, html, text) to the name of its file; without text, it is made from the HTML."""
     sources: dict[str, str]
     """Name of a file, relative to the folder, to its text."""
 
@@ -84,7 +88,7 @@ def read_templates(options: TemplateFolder) -> Templates:
 
 
 def _read(options: TemplateFolder) -> Templates:
-    parts = {part: getattr(options, part) for part in PARTS}
+    parts = {part: name for part in PARTS if (name := getattr(options, part)) or part != "text"}
     sources = {name: _text_of(options.folder / name) for name in parts.values()}
     problems: list[str] = []
     leads_to: dict[str, list[str]] = {}

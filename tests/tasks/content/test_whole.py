@@ -5,7 +5,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tasks.content.personalization import PersonalizationOptions, Templates, personalize
+from tasks.content.personalization import (
+    PersonalizationOptions,
+    TemplateFolder,
+    Templates,
+    personalization,
+    personalize,
+    read_templates,
+)
 from tasks.send import Send
 
 SEND = Send(campaign="c", label="C", business_date="2026-01-01")
@@ -57,8 +64,6 @@ def test_what_no_reader_should_see_is_a_reject(
 def test_a_value_in_a_query_that_is_not_encoded_is_a_finding_of_the_run(
     result_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tasks.content.personalization import personalization
-
     html = (
         "<a href='https://x.example/?q={{ who }}'>x</a>\n<a href='https://x.example/?q={{ who|urlencode }}'>x</a>"
     )
@@ -68,3 +73,33 @@ def test_a_value_in_a_query_that_is_not_encoded_is_a_finding_of_the_run(
     personalization(people, PersonalizationOptions(templates=templates, send=SEND))
     told = [record.getMessage() for record in caplog.records if "not encoded" in record.getMessage()]
     assert told == ["html, line 1: a value in the query of an address is not encoded."]
+
+
+PAGE = (
+    "<html><head><title>No</title><style>p { color: red }</style></head><body><!--[if mso]><p>No</p><![endif]-->\n"
+    "<h1>Hello {{ who }}</h1><p>Read <a class='x' href='https://x.example/?a=1&amp;b=2'><b>more</b></a> "
+    "&eacute;t&eacute;<br>\nnow</p><ul><li>One</li><li>Two</li></ul><table><tr><td>a</td><td>b</td></tr></table>"
+    "<img src='cid:x' alt='A cake'></body>"
+)
+
+
+@pytest.mark.parametrize("row_by_row", [False, True])
+def test_a_text_is_made_of_the_html_where_templates_have_none(tmp_path: Path, row_by_row: bool) -> None:
+    (tmp_path / "subject.txt").write_text("s")
+    (tmp_path / "body.html").write_text(PAGE)
+    templates = read_templates(TemplateFolder(folder=tmp_path, text=""))
+    people = pl.DataFrame({"profile_id": ["1"], "email": ["a@x.example"], "who": ["<Ada> & Co"]})
+    options = PersonalizationOptions(templates=templates, send=SEND, row_by_row=row_by_row)
+    assert personalize(people, options).standard["text"].item() == (
+        "Hello <Ada> & Co\nRead more (https://x.example/?a=1&b=2) été\nnow\n\n- One\n- Two\na b\n\nA cake"
+    )
+
+
+def test_a_message_that_gmail_clips_is_a_finding_of_the_run(
+    result_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources = {"subject": "s", "html": "{{ who }}" * 2, "text": "t"}
+    templates = Templates(folder=Path(), parts={name: name for name in sources}, sources=sources)
+    people = pl.DataFrame({"profile_id": ["1", "2"], "email": "a@x.example", "who": ["Ada", "x" * 60_000]})
+    personalization(people, PersonalizationOptions(templates=templates, send=SEND))
+    assert "1 messages have more than 102 KB of HTML; Gmail clips them there." in caplog.text
