@@ -1,7 +1,7 @@
 """The first row of each key, over batches of any number, in memory that is bounded.
 
-A source of few rows is looked at in memory. The rows of a larger one go to a folder on disk, and their keys into
-files by the hash of the key; each of these is looked at by itself, and names the rows that are not the first.
+A source of few bytes is looked at in memory. The rows of a larger one go to a folder on disk; their keys are then
+looked at by themselves, in as many shares, by the hash of the key, as have room in memory.
 """
 
 from array import array
@@ -11,18 +11,21 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from tasks.sources.source import first_of_keys
-
-IN_MEMORY = 200_000
-"""Rows up to which no file is written."""
-BUCKETS = 64
-"""Files of keys. Of 100 million rows each has 1.6 million."""
+ROWS_IN_MEMORY = 128 * 2**20
+"""Bytes of rows up to which no file is written."""
+KEYS_IN_MEMORY = 32 * 2**20
+"""Bytes of keys that are looked at together: finding the repeated ones takes some three times as much."""
 ROWS_OF_FILE = 250_000
 PLACE, FILE, BUCKET = "\x00place", "\x00file", "\x00bucket"
 
 
 def distinct_batches(
-    batches: Iterable[pl.DataFrame], key: str, size: int, *, in_memory: int = IN_MEMORY
+    batches: Iterable[pl.DataFrame],
+    key: str,
+    size: int,
+    *,
+    rows_in_memory: int = ROWS_IN_MEMORY,
+    keys_in_memory: int = KEYS_IN_MEMORY,
 ) -> Iterator[pl.DataFrame]:
     """The rows of some batches without those whose key an earlier row has, in their order, `size` at a time.
 
@@ -30,14 +33,42 @@ def distinct_batches(
     """
     reading = iter(batches)
     held: list[pl.DataFrame] = []
+    total = 0
     for batch in reading:
         held.append(batch)
-        if sum(each.height for each in held) > in_memory:
-            yield from _on_disk(_chain(held, reading), key, size)
+        total += batch.estimated_size()
+        if total > rows_in_memory:
+            with TemporaryDirectory(prefix="campaign-") as name:
+                yield from _sized(_on_disk(_chain(held, reading), key, Path(name), keys_in_memory), size)
             return
     if held:
-        rows = first_of_keys(key)(pl.concat(held).lazy()).collect()
-        yield from rows.iter_slices(size) if rows.height else [rows]
+        yield from _sized(_of_memory(held, key), size)
+
+
+def _of_memory(held: list[pl.DataFrame], key: str) -> Iterator[pl.DataFrame]:
+    keys = pl.concat([batch[key] for batch in held])
+    kept = keys.is_null() | keys.is_first_distinct()
+    place = 0
+    while held:
+        batch = held.pop(0)
+        yield batch.filter(kept.slice(place, batch.height))
+        place += batch.height
+
+
+def _sized(parts: Iterator[pl.DataFrame], size: int) -> Iterator[pl.DataFrame]:
+    """The same rows, `size` at a time; the last may be fewer."""
+    left: list[pl.DataFrame] = []
+    rows = 0
+    for part in parts:
+        left.append(part)
+        rows += part.height
+        if rows >= size:
+            whole = pl.concat(left)
+            full = rows - rows % size
+            yield from whole.head(full).iter_slices(size)
+            left, rows = [whole.slice(full)], rows - full
+    if rows:
+        yield pl.concat(left)
 
 
 def _chain(held: list[pl.DataFrame], reading: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -46,41 +77,42 @@ def _chain(held: list[pl.DataFrame], reading: Iterator[pl.DataFrame]) -> Iterato
     yield from reading
 
 
-def _on_disk(batches: Iterator[pl.DataFrame], key: str, size: int) -> Iterator[pl.DataFrame]:
-    with TemporaryDirectory(prefix="campaign-") as name:
-        folder = Path(name)
-        files = _spool(batches, key, folder)
-        for bucket in range(BUCKETS):
-            _find_repeated(folder, bucket)
-        left: pl.DataFrame | None = None
-        for number in range(files):
-            path = folder / f"rows-{number}.arrow"
-            rows = pl.read_ipc(path)
-            path.unlink()
-            kept = rows.filter(_is_kept(folder, number, rows.height))
-            left = kept if left is None else pl.concat([left, kept])
-            while left.height >= size:
-                yield left.head(size)
-                left = left.slice(size)
-        if left is not None and left.height:
-            yield left
-
-
-def _spool(batches: Iterator[pl.DataFrame], key: str, folder: Path) -> int:
-    """Write the rows, and their keys by bucket; gives the number of files of rows."""
-    files = 0
+def _on_disk(
+    batches: Iterator[pl.DataFrame], key: str, folder: Path, keys_in_memory: int
+) -> Iterator[pl.DataFrame]:
+    files = total = 0
     for rows in _gathered(batches):
         rows.write_ipc(folder / f"rows-{files}.arrow")
-        keys = rows.select(
-            pl.col(key),
-            pl.int_range(pl.len(), dtype=pl.UInt32()).alias(PLACE),
-            pl.lit(files, pl.UInt32()).alias(FILE),
-        )
-        bucket = (pl.col(key).hash() % BUCKETS).alias(BUCKET)
-        for (number,), part in keys.drop_nulls(key).with_columns(bucket).partition_by(BUCKET, as_dict=True).items():
-            part.drop(BUCKET).write_ipc(folder / f"keys-{number}-{files:06}.arrow")
+        total += rows[key].estimated_size()
         files += 1
-    return files
+    buckets = -(-total // keys_in_memory)
+    if buckets <= 1:
+        _note_repeated(folder, [_keys(folder, number, key) for number in range(files)])
+    else:
+        _spread(folder, files, key, buckets)
+        for bucket in range(buckets):
+            _find_repeated(folder, bucket)
+    for number in range(files):
+        path = folder / f"rows-{number}.arrow"
+        rows = pl.read_ipc(path)
+        path.unlink()
+        yield rows.filter(_is_kept(folder, number, rows.height))
+
+
+def _keys(folder: Path, number: int, key: str) -> pl.DataFrame:
+    """The keys of a file of rows, each with its place."""
+    keys = pl.read_ipc(folder / f"rows-{number}.arrow", columns=[key]).with_columns(
+        pl.int_range(pl.len(), dtype=pl.UInt32()).alias(PLACE), pl.lit(number, pl.UInt32()).alias(FILE)
+    )
+    return keys.drop_nulls(key)
+
+
+def _spread(folder: Path, files: int, key: str, buckets: int) -> None:
+    bucket = (pl.col(key).hash() % buckets).alias(BUCKET)
+    for file in range(files):
+        keys = _keys(folder, file, key).with_columns(bucket)
+        for (number,), part in keys.partition_by(BUCKET, as_dict=True, include_key=False).items():
+            part.write_ipc(folder / f"keys-{number}-{file:06}.arrow")
 
 
 def _gathered(batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -95,17 +127,20 @@ def _gathered(batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
 
 
 def _find_repeated(folder: Path, bucket: int) -> None:
-    """Note, for each file of rows, which of them are not the first of their key."""
     files = sorted(folder.glob(f"keys-{bucket}-*.arrow"))
-    if not files:
+    _note_repeated(folder, [pl.read_ipc(file) for file in files])
+    for path in files:
+        path.unlink()
+
+
+def _note_repeated(folder: Path, keys: list[pl.DataFrame]) -> None:
+    """Note, for each file of rows, which of them are not the first of their key."""
+    if not keys:
         return
-    keys = pl.concat([pl.read_ipc(file) for file in files])
-    repeated = keys.filter(~pl.first().is_first_distinct())
+    repeated = pl.concat(keys).filter(~pl.first().is_first_distinct())
     for (number,), part in repeated.partition_by(FILE, as_dict=True).items():
         with (folder / f"repeated-{number}").open("ab") as file:
             array("I", part[PLACE]).tofile(file)
-    for path in files:
-        path.unlink()
 
 
 def _is_kept(folder: Path, number: int, height: int) -> pl.Series:
