@@ -36,7 +36,7 @@ def distinct_batches(
     total = 0
     for batch in reading:
         held.append(batch)
-        total += batch.estimated_size()
+        total += int(batch.estimated_size())
         if total > rows_in_memory:
             with TemporaryDirectory(prefix="campaign-") as name:
                 yield from _sized(_on_disk(_chain(held, reading), key, Path(name), keys_in_memory), size)
@@ -83,7 +83,7 @@ def _on_disk(
     files = total = 0
     for rows in _gathered(batches):
         rows.write_ipc(folder / f"rows-{files}.arrow")
-        total += rows[key].estimated_size()
+        total += int(rows[key].estimated_size())
         files += 1
     buckets = -(-total // keys_in_memory)
     if buckets <= 1:
