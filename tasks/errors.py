@@ -851,10 +851,11 @@ class StatusRefused(RequestFailed):
 
     @property
     def retryable(self) -> bool:
-        """5xx, 408, 425, 429, a 4xx with a Retry-After, and a 401 for a token that was just fetched may pass."""
+        """202, 5xx, 408, 425, 429, a 4xx with a Retry-After, a 401 for a token that was just fetched may pass."""
         status = int(self.facts["status"])
         asked_to_wait = 400 <= status < 500 and self.retry_after is not None
-        return is_retryable_status(status) or asked_to_wait or bool(self.facts.get("after_refresh", False))
+        may_pass = status == 202 or is_retryable_status(status) or asked_to_wait
+        return may_pass or bool(self.facts.get("after_refresh", False))
 
 
 class ContentTypeRefused(RequestFailed):

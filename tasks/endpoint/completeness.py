@@ -61,6 +61,13 @@ COUNT = frozenset({"count", "resultcount"})
 TOTAL_PAGES = frozenset({"totalpages", "nbpages", "pagecount", "pagestotal", "numpages", "lastpage", "pages"})
 
 DEEPEST = 3
+RANGE = re.compile(r"(?:[a-z]+[ =])?[0-9]+-([0-9]+)/([0-9]+)", re.IGNORECASE)
+OWN_FIELD = re.compile(r"^x-(?:wp-|pagination-|paging-)?")
+TOTAL_FIELDS = frozenset(
+    {"x-total-count", "x-total", "total-count", "x-wp-total", "x-pagination-total-count", "x-pagination-total"}
+    | {"x-total-results", "x-total-records", "x-total-items"}
+)
+TRUTHS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -89,12 +96,29 @@ def marks_of(document: Any, headers: httpx.Headers, rows: int, pages: int, *, wh
     says_all = bool(relations & {"prev", "previous", "first", "last"})
     if whole:
         return Marks(all=says_all)
+    for mark in _of_header(headers, rows, pages):
+        if mark.more:
+            return mark
+        says_all = says_all or mark.all
     for shown, name, value in _around(document, (), 0):
         mark = _mark(shown, name, value, rows, pages)
         if mark.more:
             return mark
         says_all = says_all or mark.all
     return Marks(all=says_all)
+
+
+def _of_header(headers: httpx.Headers, rows: int, pages: int) -> Iterator[Marks]:
+    """Marks of header fields: a range of all rows (`0-24/3573`), `X-Total-Count`, `X-Next-Page` and their like."""
+    found = RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    if found is not None:
+        shown = f"its Content-Range is {found[0]}"
+        yield Marks(more=shown) if int(found[1]) + 1 < int(found[2]) else Marks(all=True)
+    for field, text in headers.items():
+        name = re.sub(r"[^a-z]", "", OWN_FIELD.sub("", field.lower()))
+        value: Any = int(text) if text.isascii() and text.isdecimal() else TRUTHS.get(text.lower(), text)
+        if field.lower() in TOTAL_FIELDS or (OWN_FIELD.match(field.lower()) and name in NEXT | MORE | TOTAL_PAGES):
+            yield _mark(field, name, value, rows, pages)
 
 
 def _around(value: Any, way: tuple[str, ...], depth: int) -> Iterator[tuple[str, str, Any]]:  # noqa: ANN401

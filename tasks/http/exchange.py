@@ -33,6 +33,7 @@ JSON = "application/json"
 JSON_TYPES = frozenset({JSON, "+json"})
 FORM = "application/x-www-form-urlencoded"
 NO_CONTENT = 204
+ACCEPTED = 202
 NOT_MODIFIED = 304
 
 RESERVED_HEADERS = frozenset(
@@ -60,6 +61,7 @@ HEADER_VALUE_CHARACTERS = frozenset(chr(code) for code in (9, *range(32, 127)))
 
 CREDENTIALS = "Check the endpoint's headers or its external account: key, user, scope."
 REMEDY_OF_STATUS = {
+    202: "The partner has only accepted the request, and has no answer yet: try later, or ask where it will be.",
     400: "Correct what is sent: the endpoint's inbound mapping.",
     401: CREDENTIALS,
     403: f"{CREDENTIALS} The account may lack a right to this resource.",

@@ -26,6 +26,7 @@ NAMES = (
     "reason",
     "description",
     "msg",
+    "faultstring",
 )
 CONTAINERS = ("error", "errors", "fault", "data", "status")
 CODES = ("code", "error", "errorCode", "error_code", "type")

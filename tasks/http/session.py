@@ -24,6 +24,7 @@ from tasks.errors import (
 from tasks.http.bounded import BoundedReader, Damaged, OverBound, TooLarge
 from tasks.http.certificates import trusted_certificates
 from tasks.http.exchange import (
+    ACCEPTED,
     NOT_MODIFIED,
     Connection,
     PartnerAnswer,
@@ -107,7 +108,7 @@ class Session:
         try:
             if response.status_code == NOT_MODIFIED and request.conditions:
                 return PartnerAnswer(NOT_MODIFIED, response.headers, b"")
-            if not response.is_success:
+            if not response.is_success or response.status_code == ACCEPTED:
                 words = partner_words(await _beginning(response), request.headers.values())
                 raise status_refused(response, url, self._connection.retry_after_limit_seconds, words)
             check_content_type(response, request, url)

@@ -28,6 +28,7 @@ from tasks.endpoint.answer.guards import (
 from tasks.endpoint.answer.xml import Arrays, xml_document
 from tasks.errors import ResponseMalformed
 from tasks.files.shape import ROW, Dialect, ShapeRefused, shaped
+from tasks.http.bounded import GZIP_MAGIC
 from tasks.http.exchange import JSON, JSON_TYPES
 
 ANY_TEXT = frozenset({"text/plain", "application/octet-stream"})
@@ -144,6 +145,10 @@ class CsvFormat(_Format, Dialect):
         if not body.strip():
             return None
         cure = "Check the endpoint's format, or ask the partner."
+        if body.startswith(GZIP_MAGIC):
+            # What it would decompress to, nobody has counted.
+            reason = "sent a compressed file, and did not say Content-Encoding: gzip"
+            raise ResponseMalformed(url=url, reason=reason, cure=cure)
         with TemporaryDirectory(prefix="campaign-") as folder:
             path = Path(folder, "answer.csv")
             path.write_bytes(body)

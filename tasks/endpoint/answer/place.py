@@ -15,6 +15,7 @@ RowsAre = Literal["array", "map", "table", "table_with_names", "one_or_many"]
 
 KEY = "@key"
 """Key of the column that has a map's key."""
+ERRORS = frozenset({"error", "errors", "fault"})
 VALUE = "@value"
 """Key of the column that has a map's value where it is no object."""
 
@@ -74,12 +75,16 @@ def _refuse_if_elsewhere(document: Any, names: list[str], absent: str) -> None: 
     """Refuse an answer that has its rows, or an error, in another place than where nothing is."""
     if type(document) is not dict:
         return
-    for name in ("errors", "error"):
-        if document.get(name) and name not in names:
-            raise ResponseShapeInvalid(
-                reason=f"there are no rows, and the answer has '{name}': {_short(document[name])}",
-                cure="Correct what is sent, or ask the partner.",
-            )
+    around: Any = document
+    for step in (*names, None):
+        for name, said in around.items() if type(around) is dict else ():
+            # A SOAP fault has a prefix: soap:Fault.
+            if said and name not in names and name.rpartition(":")[2].lower() in ERRORS:
+                raise ResponseShapeInvalid(
+                    reason=f"there are no rows, and the answer has '{name}': {_short(said)}",
+                    cure="Correct what is sent, or ask the partner.",
+                )
+        around = around.get(step) if type(around) is dict else None
     value: Any = document
     for name in names:
         if type(value) is not dict or name not in value:

@@ -242,3 +242,34 @@ def test_nothing_found_can_be_a_status(start_server: StartServer) -> None:
     came = fetched(start_server(lambda call: Reply(b"no such thing", 404)), empty_statuses=[404])
     assert came.answer.standard.is_empty()
     assert came.answer.standard.columns == ["n"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "says"),
+    [
+        ({"Content-Range": "0-1/25"}, 206, "its Content-Range is 0-1/25"),
+        ({"Content-Range": "items 0-1/25"}, 206, "its Content-Range is items 0-1/25"),
+        ({"Content-Range": "0-1/2"}, 200, "this was all"),
+        ({"Content-Range": "0-1/*"}, 206, "did not say"),
+        ({"X-Total-Count": "25"}, 200, "'x-total-count' is 25, and 2 rows came"),
+        ({"X-Total-Count": "2"}, 200, "this was all"),
+        ({"X-WP-Total": "25", "X-WP-TotalPages": "13"}, 200, "there is more"),
+        ({"X-Total-Pages": "3"}, 200, "'x-total-pages' is 3"),
+        ({"X-Next-Page": "2"}, 200, "'x-next-page' names what comes next"),
+        ({"X-Next-Page": ""}, 200, "this was all"),
+        ({"X-Has-More": "true"}, 200, "'x-has-more' is true"),
+        ({"X-RateLimit-Remaining": "25", "X-Request-Id": "25", "X-Page": "1"}, 200, "did not say"),
+    ],
+)
+def test_a_header_field_that_counts_or_points_on_is_a_mark_too(
+    start_server: StartServer, headers: dict[str, str], status: int, says: str
+) -> None:
+    came = fetched(start_server(lambda call: Reply(rows([1, 2]), status, headers)))
+    assert says in came.answer.findings["detail"][-1]
+
+
+def test_an_answer_that_is_only_accepted_is_asked_for_again(start_server: StartServer) -> None:
+    server = start_server(lambda call: Reply(b'{"status": "processing"}', 202))
+    with pytest.raises(StatusRefused, match="only accepted") as refused:
+        fetched(server)
+    assert refused.value.retryable

@@ -1,5 +1,6 @@
 """Answers in other formats than JSON: through the same guards, contract and types, over real sockets."""
 
+import gzip
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
@@ -208,6 +209,14 @@ LAUGHS = b'<!DOCTYPE a [<!ENTITY l "lol"><!ENTITY m "&l;&l;&l;">]><a><b><x>&m;</
         (b'{"x": NaN}', "application/jsonl", LINES, ResponseMalformed, "NaN"),
         (b'{"x": ' + b"[" * 20 + b"]" * 20 + b"}", "application/jsonl", LINES, ResponseShapeInvalid, "deeper"),
         (b"[1]\n", "application/jsonl", LINES, ResponseShapeInvalid, "not objects"),
+        (gzip.compress(b"x,y\n1,2\n"), "text/csv", TABLE, ResponseMalformed, "Content-Encoding"),
+        (
+            b"<s:E><s:Body><s:Fault><faultstring>No right</faultstring></s:Fault></s:Body></s:E>",
+            "text/xml",
+            {**XML, "path": '"s:E"."s:Body".rows.row'},
+            ResponseShapeInvalid,
+            "has 's:Fault': No right",
+        ),
         (b"x;y\n1;2\n", "text/csv", TABLE, ResponseMalformed, "Set separator to ';'"),
         (b"x,y\n1\n", "text/csv", TABLE, ResponseMalformed, "record 1 has 1 values"),
         (b"x,x\n1,2\n", "text/csv", TABLE, ResponseMalformed, "more than once"),
