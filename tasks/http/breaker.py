@@ -6,11 +6,13 @@ Two runs that write it at one moment may lose a failure of one of them: it opens
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+import httpx
+from prefect.exceptions import PrefectException
 from prefect.variables import Variable
 
 from tasks.errors import ApiError, HostPaused, StatusRefused
@@ -43,7 +45,8 @@ class Breaker:
                 self._remember()
             raise
         if self._known:
-            Variable.unset(self.variable, _sync=True)  # type: ignore[call-arg]
+            with suppress(PrefectException, httpx.HTTPError):
+                Variable.unset(self.variable, _sync=True)  # type: ignore[call-arg]
 
     def _check(self, longest_wait: float) -> None:
         self._known, now = self._read(), datetime.now(UTC)
@@ -66,7 +69,9 @@ class Breaker:
         # The last ones are enough: one more failure after a pause is a pause again.
         kept = [*self._recent(now), now][-self._settings.failures :]
         moments = [moment.isoformat() for moment in kept]
-        Variable.set(self.variable, moments, overwrite=True, _sync=True)  # type: ignore[call-arg]
+        # Another run may write it at this moment; and what cannot be remembered must not hide what failed.
+        with suppress(PrefectException, httpx.HTTPError):
+            Variable.set(self.variable, moments, overwrite=True, _sync=True)  # type: ignore[call-arg]
 
     def _recent(self, now: datetime) -> list[datetime]:
         window = timedelta(minutes=self._settings.minutes, seconds=self._settings.pause_seconds)
