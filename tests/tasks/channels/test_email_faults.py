@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -507,6 +507,23 @@ def in_doubt(journal: Journal) -> list[str]:
     return [f"<{name}@campaign.example>" for name in unknown["name"]]
 
 
+def frozen_between_writes(process: subprocess.Popen[str], watcher: Journal) -> None:
+    """Freeze a sender, not in the middle of a transaction: the database itself would be held then."""
+    busy = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
+        " AND state != 'idle'"
+    )
+    for _ in range(100):
+        process.send_signal(signal.SIGSTOP)
+        with suppress(JournalUnavailable):
+            watcher.renew()
+            if watcher.database.is_sqlite or not watcher.database.read(lambda one: one.execute(busy).scalar()):
+                return
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.02)
+    raise AssertionError("it never rests")
+
+
 @pytest.mark.parametrize("resend_unknown", [False, True])
 def test_a_sender_that_is_frozen_past_its_lease_and_goes_on_doubles_nothing(
     serve: Callable[..., MailSandbox],
@@ -521,7 +538,8 @@ def test_a_sender_that_is_frozen_past_its_lease_and_goes_on_doubles_nothing(
     url = settings.url.get_secret_value()
     process = started_flow(prefect_backend, url, 3000, sandbox.port, tmp_path)
     until(lambda: len(sandbox.taken) > 200)
-    process.send_signal(signal.SIGSTOP)
+    watcher = open_journal(settings.model_copy(update={"patience_seconds": 0.1}), sender="watcher")
+    frozen_between_writes(process, watcher)
     try:
         options = options_for(sandbox.port, tmp_path / "b", resend_unknown=resend_unknown)
         mailed, failure = sent(made_up_messages(3000), options, open_journal(settings))
