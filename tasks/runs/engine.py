@@ -5,6 +5,8 @@ process, or a Dask or Ray cluster, one made for the run or an existing one. A fl
 run's own process, whatever the engine.
 """
 
+import os
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -14,6 +16,9 @@ from tasks.extras import extra_module
 from tasks.settings import EngineSettings, Settings
 
 LOOPBACK = "127.0.0.1"
+LOCAL_RAY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "false", "RAY_AUTH_MODE": "token"}
+"""Ray on loopback, on Linux too: where it makes no cluster of several machines it takes no other address. Whoever
+gives it work shows a token, which is made for this cluster."""
 
 
 def threads(settings: EngineSettings) -> TaskRunner[Any]:
@@ -39,6 +44,9 @@ def dask(settings: EngineSettings) -> TaskRunner[Any]:
 
 def ray(settings: EngineSettings) -> TaskRunner[Any]:
     """An existing Ray cluster, or one on this machine for the run. Errors: `ExtraMissing`."""
+    if not settings.address:
+        # Read when Ray is imported, and by every process that it starts.
+        os.environ.update(LOCAL_RAY, RAY_AUTH_TOKEN=secrets.token_hex(32))
     runner = extra_module("prefect_ray", extra="ray", purpose="the engine ray").RayTaskRunner
     if settings.address:
         return runner(address=settings.address)  # type: ignore[no-any-return]

@@ -146,6 +146,48 @@ def test_a_worker_of_a_dask_cluster_made_for_the_run_is_one_thread_of_polars_too
     assert list(threads.values()) == [1, 1]
 
 
+LISTENING = """
+import psutil
+from prefect import flow, task
+from tasks.runs.engine import ENGINE
+
+@task
+def one() -> int:
+    return 1
+
+@flow(task_runner=ENGINE)
+def listening() -> None:
+    assert one.submit().result() == 1
+    here = psutil.Process()
+    for process in (here, *here.children(recursive=True)):
+        for socket in process.net_connections("inet"):
+            if socket.status == psutil.CONN_LISTEN:
+                print("listens:", socket.laddr.ip)
+
+listening()
+"""
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+def test_a_cluster_that_is_made_for_a_run_listens_on_loopback_only(kind: str, prefect_backend: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PREFECT_API_URL": prefect_backend,
+            "CAMPAIGN_ENGINE__KIND": kind,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    addresses = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("listens:")}
+    assert addresses, "nothing listens: it was looked for in the wrong processes"
+    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
 @pytest.mark.parametrize(
     ("kind", "address", "says"),
     [("mainframe", "", "CAMPAIGN_ENGINE__KIND"), ("threads", "tcp://10.0.0.1:8786", "CAMPAIGN_ENGINE")],
