@@ -34,6 +34,7 @@ from tasks.endpoint.block import KIND
 from tasks.endpoint.endpoint import Endpoint
 from tasks.errors import CampaignError, OutsideRoot, ParameterInvalid
 from tasks.files.roots import check_under
+from tasks.forms import AsChoice
 from tasks.messages.senders import check_sender
 from tasks.settings import merged
 from tasks.sources.files import ProfileFile
@@ -329,16 +330,7 @@ AS_FILES = OutboxChannel()
 """How messages are delivered where nothing is said."""
 
 
-class _AsAnyOf:
-    """The Prefect UI draws `anyOf` as a choice, and does not know `oneOf`."""
-
-    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        schema = handler(core)
-        schema.pop("discriminator", None)
-        return {"anyOf": schema.pop("oneOf"), **schema}
-
-
-Channel = Annotated[OutboxChannel | EmailChannel | PreviewOnly, Field(discriminator="kind"), _AsAnyOf()]
+Channel = Annotated[OutboxChannel | EmailChannel | PreviewOnly, Field(discriminator="kind"), AsChoice()]
 
 
 def check_paths(

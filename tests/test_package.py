@@ -23,7 +23,7 @@ import tasks
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FLAT = ("errors", "settings", "send", "privacy", "characters", "extras")
+FLAT = ("errors", "settings", "send", "privacy", "characters", "extras", "forms")
 PACKAGES = (
     *("tables", "runs", "http", "files", "templates", "lowering"),
     *("messages", "sources", "endpoint", "delivery", "feedback", "operations"),

@@ -21,6 +21,7 @@ from tasks.files.remote.place import RemoteFile, Session, Surroundings, plain_na
 from tasks.files.remote.s3 import S3Bucket
 from tasks.files.remote.sftp import SftpServer
 from tasks.files.storage import FILES, files_table, within, written_whole
+from tasks.forms import AsChoice
 from tasks.http.retry import failed_for_now
 from tasks.runs.results import ARROW, ReadableResults
 from tasks.settings import Settings
@@ -54,7 +55,7 @@ class TransferFileOptions(BaseModel):
         ),
     )
     place: Annotated[
-        LocalFolder | HttpsServer | SftpServer | S3Bucket | AzureContainer, Field(discriminator="kind")
+        LocalFolder | HttpsServer | SftpServer | S3Bucket | AzureContainer, Field(discriminator="kind"), AsChoice()
     ] = Field(title="Place", description="Where files are transferred from or to.")
     file: str = Field(
         min_length=1,

@@ -1,7 +1,7 @@
 """An endpoint of a partner as data: how it is reached, what is sent, what is read, and what a run makes of it."""
 
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,6 +9,7 @@ from tasks.endpoint.answer.mapping import OutboundMapping
 from tasks.endpoint.inbound import InboundMapping, Method
 from tasks.endpoint.pagination import Pagination
 from tasks.endpoint.placeholders import check_names, names_in
+from tasks.forms import AsChoice
 from tasks.http.exchange import FIVE_MEGABYTES, Connection
 from tasks.http.retry import backoff_delays
 
@@ -90,7 +91,7 @@ class Endpoint(Connection):
     outbound: OutboundMapping = Field(
         default=OutboundMapping(), title="Outbound mapping", description="What is read."
     )
-    pagination: Pagination | None = Field(
+    pagination: Annotated[Pagination | None, AsChoice()] = Field(
         default=None,
         title="Pagination",
         description="How further pages are asked for, as JSON: {kind: page, offset, cursor, link or next, ...}.",

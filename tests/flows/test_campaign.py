@@ -278,7 +278,19 @@ def test_the_form_has_a_label_a_help_and_a_default_for_every_field() -> None:
         for name, field in form["definitions"][model]["properties"].items():
             assert field["title"] != name, f"{model}.{name}"
             assert field["description"], f"{model}.{name}"
-    assert "oneOf" not in json.dumps(form["properties"]), "the UI draws anyOf alone"
+    assert "oneOf" not in json.dumps(form), "the UI draws anyOf alone"
+
+
+def test_the_form_offers_every_kind_of_pages_and_formats_as_a_choice() -> None:
+    models = campaign.parameters.model_dump()["definitions"]
+
+    def choices(model: str, field: str) -> list[str]:
+        offered = models[model]["properties"][field]["anyOf"]
+        return [each.get("$ref", each.get("type")).rpartition("/")[2] for each in offered]
+
+    pages = ["PageNumber", "Offset", "Cursor", "LinkHeader", "NextAddress", "null"]
+    assert choices("OwnEndpoint", "pagination") == pages
+    assert choices("OutboundMapping", "format") == ["JsonFormat", "NdjsonFormat", "CsvFormat", "XmlFormat"]
 
 
 def changed_content(**options: Any) -> Callable[[Partner], dict[str, Any]]:

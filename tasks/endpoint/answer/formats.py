@@ -28,6 +28,7 @@ from tasks.endpoint.answer.guards import (
 from tasks.endpoint.answer.xml import Arrays, xml_document
 from tasks.errors import ResponseMalformed
 from tasks.files.shape import ROW, Dialect, ShapeRefused, shaped
+from tasks.forms import AsChoice
 from tasks.http.bounded import GZIP_MAGIC
 from tasks.http.exchange import JSON, JSON_TYPES
 
@@ -195,5 +196,6 @@ def _by_name(value: object) -> object:
 Format = Annotated[
     Annotated[JsonFormat | NdjsonFormat | CsvFormat | XmlFormat, Field(discriminator="kind")],
     BeforeValidator(_by_name),
+    AsChoice(),
 ]
 FORMAT: TypeAdapter[JsonFormat | NdjsonFormat | CsvFormat | XmlFormat] = TypeAdapter(Format)
