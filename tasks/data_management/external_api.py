@@ -40,13 +40,14 @@ from tasks.data_management._keeping import (
     one_call_at_a_time,
     refresh_in_background,
 )
+from tasks.data_management._kept_calls import KeptCalls
 from tasks.data_management._limits import take_place, take_rate
 from tasks.endpoint.answer.reader import Answer
 from tasks.endpoint.call import EndpointCall
 from tasks.endpoint.endpoint import Endpoint, Incremental
 from tasks.endpoint.fetch import Fetched, NotModified, at_once, fetch
 from tasks.endpoint.incremental import ended_at, put_together
-from tasks.endpoint.many import fetch_many
+from tasks.endpoint.many import NOTHING_KEPT, fetch_many
 from tasks.errors import ApiError, ConfigurationError
 from tasks.http.accounts import credentials_of
 from tasks.http.breaker import Breaker
@@ -178,6 +179,7 @@ def _called(call: AccountedCall, attempts: Attempts, logger: Logger, kept: Fresh
                 call_id(call),
                 before_request=before_request,
                 before_wait=partial(log_retry, logger),
+                store=KeptCalls(call) if endpoint.cache_expiry else NOTHING_KEPT,
             )
         else:
             fetched = fetch(
@@ -298,9 +300,13 @@ def external_api(call: EndpointCall) -> Content:
         if endpoint.incremental is not None:
             return content_of(_since_the_last(accounted, endpoint.incremental, attempts, logger), fetched_at)
         if endpoint.cache_by == "expiry":
-            return content_of(_called(accounted, attempts, logger, None).answer, fetched_at)
+            fetched = _called(accounted, attempts, logger, None)
+            # What has kept parts ends with the first of them.
+            keep_as_said(Freshness(seconds=fetched.seconds_left), context.task)
+            return content_of(fetched.answer, fetched_at and (fetched.oldest or fetched_at))
         came, freshness = _by_partners_word(accounted, attempts, logger)
         keep_as_said(freshness, context.task)
         if isinstance(came, Content):
             return came.fetched(fetched_at, freshness)
+        fetched_at = fetched_at and (came.oldest or fetched_at)
         return replace(content_of(came.answer, fetched_at), freshness=freshness_table(freshness))

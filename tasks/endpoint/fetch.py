@@ -59,6 +59,13 @@ class Progress:
     asked: set[tuple[str, bytes | None]] = field(default_factory=set)
     freshness: list[Freshness] = field(default_factory=list)
     """Of each page."""
+    kept_at: datetime | None = None
+    """When it came, where it was kept of an earlier run."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all pages came."""
+        return self.is_begun and self.step is None
 
     def begin(self, step: Step) -> None:
         """Begin at the first page, with nothing that came before."""
@@ -80,6 +87,10 @@ class Fetched:
     pages: int
     rows: int
     freshness: Freshness
+    oldest: datetime | None = None
+    """When the oldest part of it came, where a part was kept of an earlier run."""
+    seconds_left: float | None = None
+    """How long all of those parts are still right."""
 
 
 class Access:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 import anyio
 import polars as pl
@@ -12,13 +13,37 @@ from tasks.endpoint.completeness import Marks
 from tasks.endpoint.endpoint import Calls, Endpoint
 from tasks.endpoint.fetch import Access, BeforeRequest, Fetched, Progress, at_once, fetch_pages, read_fetched
 from tasks.endpoint.inbound import rows_sent
-from tasks.errors import ColumnTaken, ResponseTooLarge, TooManyCalls
+from tasks.errors import ApiError, ColumnTaken, ResponseTooLarge, TooManyCalls
 from tasks.http.credentials import NO_CREDENTIALS, Credentials
 from tasks.http.retry import retrying
 from tasks.http.session import Client, from_any_thread
 
 BeforeWait = Callable[[BaseException, float, int], None]
 """Called before a call is made again: with its failure, the seconds to wait, and the attempt that follows."""
+
+
+class CallStore(Protocol):
+    """What is kept of calls between runs, each call by itself."""
+
+    def find(self, calls: list[EndpointCall]) -> list[Progress]:
+        """What is kept of each call; a progress that is not begun where there is nothing."""
+
+    def keep(self, calls: list[EndpointCall], came: list[Progress]) -> None:
+        """Keep what came of calls."""
+
+
+class NothingKept:
+    """A store of nothing."""
+
+    def find(self, calls: list[EndpointCall]) -> list[Progress]:
+        """Nothing."""
+        return [Progress() for _ in calls]
+
+    def keep(self, calls: list[EndpointCall], came: list[Progress]) -> None:
+        """Forget it."""
+
+
+NOTHING_KEPT = NothingKept()
 
 
 def without_a_word(error: BaseException, seconds: float, attempt: int) -> None:
@@ -50,19 +75,23 @@ def fetch_many(
     *,
     before_request: BeforeRequest = at_once,
     before_wait: BeforeWait = without_a_word,
+    store: CallStore = NOTHING_KEPT,
 ) -> Fetched:
     """Make the calls, so many side by side, each retried by itself, and read their answers as one.
 
+    What the store has of a call is not asked for again; what came is kept in it where it can be read, also where
+    another call failed.
     Out: the tables of the outbound mapping; of calls for each key the rows have the key's columns too.
     Errors: `ApiError` and its kinds: the first call that failed for good ends them all.
     """
     calls = calls_of(call, options)
-    came = [Progress() for _ in calls]
+    came = store.find(calls)
+    left_to_do = [number for number, progress in enumerate(came) if not progress.is_whole]
 
     async def run() -> None:
         access = Access(credentials)
-        left = iter(range(len(calls)))
-        endpoint, size = call.endpoint, 0
+        left = iter(left_to_do)
+        endpoint, size = call.endpoint, sum(progress.bytes for progress in came)
 
         async def work(client: Client) -> None:
             nonlocal size
@@ -77,19 +106,44 @@ def fetch_many(
                         raise ResponseTooLarge(url=call.url, limit=options.max_bytes)
 
         async with Client(endpoint, allowed_hosts) as first, anyio.create_task_group() as group:
-            for _ in range(min(options.parallel, len(calls))):
+            for _ in range(min(options.parallel, len(left_to_do))):
                 group.start_soon(work, first.beside())
 
     try:
         from_any_thread(run)
     except BaseExceptionGroup as failures:
+        done = [
+            number for number in left_to_do if came[number].is_whole and _is_readable(came[number], call.endpoint)
+        ]
+        store.keep([calls[number] for number in done], [came[number] for number in done])
         raise _first(failures) from None
     more = next((progress.marks for progress in came if progress.marks.more), None)
     is_all = all(progress.marks.all for progress in came)
     bodies = [body for progress in came for body in progress.bodies]
     freshness = [page for progress in came for page in progress.freshness]
     fetched = read_fetched(bodies, call.endpoint, more or Marks(all=is_all), freshness)
-    return _with_keys(fetched, calls, came, call.endpoint) if options.per == "key" else fetched
+    if options.per == "key":
+        fetched = _with_keys(fetched, calls, came, call.endpoint)
+    store.keep([calls[number] for number in left_to_do], [came[number] for number in left_to_do])
+    return _aged(fetched, came)
+
+
+def _is_readable(progress: Progress, endpoint: Endpoint) -> bool:
+    """Whether an answer can be read by itself: one that cannot is asked for again."""
+    try:
+        read_fetched(progress.bodies, endpoint, progress.marks)
+    except ApiError:
+        return False
+    return True
+
+
+def _aged(fetched: Fetched, came: list[Progress]) -> Fetched:
+    """With its age, where parts of it were kept."""
+    kept_at = [progress.kept_at for progress in came if progress.kept_at is not None]
+    if not kept_at:
+        return fetched
+    left = [page.seconds for progress in came if progress.kept_at for page in progress.freshness]
+    return replace(fetched, oldest=min(kept_at), seconds_left=min(filter(None, left), default=0.0))
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
