@@ -18,13 +18,14 @@ from pydantic import Field, model_validator
 from tasks.errors import SourceMissing, SourceUnreadable
 from tasks.files.shape import ROW, Dialect, ShapeRefused, columns_of, shaped
 from tasks.sources.distinct import distinct_batches
-from tasks.sources.ndjson import json_lines
+from tasks.sources.ndjson import MIXED, json_lines
 from tasks.sources.parquet import delta_errors, delta_scan, parquet_scan
 from tasks.sources.rejects import Rejects
 from tasks.sources.source import Making, Source
 from tasks.sources.values import BadValue, Reading
 from tasks.tables.columns import REPORT, ColumnType
 from tasks.tables.conditions import condition, first_line
+from tasks.tables.natives import EXACT
 from tasks.tables.transitions import require_columns
 
 FILE = "Check the file, and the options of its source."
@@ -238,11 +239,37 @@ def _of_file(faults: pl.DataFrame, file: Path, files: list[Path]) -> pl.DataFram
 
 def _json_lines(files: list[Path]) -> _Raw:
     parts = [json_lines(file) for file in files]
-    rows = pl.concat([part.scan() for part in parts], how="diagonal_relaxed")
+    scans = [part.scan() for part in parts]
+    _check_alike(files, scans)
+    rows = pl.concat(scans, how="diagonal_relaxed")
     faults = pl.concat([_of_file(part.faults, file, files) for part, file in zip(parts, files, strict=True)])
     schema = rows.collect_schema()
     schema = pl.Schema({name: schema[name] for name in schema if name != ROW})
     return _Raw(rows, schema, faults, is_numbered=True, parts=tuple(parts))
+
+
+def _check_alike(files: list[Path], scans: list[pl.LazyFrame]) -> None:
+    """A key's values keep what they are beside those of other files. Errors: `ShapeRefused`."""
+    kinds: dict[str, dict[Path, pl.DataType]] = {}
+    for file, scan in zip(files, scans, strict=True):
+        for name, kind in scan.collect_schema().items():
+            if kind != pl.Null():
+                kinds.setdefault(name, {})[file] = kind
+    for name, of_files in kinds.items():
+        first, *others = of_files
+        for file in others:
+            if of_files[file].is_nested() != of_files[first].is_nested():
+                raise ShapeRefused(
+                    f"'{name}' has objects or lists in one of '{first.name}' and '{file.name}', not in both", MIXED
+                )
+        if any(kind.is_float() for kind in of_files.values()) and pl.String() not in of_files.values():
+            for file, scan in zip(files, scans, strict=True):
+                whole = of_files.get(file, pl.Null()).is_integer()
+                if whole and scan.select((pl.col(name).abs() > EXACT).any()).collect().item():
+                    raise ShapeRefused(
+                        f"'{name}' of '{file.name}' has whole numbers beyond 2^53, and other files have fractions",
+                        MIXED,
+                    )
 
 
 def _reading(source: ProfileFile, raw: pl.Schema) -> Reading:

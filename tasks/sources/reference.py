@@ -94,7 +94,9 @@ SOURCES = (
 )
 NOTES = (
     "NaN of a floating number is a missing value, as pandas writes it. The text NaN is no number.",
-    "Fractions of a second finer than a microsecond are cut to it.",
+    "Times and moments that are finer than a microsecond are bad values.",
+    "An NDJSON line that has a key twice is no row. So is one with an object or a list where other lines have a"
+    " text, number or boolean, and one with a whole number beyond 2^53 where other lines have fractions.",
     "Moments of type datetime are UTC without a zone. One that has no zone is in `zone`, or UTC; the hour that a"
     " zone leaves out in spring is a bad value, the one that comes twice in autumn what `repeated_hour` says.",
     "A moment is a date where it is midnight in `zone`, or in its own zone.",

@@ -194,12 +194,12 @@ def _is_ready(kind: pl.DataType, definition: ColumnDefinition) -> bool:
         return False
     if not _is_alike(kind, definition.value_type):
         return False
-    if kind.is_float():
+    if kind.is_float() or kind == pl.Time():
         return False
     return not (definition.type == "datetime" and definition.zone)
 
 
 def _is_alike(kind: pl.DataType, wanted: pl.DataType) -> bool:
     """Whether every value of one type is one of the other."""
-    is_narrow = kind.is_integer() and kind != pl.UInt64() and wanted == pl.Int64()
+    is_narrow = kind.is_integer() and kind not in {pl.UInt64(), pl.Int128(), pl.UInt128()} and wanted == pl.Int64()
     return kind == wanted or is_narrow

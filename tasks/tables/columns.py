@@ -16,7 +16,17 @@ from polars.exceptions import PolarsError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.errors import ValueRefused
-from tasks.tables.natives import RepeatedHour, Zone, beyond, in_utc, text_of, value_of, why_not
+from tasks.tables.natives import (
+    FINER,
+    NANOSECONDS,
+    RepeatedHour,
+    Zone,
+    beyond,
+    in_utc,
+    text_of,
+    value_of,
+    why_not,
+)
 from tasks.tables.transitions import Transitions, require_columns
 
 ColumnType = Literal["text", "integer", "number", "decimal", "boolean", "date", "time", "datetime"]
@@ -49,7 +59,7 @@ LEAST_YEAR = 1000
 """The first year that %Y reads: a year of fewer digits is a part of one."""
 DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
-SECONDS = r":[0-5][0-9](?:\.[0-9]{1,9})?"
+SECONDS = r":[0-5][0-9](?:\.[0-9]{1,6}0{0,3})?"
 OFFSET = r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
 ISO_DATE = f"^{DATE}$"
 ISO_TIME = f"^{TIME}(?:{SECONDS})?$"
@@ -485,6 +495,8 @@ def _is_taken(raw: pl.Series, definition: ColumnDefinition) -> bool:
         return False
     if definition.type in {"date", "datetime"}:
         return not _leaves_calendar(raw)
+    if definition.type == "time":
+        return not bool((raw.to_physical() % NANOSECONDS != 0).any())
     return definition.type != "number" or bool(raw.is_finite().all())
 
 
@@ -566,6 +578,9 @@ def _why_not(definition: ColumnDefinition) -> pl.Expr:
         case "decimal":
             plain = pl.lit(f"is not a decimal of at most {definition.scale} digits after the point")
             beyond = pl.lit(f"is beyond decimals of {DECIMAL_DIGITS} digits")
+        case "time" | "datetime":
+            fine = pl.col("text").str.contains(rf"\.[0-9]{{6}}0*[1-9][0-9]*{OFFSET}?$")
+            return pl.when(fine).then(pl.lit(FINER)).otherwise(plain)
         case _:
             return plain
     return pl.when(pl.col("text").str.contains(_number_form(definition))).then(beyond).otherwise(plain)
@@ -678,7 +693,7 @@ def _numbers(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
 
 def _times(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
     if definition.format:
-        return texts.str.to_time(definition.format, strict=False)
+        return _in_microseconds(texts.str.to_time(definition.format, strict=False))
     full = pl.when(pl.col("text").str.contains(ISO_TIME)).then(pl.col("text")).str.replace(r"^(.{5})$", "$1:00")
     return pl.DataFrame({"text": texts}).select(full.str.to_time("%H:%M:%S%.f", strict=False)).to_series()
 
@@ -705,8 +720,8 @@ def _of_century(days: pl.Series, definition: ColumnDefinition) -> pl.Series:
 
 
 def _since_1970(texts: pl.Series, digits: int) -> pl.Series:
-    """Moments told by a number of seconds or milliseconds; what is finer than a microsecond is cut."""
-    is_number = pl.col("text").str.contains(r"^[+-]?[0-9]{1,15}(?:\.[0-9]+)?$")
+    """Moments told by a number of seconds or milliseconds, none of them finer than a microsecond."""
+    is_number = pl.col("text").str.contains(rf"^[+-]?[0-9]{{1,15}}(?:\.[0-9]{{1,{digits}}}0*)?$")
     number = pl.when(is_number).then(pl.col("text")).str.strip_prefix("+")
     exact = number.str.replace(rf"(\.[0-9]{{{digits}}})[0-9]+$", "$1")
     microseconds = (exact.cast(pl.Decimal(DECIMAL_DIGITS, digits)) * 10**digits).cast(pl.Int64(), strict=False)
@@ -717,7 +732,10 @@ def _moments(texts: pl.Series, definition: ColumnDefinition) -> pl.Series:
     if definition.format and definition.format in EPOCHS:
         return _since_1970(texts, EPOCHS[definition.format])
     if definition.format:
-        read = _of_century(texts.str.to_datetime(definition.format, time_unit="us", strict=False), definition)
+        read = texts.str.to_datetime(definition.format, time_unit="us", strict=False)
+        if re.search(r"%\.?[0-9]*f", definition.format):
+            read = _unless_finer(read, texts, definition.format)
+        read = _of_century(read, definition)
         has_zone = isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone
         return _without_zone(read) if has_zone else _told_in(read, definition.clock)
     if not texts.str.contains(ISO_MOMENT).all():
@@ -735,6 +753,19 @@ def _of_zone(texts: pl.Series, zone: Zone) -> pl.Series:
     has_offset = pl.col("text").str.contains(f"{OFFSET}$")
     table = pl.DataFrame({"text": texts, "moment": moments})
     return table.select(pl.when(has_offset).then("moment").otherwise(in_utc(pl.col("moment"), zone))).to_series()
+
+
+def _in_microseconds(values: pl.Series) -> pl.Series:
+    """Times that are none of whole microseconds are missing."""
+    column = pl.col("value")
+    whole = pl.when(column.to_physical() % NANOSECONDS == 0).then(column)
+    return values.to_frame("value").select(whole).to_series()
+
+
+def _unless_finer(moments: pl.Series, texts: pl.Series, form: str) -> pl.Series:
+    """The moments without those whose time of day, which has nanoseconds, is finer than a microsecond."""
+    clock = texts.str.to_time(form, strict=False)
+    return moments.set((clock.to_physical() % NANOSECONDS != 0).fill_null(value=False), None)
 
 
 def _told_in(moments: pl.Series, zone: Zone) -> pl.Series:

@@ -30,6 +30,9 @@ AMBIGUOUS: Mapping[RepeatedHour, Literal["null", "earliest", "latest"]] = {
     "second": "latest",
 }
 BEYOND = "is beyond the years 1 to 9999"
+FINER = "is finer than a microsecond"
+NANOSECONDS = 1000
+"""Of a microsecond."""
 FIRST_MOMENT = datetime(1, 1, 1)  # noqa: DTZ001  # moments of a column have no time zone
 LAST_MOMENT = datetime(9999, 12, 31, 23, 59, 59, 999_999)  # noqa: DTZ001
 
@@ -128,12 +131,19 @@ def _of_date(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -
 def _of_moment(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr | None:
     own = kind.time_zone if isinstance(kind, pl.Datetime) else None
     if isinstance(wanted, pl.Datetime):
-        moment = raw.dt.cast_time_unit("us")
+        whole = raw
+        if isinstance(kind, pl.Datetime) and kind.time_unit == "ns":
+            whole = pl.when(raw.to_physical() % NANOSECONDS == 0).then(raw)
+        moment = whole.dt.cast_time_unit("us")
         return moment.dt.convert_time_zone(UTC).dt.replace_time_zone(None) if own else in_utc(moment, zone)
     if wanted == pl.Date():
         there = raw.dt.convert_time_zone(zone.name or own) if own else raw
         return pl.when(there.dt.time() == pl.time(0)).then(there.dt.date())
     return pl.when(~beyond(raw, kind)).then(text_of(raw, kind)) if wanted == pl.String() else _nothing(raw, wanted)
+
+
+def _of_time(raw: pl.Expr, kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> pl.Expr | None:  # noqa: ARG001
+    return pl.when(raw.to_physical() % NANOSECONDS == 0).then(raw) if wanted == kind else None
 
 
 Rule = Callable[[pl.Expr, pl.DataType, pl.DataType, Zone], pl.Expr | None]
@@ -147,6 +157,7 @@ RULES: tuple[tuple[Callable[[pl.DataType], bool], Rule], ...] = (
     (lambda kind: kind == pl.Boolean(), _of_boolean),
     (lambda kind: isinstance(kind, pl.Datetime), _of_moment),
     (lambda kind: kind == pl.Date(), _of_date),
+    (lambda kind: kind == pl.Time(), _of_time),
 )
 """What values of a type are read by; where there is no rule, or it has no answer, by their texts."""
 
@@ -167,7 +178,11 @@ def why_not(kind: pl.DataType, wanted: pl.DataType, zone: Zone) -> str | None:
     """Why a value of one type has none of the other, where that says more than that it has not."""
     is_moment = isinstance(kind, pl.Datetime)
     there = zone.name or getattr(kind, "time_zone", None) or "its own zone"
+    is_fine = isinstance(kind, pl.Datetime) and kind.time_unit == "ns"
+    twice = f", or is a moment that {zone.name} has twice or not at all" if zone.name not in {None, UTC} else ""
     reasons = (
+        (is_fine and isinstance(wanted, pl.Datetime), FINER + twice),
+        (kind == pl.Time() and wanted == kind, FINER),
         (kind.is_nested() or kind == pl.Object(), "is a list or an object"),
         (kind == pl.Duration(), "is a length of time"),
         (kind == pl.Binary(), "is bytes, not a text"),

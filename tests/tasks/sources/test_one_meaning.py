@@ -1,5 +1,6 @@
 """The same text means the same, whatever source it comes from; a value with a type keeps its meaning as another."""
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
+from tasks.errors import SourceUnreadable
 from tasks.extras import extra_module
 from tasks.sources.database import DatabaseTable
 from tasks.sources.files import ProfileFile
@@ -54,7 +56,8 @@ TEXTS: Mapping[ColumnType, Mapping[str, object]] = {
         "10000-01-01": BAD, "2026-13-01": BAD, "2026-11-24T00:00:00": BAD, "٢٠٢٦-11-24": BAD,
     },
     "time": {
-        "07:30": time(7, 30), "23:59:59.5": time(23, 59, 59, 500_000), " 07:30": time(7, 30), "": None, "7:30": BAD,
+        "07:30": time(7, 30), "23:59:59.5": time(23, 59, 59, 500_000), "23:59:59.1234567": BAD,
+        " 07:30": time(7, 30), "": None, "7:30": BAD,
         "24:00": BAD, "23:59:60": BAD, "07:30 PM": BAD, "07:30Z": BAD,
     },
     "datetime": {
@@ -65,6 +68,8 @@ TEXTS: Mapping[ColumnType, Mapping[str, object]] = {
         "2026-11-24 07:30:00+01": datetime(2026, 11, 24, 6, 30),
         "2026-11-24T07:30:00+14:00": datetime(2026, 11, 23, 17, 30),
         "2026-11-24T07:30:00.123456": datetime(2026, 11, 24, 7, 30, 0, 123_456),
+        "2026-11-24T07:30:00.123456000Z": datetime(2026, 11, 24, 7, 30, 0, 123_456),
+        "2026-11-24T07:30:00.1234567": BAD, "2026-11-24 07:30:00.000000001+01": BAD,
         "": None, "2026-11-24": BAD, "2026-11-24T24:00:00": BAD, "2026-11-24T07:30:60": BAD, "1764000000": BAD,
         "2026-11-24T07:30:00,5": BAD, "2026-11-24 07:30:00 UTC": BAD, "2026-11-24T07:30:00+25:00": BAD,
         "0001-01-01T00:00:00+01:00": BAD,
@@ -243,6 +248,29 @@ def test_a_text_means_the_same_from_postgresql(server: str, kind: ColumnType) ->
                 "datetime": [datetime(2026, 11, 23, 18, 30), datetime(2026, 11, 24, 1, 30)],
             },
         ),
+        (
+            pl.Series([1_764_000_000_123_456_000, 1_764_000_000_123_456_789]).cast(pl.Datetime("ns")),
+            {},
+            {
+                "datetime": [datetime(2025, 11, 24, 16, 0, 0, 123_456), BAD],
+                "text": ["2025-11-24T16:00:00.123456", "2025-11-24T16:00:00.123456789"],
+            },
+        ),
+        (
+            pl.Series([1000, 1001]).cast(pl.Time()),
+            {},
+            {"time": [time(0, 0, 0, 1), BAD], "text": ["00:00:00.000001", "00:00:00.000001001"]},
+        ),
+        (
+            pl.Series(["24.11.1500 07:30:00.123456", "24.11.1500 07:30:00.1234567", "24.11.2026 07:30:00.1234567"]),
+            {"formats": {"c": "%d.%m.%Y %H:%M:%S%.f"}},
+            {"datetime": [datetime(1500, 11, 24, 7, 30, 0, 123_456), BAD, BAD]},
+        ),
+        (
+            pl.Series(["1764000000.123456000", "1764000000.1234567"]),
+            {"formats": {"c": "epoch_seconds"}},
+            {"datetime": [datetime(2025, 11, 24, 16, 0, 0, 123_456), BAD]},
+        ),
         (pl.Series([1764000000]), {"formats": {"c": "epoch_seconds"}}, {"datetime": [datetime(2025, 11, 24, 16)]}),
         (pl.Series([timedelta(days=1)]), {}, {kind: [BAD] for kind in TEXTS}),
         (pl.Series([b"1", b"\xff"]), {}, {kind: [BAD, BAD] for kind in TEXTS}),
@@ -304,3 +332,57 @@ def test_an_infinite_date_is_the_end_or_a_missing_value_as_the_options_say(serve
         connection.exec_driver_sql("INSERT INTO people VALUES (0, 'infinity'), (1, '2026-11-24')")
     source = DatabaseTable(database={"url": server}, table="people")
     assert taken(source, None, on_bad_value="null") == {0: None, 1: date(2026, 11, 24)}
+
+
+NESTED, LARGE = "is an object or a list, and other lines have none", "is beyond the whole numbers of 2^53, and"
+REPEATED = "has the key"
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "taken_values", "reasons"),
+    [
+        (['"c":"a","c":"b"', '"c":"x"'], None, {1: "x"}, {1: REPEATED}),
+        (['"c":"a","\\u0063":"b"', '"c" :"\\":"'], None, {1: '":'}, {1: REPEATED}),
+        (['"c" :"a","c"  :"\\":"', '"c":"x"'], None, {1: "x"}, {1: REPEATED}),
+        (['"c":"x"', '"c":"y","d":[{"a":1,"a":2}]'], None, {0: "x"}, {2: REPEATED}),
+        (['"c":"a"', '"c":{"x":1}', '"c":[1]', '"c":null'], "text", {0: "a", 3: None}, {2: NESTED, 3: NESTED}),
+        (['"c":[1]', '"c":7'], None, {1: 7}, {1: NESTED}),
+        (['"c":9007199254740993', '"c":1.5', '"c":2'], "number", {1: 1.5, 2: 2.0}, {1: LARGE}),
+        (['"c":9007199254740993', '"c":"x"'], None, {0: "9007199254740993", 1: "x"}, {}),
+        (['"c":12345678901234567890123', '"c":1'], "integer", {1: 1}, {1: "is beyond 64-bit integers"}),
+    ],
+)  # fmt: skip
+def test_a_value_of_ndjson_is_itself_or_is_rejected(
+    tmp_path: Path,
+    lines: list[str],
+    kind: ColumnType | None,
+    taken_values: dict[int, object],
+    reasons: dict[int, str],
+) -> None:
+    text = "".join(f'{{"profile_id":"{n}",{line}}}\n' for n, line in enumerate(lines))
+    (tmp_path / "people.ndjson").write_text(text, encoding="utf-8")
+    types: dict[str, ColumnType] = {"profile_id": "text", **({"c": kind} if kind else {})}
+    rejects = Rejects()
+    source = ProfileFile(path=tmp_path / "people.ndjson", types=types, on_bad_value="reject")
+    rows = selected_rows(QueryOptions(source=source), activity="Query", rejects=rejects)
+    assert {int(key): value for key, value in rows.select("profile_id", "c").iter_rows()} == taken_values
+    found = dict(rejects.table().select("row", "reason").iter_rows())
+    assert found.keys() == reasons.keys()
+    assert all(found[row].startswith(reason) for row, reason in reasons.items())
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (['{"profile_id":"1","c":true}\n{"profile_id":"2","c":1}\n'], "'c' is true or false in some lines and"),
+        (['{"profile_id":"1","c":[1]}\n{"profile_id":"2","c":{"a":1}}\n'], "'c' is an object in some lines and"),
+        (['{"profile_id":"1","c":"a"}\n', '{"profile_id":"2","c":{"a":1}}\n'], "'c' has objects or lists in one"),
+        (['{"profile_id":9007199254740993}\n', '{"profile_id":1.0}\n'], "whole numbers beyond 2^53"),
+    ],
+)
+def test_ndjson_of_several_kinds_is_refused_by_name(tmp_path: Path, files: list[str], said: str) -> None:
+    for number, text in enumerate(files):
+        (tmp_path / f"{number}.ndjson").write_text(text, encoding="utf-8")
+    source = ProfileFile(path=tmp_path / "*.ndjson", types={"profile_id": "text"}, on_bad_value="reject")
+    with pytest.raises(SourceUnreadable, match=re.escape(said)):
+        selected_rows(QueryOptions(source=source), activity="Query")
