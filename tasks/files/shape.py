@@ -335,8 +335,9 @@ class _Grammar:
 
     def record(self, lines: list[str]) -> tuple[str | None, int]:
         """The record that the lines begin with, and over how many lines it goes; None where there is none."""
-        text = lines[0].rstrip("\r")
+        whole = lines[0]
         for used in range(1, min(len(lines), MOST_LINES) + 1):
+            text = whole.rstrip("\r")
             if self._any.fullmatch(text):
                 # A quote after a backslash in a record of several lines: they would be merged.
                 is_merged = (
@@ -345,7 +346,7 @@ class _Grammar:
                 return (None, 1) if is_merged else (text, used)
             if self._open is None or used == len(lines) or not self._open.fullmatch(text):
                 break
-            text = f"{text}\n{lines[used].rstrip(chr(13))}"
+            whole = f"{whole}\n{lines[used]}"  # a line's end in a value is the value's
         return None, 1
 
     def values(self, record: str) -> list[str]:

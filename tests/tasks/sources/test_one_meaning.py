@@ -386,3 +386,15 @@ def test_ndjson_of_several_kinds_is_refused_by_name(tmp_path: Path, files: list[
     source = ProfileFile(path=tmp_path / "*.ndjson", types={"profile_id": "text"}, on_bad_value="reject")
     with pytest.raises(SourceUnreadable, match=re.escape(said)):
         selected_rows(QueryOptions(source=source), activity="Query")
+
+
+@pytest.mark.parametrize("other", ["2,x\r\n", "2,x,y\r\n"])
+@pytest.mark.parametrize("options", [{}, {"quote_escape": "backslash"}, {"encoding": "utf-16"}])
+def test_the_ends_of_lines_in_a_value_stay_whatever_is_wrong_with_another_row(
+    tmp_path: Path, other: str, options: dict[str, Any]
+) -> None:
+    text = f'profile_id,c\r\n1,"a\r\nb\nc"\r\n{other}'
+    (tmp_path / "people.csv").write_bytes(text.encode(options.get("encoding", "utf-8")))
+    source = ProfileFile(path=tmp_path / "people.csv", on_bad_value="reject", **options)
+    rows = selected_rows(QueryOptions(source=source), activity="Query", rejects=Rejects())
+    assert rows["c"][0] == "a\r\nb\nc"
