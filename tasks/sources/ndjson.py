@@ -21,6 +21,7 @@ from tasks.tables.natives import EXACT
 ONE_A_LINE = "Give one JSON object a line, in UTF-8."
 MIXED = "Write the values of a key alike in every line; whole numbers beyond 2^53 as texts."
 KEY = re.compile(rb'"\s*:')
+SPACED = (b'" ', b'"\t', b'"\r')
 NESTED = (dict, list)
 SPOKEN: Mapping[type, str] = {
     dict: "an object",
@@ -78,10 +79,11 @@ def json_lines(path: Path) -> JsonLines:
                 found = None
             reason = f"is no JSON object (line {number})"
             if isinstance(found, dict):
-                twice = _repeated_key(line, found)
+                shape = kinds.shape(found)
+                twice = _repeated_key(line, found, is_flat=not shape.nested)
                 if twice is None:
                     objects += 1
-                    kinds.look_at(number, found)
+                    kinds.note(number, found, shape)
                     continue
                 reason = f"has the key '{twice[:SHOWN]}' twice (line {number})"
             if not line.strip():
@@ -101,10 +103,12 @@ def json_lines(path: Path) -> JsonLines:
     return _copied(path, left_out, report)
 
 
-def _repeated_key(line: bytes, found: dict[str, Any]) -> str | None:
+def _repeated_key(line: bytes, found: dict[str, Any], *, is_flat: bool) -> str | None:
     """A key that the object, or one in it, has twice: readers differ in which of its values they take."""
     # A text may look like a key and make the first number larger, never smaller.
-    if len(KEY.findall(line)) == _keys(found):
+    is_spaced = any(mark in line for mark in SPACED)
+    marks = len(KEY.findall(line)) if is_spaced else line.count(b'":')
+    if marks == (len(found) if is_flat else _keys(found)):
         return None
     repeated: list[str] = []
 
@@ -123,30 +127,47 @@ def _keys(value: Any) -> int:  # noqa: ANN401  # any value of JSON
     return sum(_keys(each) for each in value if type(each) in NESTED)
 
 
+class _Shape:
+    """The keys of an object and the kinds of their values."""
+
+    def __init__(self, kinds: dict[str, type]) -> None:
+        self.kinds = kinds
+        self.nested = [name for name, kind in kinds.items() if kind in NESTED]
+        self.whole = [name for name, kind in kinds.items() if kind is int]
+        self.is_noted = False
+
+
 class _Kinds:
     """The kinds of value that each key has, and the lines that are bad where a key has others too."""
 
     def __init__(self) -> None:
-        self._of_shape: dict[tuple[object, ...], tuple[str, ...]] = {}
+        self._of_shape: dict[tuple[object, ...], _Shape] = {}
         self._kinds: dict[str, set[type]] = {}
         self._nested: dict[str, array[int]] = {}
         self._large: dict[str, array[int]] = {}
 
-    def look_at(self, number: int, found: dict[str, Any]) -> None:
+    def shape(self, found: dict[str, Any]) -> _Shape:
+        """That of an object; the same for all that are alike."""
         kinds = tuple(map(type, found.values()))
-        nested = self._of_shape.get((*found, *kinds))
-        if nested is None:
-            for name, kind in zip(found, kinds, strict=True):
-                self._kinds.setdefault(name, set()).add(kind)
-            nested = tuple(name for name, kind in zip(found, kinds, strict=True) if kind in NESTED)
+        shape = self._of_shape.get((*found, *kinds))
+        if shape is None:
+            of_keys = dict(zip(found, kinds, strict=True))
+            shape = _Shape(of_keys)
             if len(self._of_shape) < MOST_SHAPES:
-                self._of_shape[*found, *kinds] = nested
-        for name in nested:
+                self._of_shape[*found, *kinds] = shape
+        return shape
+
+    def note(self, number: int, found: dict[str, Any], shape: _Shape) -> None:
+        """Keep what a line's object has."""
+        if not shape.is_noted:
+            shape.is_noted = True
+            for name, kind in shape.kinds.items():
+                self._kinds.setdefault(name, set()).add(kind)
+        for name in shape.nested:
             self._nested.setdefault(name, array("q")).append(number)
-        if int in kinds:
-            for name, value in found.items():
-                if type(value) is int and abs(value) > EXACT:
-                    self._large.setdefault(name, array("q")).append(number)
+        for name in shape.whole:
+            if not -EXACT <= found[name] <= EXACT:
+                self._large.setdefault(name, array("q")).append(number)
 
     def faults(self) -> list[tuple[int, str, str, str]]:
         """The lines whose value would become another's kind: JSON's text, or a floating number that is not it.
