@@ -1,11 +1,29 @@
-"""Personal data as it may be shown in logs and artifacts, and where a password may go."""
+"""Personal data as it may be shown in logs and artifacts, and where a password may go; whose files are."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import cast
 
 import polars as pl
+from pydantic import SecretStr
+
+MASKS = (
+    (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "…@…"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+\S+"), r"\1 …"),
+    (re.compile(r"(?=[\w~+/=.-]*\d)(?=[\w~+/=.-]*[A-Za-z])[\w~+/=-]{20,}(?:\.[\w~+/=-]+)*"), "…"),
+    (re.compile(r"\+?\d[\d ().-]{7,}\d"), "…"),
+)
+"""What looks like an address, a login, a token or a telephone number; each with what is shown for it."""
+
+
+def keep_files_private() -> None:
+    """Let this process make every file and folder for its own user only, whoever writes it, from now on.
+
+    Prefect and polars write results, their folders and drafts by the process's mask.
+    """
+    os.umask(os.umask(0o077) | 0o077)
 
 
 def masked_email(column: str) -> pl.Expr:
@@ -57,3 +75,14 @@ def unencrypted_postgresql(host: str | None, password: str | None, options: Mapp
             if reason := unencrypted(one, is_encrypted=is_encrypted):
                 return f"{reason}: end its address with ?sslmode=verify-full, or sslmode=require"
     return ""
+
+
+def masked(words: str, secrets: Iterable[SecretStr] = ()) -> str:
+    """The words without what was sent as a secret, and without what looks like one or like personal data."""
+    for secret in secrets:
+        if len(secret.get_secret_value()) >= 4:
+            for part in {secret.get_secret_value(), *secret.get_secret_value().split()}:
+                words = words.replace(part, "…") if len(part) >= 4 else words
+    for form, mask in MASKS:
+        words = form.sub(mask, words)
+    return words

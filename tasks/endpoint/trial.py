@@ -15,8 +15,8 @@ from tasks.endpoint.many import calls_of
 from tasks.errors import CampaignError, RequestBodyInvalid
 from tasks.http.accounts import credentials_of
 from tasks.http.network import public_url
-from tasks.http.partner_words import masked
 from tasks.http.session import Client, from_any_thread
+from tasks.privacy import masked
 from tasks.runs.log import Logger
 from tasks.tables.transitions import quoted
 

@@ -12,6 +12,8 @@ from typing import Any
 import orjson
 from pydantic import SecretStr
 
+from tasks.privacy import masked
+
 LONGEST_BODY = 64 * 1024
 """Bytes of an error's body that are read."""
 LONGEST = 300
@@ -30,12 +32,6 @@ NAMES = (
 )
 CONTAINERS = ("error", "errors", "fault", "data", "status")
 CODES = ("code", "error", "errorCode", "error_code", "type")
-MASKS = (
-    (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "…@…"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+\S+"), r"\1 …"),
-    (re.compile(r"(?=[\w~+/=.-]*\d)(?=[\w~+/=.-]*[A-Za-z])[\w~+/=-]{20,}(?:\.[\w~+/=-]+)*"), "…"),
-    (re.compile(r"\+?\d[\d ().-]{7,}\d"), "…"),
-)
 MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 
 
@@ -52,17 +48,6 @@ def partner_words(body: bytes, secrets: Iterable[SecretStr] = ()) -> str:
 def words_of(document: Any) -> str:  # noqa: ANN401
     """The reason in a part of an answer, as one masked line."""
     return _shown(_message(document) or "(no message)")
-
-
-def masked(words: str, secrets: Iterable[SecretStr] = ()) -> str:
-    """The words without what was sent as a secret, and without what looks like one or like personal data."""
-    for secret in secrets:
-        if len(secret.get_secret_value()) >= 4:
-            for part in {secret.get_secret_value(), *secret.get_secret_value().split()}:
-                words = words.replace(part, "…") if len(part) >= 4 else words
-    for form, mask in MASKS:
-        words = form.sub(mask, words)
-    return words
 
 
 def _shown(words: str, secrets: Iterable[SecretStr] = ()) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import unquote_plus
 
 import anyio
 import anyio.from_thread
 import httpcore
 import httpx
+from pydantic import SecretStr
 
 from tasks.errors import (
     ContentTypeRefused,
@@ -109,7 +111,7 @@ class Session:
             if response.status_code == NOT_MODIFIED and request.conditions:
                 return PartnerAnswer(NOT_MODIFIED, response.headers, b"")
             if not response.is_success or response.status_code == ACCEPTED:
-                words = partner_words(await _beginning(response), request.headers.values())
+                words = partner_words(await _beginning(response), _not_shown(request))
                 raise status_refused(response, url, self._connection.retry_after_limit_seconds, words)
             check_content_type(response, request, url)
             body = await self._decoded_body(response, url)
@@ -135,6 +137,13 @@ class Session:
             raise PartnerUnreachable(url=url, reason=f"the compressed answer {reason}", retryable=True) from None
         self._unread_bytes -= len(body)
         return bytes(body)
+
+
+def _not_shown(request: PartnerRequest) -> list[SecretStr]:
+    """What a partner may repeat and no error shows: headers and, as in addresses, the query. It may hold a key."""
+    query = httpx.URL(request.url).query.decode()
+    values = [pair.partition("=")[2] for pair in query.split("&")]
+    return [*request.headers.values(), *map(SecretStr, values), *(SecretStr(unquote_plus(each)) for each in values)]
 
 
 async def _beginning(response: httpx.Response) -> bytes:

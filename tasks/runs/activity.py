@@ -26,6 +26,7 @@ from prefect.context import TaskRunContext
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.states import Failed
 
+from tasks.privacy import keep_files_private
 from tasks.runs.audience import Audience, imported
 from tasks.runs.counts import counts_of
 from tasks.runs.outbound import show_counts, this_run
@@ -53,6 +54,7 @@ class Activity(Task[..., Any], Generic[P, R]):
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            keep_files_private()
             return self.run(self.signature.bind(*args, **kwargs))
 
         super().__init__(

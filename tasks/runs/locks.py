@@ -12,6 +12,8 @@ from filelock import FileLock, Timeout
 from prefect.locking.protocol import LockManager
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
+from tasks.privacy import keep_files_private
+
 
 class SystemLocks(LockManager):
     """Prefect lock manager over the system's file locks, beside the local results.
@@ -29,9 +31,10 @@ class SystemLocks(LockManager):
 
     @staticmethod
     def _lock(key: str) -> FileLock:
+        keep_files_private()
         folder = Path(PREFECT_LOCAL_STORAGE_PATH.value()) / ".locks"
         folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{sha256(key.encode()).hexdigest()[:40]}.lock", thread_local=False)
+        return FileLock(folder / f"{sha256(key.encode()).hexdigest()[:40]}.lock", mode=0o600, thread_local=False)
 
     def acquire_lock(
         self,

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from tasks.privacy import masked_email
+from tasks.privacy import masked, masked_email
 from tasks.runs.artifacts import messages_shown, show_markdown, show_table
 from tasks.send import Send
 
@@ -26,9 +26,11 @@ def publish(send: Send, counts: pl.DataFrame, rejects: pl.DataFrame, messages: p
 
 
 def reject_reasons(rejects: pl.LazyFrame) -> pl.DataFrame:
-    """Rejects by reason, the most frequent first: reason, profiles."""
-    counted = rejects.group_by("reason").agg(profiles=pl.len().cast(pl.Int64()))
-    return counted.sort("profiles", "reason", descending=[True, False]).collect(engine="streaming")
+    """Rejects by reason, the most frequent first: reason, profiles. A reason that quotes a profile is masked."""
+    counted = rejects.group_by("reason").agg(profiles=pl.len().cast(pl.Int64())).collect(engine="streaming")
+    shown = counted.with_columns(pl.col("reason").map_elements(masked, return_dtype=pl.String()))
+    told = shown.group_by("reason").agg(pl.col("profiles").sum())
+    return told.sort("profiles", "reason", descending=[True, False])
 
 
 def message_preview(messages: pl.DataFrame) -> str:

@@ -23,6 +23,7 @@ from tasks.delivery.journal.deadlines import SILENCE_SECONDS, cut_off
 from tasks.delivery.journal.keys import SHORTEST_KEY, fingerprint_of
 from tasks.delivery.journal.tables import IDENTITY
 from tasks.errors import ConfigurationError, JournalUnavailable
+from tasks.files.storage import make_private
 from tasks.privacy import unencrypted_postgresql
 from tasks.runs.log import run_logger
 from tasks.settings import JournalSettings
@@ -285,7 +286,7 @@ def _sqlite_engine(url: sa.URL, settings: JournalSettings) -> sa.Engine:
             " write the whole path, as in sqlite:////var/lib/campaigns/journal.db",
         )
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(file.parent)
         file.touch(mode=0o600)
     except OSError as error:
         raise JournalUnavailable(url=shown(url), reason=error.strerror or str(error)) from None
