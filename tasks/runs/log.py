@@ -26,6 +26,19 @@ def run_logger() -> Logger:
 RUN_LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
 
 
+class ParametersNotRepeated(logging.Filter):
+    """Keeps every record; takes the parameters, a secret among them, off Prefect's that says that they are wrong.
+
+    The error that Prefect raises beside it names each parameter and what is wrong with it.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite `record` in place where it repeats parameters."""
+        if str(record.msg).startswith("Parameter validation failed"):
+            record.msg, record.args = str(record.msg).partition(":")[0], ()
+        return True
+
+
 class SentenceOfExpectedFailure(logging.Filter):
     """Keeps every record; takes the traceback off those that carry a `CampaignError`."""
 
@@ -48,3 +61,6 @@ def add_once(logger: logging.Logger, wanted: logging.Filter) -> None:
     """Put a filter on a logger that has none of its kind."""
     if not any(type(known) is type(wanted) for known in logger.filters):
         logger.addFilter(wanted)
+
+
+logging.getLogger("prefect.flows").addFilter(ParametersNotRepeated())

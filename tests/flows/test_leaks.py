@@ -141,8 +141,6 @@ FAILURES: dict[str, tuple[str, Changed, dict[str, str]]] = {
     "file: no Parquet": ("campaign", {}, {"CAMPAIGN_PROFILES__PATH": "samples/not.parquet"}),
     "parameter: header": ("campaign", described(headers={"X-Key": CANARY}), {}),
     "parameter: userinfo": ("campaign", described(url=f"https://user:{CANARY}@partner.example/?k={CANARY}"), {}),
-    "parameter: condition": ("campaign", {"audience": {"where": f"email = '{CANARY}' AND DATE('{CANARY}')"}}, {}),
-    "parameter: address": ("campaign", {"channel": {"kind": "email", "sender_address": f"{CANARY}@x.com"}}, {}),
     "parameter: person": ("erasure", {"address": f"{CANARY}@people.example", "dry_run": False}, {}),
     "parameter: type": ("erasure", {"address": [f"{CANARY}@people.example"], "dry_run": CANARY}, {}),
     "database: away": ("reading", {"url": "away"}, {}),
@@ -152,7 +150,7 @@ FAILURES: dict[str, tuple[str, Changed, dict[str, str]]] = {
     "database: refused rows": ("writing", {"url": "server", "rows": "samples/rows.parquet"}, {}),
     "database: no database": ("reading", {"url": "other"}, {}),
 }
-KEPT_PARAMETERS = {"parameter: header", "parameter: userinfo", "parameter: condition", "parameter: address"}
+KEPT_PARAMETERS = {"parameter: header", "parameter: userinfo", "parameter: type"}
 """What an author writes into parameters, Prefect keeps as it was written: SECURITY.md says so."""
 
 
