@@ -52,15 +52,13 @@ class SentenceOfExpectedFailure(logging.Filter):
 
 
 def install_filter() -> None:
-    """Put the filter on the loggers of Prefect's runs, once each."""
+    """Put the filters on Prefect's loggers, once each."""
     for name in RUN_LOGGERS:
         add_once(logging.getLogger(name), SentenceOfExpectedFailure())
+    add_once(logging.getLogger("prefect.flows"), ParametersNotRepeated())
 
 
 def add_once(logger: logging.Logger, wanted: logging.Filter) -> None:
     """Put a filter on a logger that has none of its kind."""
     if not any(type(known) is type(wanted) for known in logger.filters):
         logger.addFilter(wanted)
-
-
-logging.getLogger("prefect.flows").addFilter(ParametersNotRepeated())
