@@ -442,7 +442,7 @@ def conditions(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # no
 
 
 @st.composite
-def statements(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # noqa: PLR0911
+def statements(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # noqa: PLR0911, PLR0912
     if depth <= 0:
         shown = draw(text_expressions(1, loop) | number_expressions(1) | ANYTHING)
         return f"{draw(st.sampled_from(['<p>', ' - ', ' ', 'x']))}{{{{ {shown} }}}}"
@@ -450,7 +450,24 @@ def statements(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # no
     def inner(*names: str) -> str:
         return template_of(draw, depth - 1, names or loop)
 
-    match draw(st.sampled_from(["if", "if else", "tags", "offers", "set", "macro", "attribute", "filter"])):
+    match draw(
+        st.sampled_from(
+            [
+                "if",
+                "if else",
+                "tags",
+                "offers",
+                "set",
+                "macro",
+                "attribute",
+                "filter",
+                "with",
+                "include",
+                "trans",
+                "reject",
+            ]
+        )
+    ):
         case "if":
             return f"{{% if {draw(conditions(depth, loop))} %}}{inner()}{{% endif %}}"
         case "if else":
@@ -469,6 +486,18 @@ def statements(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # no
             )
         case "set":
             return f"{{% set x = {draw(text_expressions(depth, loop))} %}}{inner()}{{{{ x }}}}"
+        case "with":
+            return f"{{% with x = {draw(text_expressions(depth, loop))} %}}{inner()}{{{{ x }}}}{{% endwith %}}"
+        case "include":
+            return f"{{% set x = {draw(text_expressions(depth - 1, loop))} %}}{{% include 'part.html' %}}{inner()}"
+        case "trans":
+            shown = draw(text_expressions(depth - 1, loop))
+            count = draw(st.sampled_from(["points|d(0)", "small|d(1)", "tags|d([])|length"]))
+            one, many = "one for {{ y }}", "{{ n }} for {{ y }}"
+            return f"{{% trans n={count}, y={shown} %}}{one}{{% pluralize n %}}{many}{{% endtrans %}}{inner()}"
+        case "reject":
+            refused = f"{{{{ reject({draw(text_expressions(0, loop))}) }}}}"
+            return f"{{% if {draw(conditions(depth, loop))} %}}{refused}{{% endif %}}"
         case "macro":
             argument = draw(text_expressions(depth - 1, loop))
             return f"{{% macro m(y) %}}<i>{{{{ y }}}}</i>{{% endmacro %}}{{{{ m({argument}) }}}}{inner()}"
@@ -477,6 +506,9 @@ def statements(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # no
             return f'<a href="{{{{ {values[0]} }}}}" title="{{{{ {values[1]} }}}}">{inner()}</a>'
         case _:
             return f"{{% filter {draw(st.sampled_from(['upper', 'trim', 'e']))} %}}{inner()}{{% endfilter %}}"
+
+
+PART = "<b>{{ x }}</b>{% if vip %}{% set x = 'inside' %}{{ x }}{% endif %}{{ points|d(0)|number }}"
 
 
 @st.composite
@@ -492,7 +524,7 @@ def whole_templates(draw: st.DrawFn) -> str:
 )
 @given(profiles=PROFILES, html=whole_templates(), text=whole_templates())
 def test_any_template_gives_the_same_either_way(profiles: pl.DataFrame, html: str, text: str) -> None:
-    one, other, not_lowered = renderings(profiles, html, text=text)
+    one, other, not_lowered = renderings(profiles, html, text=text, more={"part.html": PART})
     event("lowered" if not not_lowered else f"row by row: {not_lowered[0]}")
     assert_frame_equal(one, other)
 
