@@ -1,7 +1,7 @@
 """A shipped campaign as a program that dies once, at a step that the test names, and goes on when it is run again.
 
-Usage: `python killed_flow.py FOLDER`. The step's name is in the file FOLDER/die; each piece of work leaves a trace
-FOLDER/trace-<step>-<number>-<random>.
+Usage: `python killed_flow.py FOLDER birthday|mail`; mail is the form by e-mail. The step's name is in the
+file FOLDER/die; each piece of work leaves a trace FOLDER/trace-<step>-<number>-<random>.
 """
 
 import os
@@ -17,10 +17,18 @@ from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.states import AwaitingRetry
 
-from flows import birthday_coupons as module
+from flows import birthday_coupons, campaign
+from tasks.delivery.dispatch import Dispatch
+from tasks.delivery.journal.storage import Journal
 from tasks.runs import audience, part, shapes, sink
 
 FOLDER = Path(sys.argv[1])
+DAY = date(2026, 11, 24)
+BY_MAIL = {"name": "mail", "label": "Mail", "channel": {"kind": "email"}}
+MODULE, FLOW, GIVEN = {
+    "birthday": (birthday_coupons, birthday_coupons.birthday_coupons, {"business_date": DAY}),
+    "mail": (campaign, campaign.campaign, {"business_date": DAY, **BY_MAIL}),
+}[sys.argv[2]]
 
 
 def traced(place: Any, name: str, step: str, number: Callable[..., int] = lambda *_, **__: 1) -> None:
@@ -45,18 +53,19 @@ traced(shapes, "streamed", "table")
 traced(shapes.RowsActivity, "planned", "planning")
 traced(part, "tried", "part", lambda _, __, ___, part: part.number)
 traced(sink.SinkActivity, "run_closing", "closing")
-traced(module, "report", "report")
+traced(MODULE, "report", "report")
+traced(Journal, "claim", "claimed")
+traced(Dispatch, "_weighed", "answered")
 
 
 if __name__ == "__main__":
     known = FOLDER / "flow-run"
-    given = {"business_date": date(2026, 11, 24)}
     with get_client(sync_client=True) as client:
         if known.exists():
             number = uuid.UUID(known.read_text())
             client.set_flow_run_state(number, AwaitingRetry(scheduled_time=datetime.now(UTC)), force=True)
             flow_run = client.read_flow_run(number)
         else:
-            flow_run = client.create_flow_run(module.birthday_coupons, parameters=given)
+            flow_run = client.create_flow_run(FLOW, parameters=GIVEN)
             known.write_text(str(flow_run.id))
-    run_flow(module.birthday_coupons, flow_run=flow_run, parameters=given)
+    run_flow(FLOW, flow_run=flow_run, parameters=GIVEN)

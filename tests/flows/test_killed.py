@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from deployments.sandbox.partner import Partner
+from tests.benchmarks.mail_sink import running_sink
 from tests.flows.conftest import Messages
 
 ROOT = Path(__file__).parents[2]
@@ -20,20 +21,23 @@ SIZE = 3
 
 
 @pytest.fixture
-def run(in_folder: Path, prefect_backend: str) -> Callable[[Path], int]:
-    """Runs the campaign of `killed_flow.py` in a folder of its own; gives the exit status."""
+def run(in_folder: Path, prefect_backend: str) -> Callable[..., int]:
+    """Runs a campaign of `killed_flow.py` in a folder of its own; gives the exit status."""
 
-    def started(folder: Path) -> int:
+    def started(folder: Path, what: str = "birthday", size: int = SIZE, **settings: str) -> int:
         done = subprocess.run(
-            [sys.executable, str(ROOT / "tests" / "flows" / "killed_flow.py"), str(folder)],
+            [sys.executable, str(ROOT / "tests" / "flows" / "killed_flow.py"), str(folder), what],
             cwd=in_folder,
             env={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "PREFECT_API_URL": prefect_backend,
                 "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),
-                "CAMPAIGN_PARTITIONS__SIZE": str(SIZE),
+                "CAMPAIGN_PARTITIONS__SIZE": str(size),
                 "CAMPAIGN_ENGINE__WORKERS": "1",
+                "CAMPAIGN_JOURNAL__URL": f"sqlite:///{folder}/journal.db",
+                "CAMPAIGN_EMAIL__FOLDER": str(folder / "sent"),
+                **settings,
             },
             capture_output=True,
             text=True,
@@ -67,7 +71,7 @@ def test_a_campaign_that_is_killed_and_resumed_does_only_what_is_missing(
     sample_profiles: pl.DataFrame,
     in_folder: Path,
     tmp_path: Path,
-    run: Callable[[Path], int],
+    run: Callable[..., int],
     mailed: Callable[[str, date], Messages],
     start_partner: Callable[..., Partner],
     use_partner: Callable[[Partner], None],
@@ -95,3 +99,32 @@ def test_a_campaign_that_is_killed_and_resumed_does_only_what_is_missing(
     assert kept == ({"query-1", "query-2"} if step == "query-2" else {step} & {"table-1", "part-2"})
     assert set(traces(killed)) == set(work)
     assert len(partner.requests) == 2 * calls, "the partner is asked once, whenever the process died"
+
+
+OF_MAIL = ["claimed-1", "answered-1", "part-2", "closing-1"]
+
+
+@pytest.mark.parametrize("step", OF_MAIL)
+def test_a_campaign_by_mail_that_is_killed_and_resumed_sends_every_message_once(
+    step: str, sample_profiles: pl.DataFrame, in_folder: Path, tmp_path: Path, run: Callable[..., int]
+) -> None:
+    sample_profiles.head(40).write_parquet(in_folder / "samples" / "profiles.parquet")
+    found = {}
+    for folder, order in ((tmp_path / "whole", ""), (tmp_path / "killed", step)):
+        folder.mkdir()
+        with running_sink() as (port, taken):
+            server = {"HOST": "127.0.0.1", "PORT": str(port), "SECURITY": "none"}
+            settings = {f"CAMPAIGN_EMAIL__SERVER__{key}": value for key, value in server.items()}
+            if order:
+                (folder / "die").write_text(order)
+                assert run(folder, "mail", 10, **settings) == -9, (folder / "log").read_text()
+                assert not (folder / "die").exists()
+            assert run(folder, "mail", 10, **settings) == 0, (folder / "log").read_text()
+            messages = taken()
+        sent = folder / "sent" / "mail" / DAY.isoformat()
+        manifest = pl.read_parquet(sent / "email-manifest.parquet").select("profile_id", "outcome")
+        rejects = pl.read_csv(sent / "rejects.csv", infer_schema=False)
+        found[order] = (messages, *(sorted(table.iter_rows()) for table in (manifest, rejects)))
+        assert {"claimed-1", "answered-1", "part-3", "closing-1"} <= set(traces(folder))
+        assert messages == (manifest.height, manifest.height)
+    assert found[step] == found[""]
