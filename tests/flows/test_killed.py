@@ -108,7 +108,7 @@ OF_MAIL = ["claimed-1", "answered-1", "part-2", "closing-1"]
 def test_a_campaign_by_mail_that_is_killed_and_resumed_sends_every_message_once(
     step: str, sample_profiles: pl.DataFrame, in_folder: Path, tmp_path: Path, run: Callable[..., int]
 ) -> None:
-    # A part is one window: of another window, on its way when the process dies, nobody could say whether it was taken.
+    # A part is one window: of another, on its way when the process dies, nobody can say whether it was taken.
     size = 5
     sample_profiles.head(4 * size).write_parquet(in_folder / "samples" / "profiles.parquet")
     found = {}
