@@ -140,7 +140,7 @@ class Partner:
             found[f"CAMPAIGN_{service.upper()}__CA_FILE"] = str(self.ca_file)
             if self.behaviour is not Behaviour.NORMAL:
                 # What it does shall be seen, not an answer of before.
-                found[f"CAMPAIGN_{service.upper()}__CACHE_EXPIRY"] = "0"
+                found[f"CAMPAIGN_{service.upper()}__CACHE_EXPIRY"] = "PT0S"
         return {**found, "CAMPAIGN_NETWORK__ALLOWED_HOSTS": json.dumps([HOST])}
 
     def respond(self, call: Call) -> Reply:
