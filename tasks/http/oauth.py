@@ -35,10 +35,13 @@ from tasks.http.exchange import FORM, JSON, Connection, PartnerRequest, check_he
 from tasks.http.network import public_url
 from tasks.http.partner_words import words_of
 from tasks.http.session import send_one
+from tasks.runs.locks import SystemLocks
 from tasks.runs.log import Logger
 
 EARLY = timedelta(seconds=30)
 """A token is no longer used so long before it expires: the call itself takes time."""
+SHORT_WAIT = 3.0
+"""Seconds of waiting for another run that are not worth a line in the log."""
 LONGEST = timedelta(days=366)
 """A token is not kept for longer, whatever its server says."""
 
@@ -247,6 +250,7 @@ class OAuthCredentials:
     logger: Logger
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     _renewed: bool = False
+    _used: Token | None = None
 
     def headers(self) -> Mapping[str, SecretStr]:
         """The token as a header. Errors: those of `fetch`."""
@@ -254,7 +258,8 @@ class OAuthCredentials:
         if token is not None and token.is_fresh(self.now()):
             self.logger.info("Using cached access token for provider ID '%s'.", self.setup.provider)
         else:
-            token = self.fetch()
+            token = self._fetch_alone(None)
+        self._used = token
         word = self.setup.token_type or "Bearer"
         return {"Authorization": SecretStr(f"{word} {token.value.get_secret_value()}")}
 
@@ -268,13 +273,32 @@ class OAuthCredentials:
         self._renewed = True
         self.logger.info("Refreshing OAuth access token due to error (HTTP: '%d').", 401)
         try:
-            self.fetch()
+            self._fetch_alone(self._used)
         except ApiError as error:
             self.logger.warning(
                 "Error refreshing OAuth access token (error: '%s').", error.facts.get("status", error.code)
             )
             raise
         return True
+
+    def _fetch_alone(self, refused: Token | None) -> Token:
+        """A new token, or the one that another run fetched meanwhile, unless it is the refused one.
+
+        Runs ask one after the other: a refresh token that its server replaces is good for one request.
+        """
+        setup = self.setup.fingerprint()
+        locks, key, holder = SystemLocks(), f"token-{setup}", str(uuid4())
+        if not locks.acquire_lock(key, holder, SHORT_WAIT):
+            self.logger.info(
+                "Waiting for the token that another run asks provider ID '%s' for.", self.setup.provider
+            )
+            locks.acquire_lock(key, holder)
+        try:
+            token = self.store.read(setup)
+            is_new = token is not None and (refused is None or token.value != refused.value)
+            return token if token is not None and is_new and token.is_fresh(self.now()) else self.fetch()
+        finally:
+            locks.release_lock(key, holder)
 
     def fetch(self) -> Token:
         """Ask the authorization server for a token, and keep it.

@@ -26,7 +26,10 @@ class Contract(BaseModel):
     missing: Action = Field(
         default="error",
         title="Missing column",
-        description="No row has the property of a column. Where only some rows lack it, it is null there.",
+        description=(
+            "No row has the property of a column, or a row has an error in place of all columns. Where only some"
+            " rows lack a property, it is null there."
+        ),
     )
     new: Action = Field(
         default="warn",

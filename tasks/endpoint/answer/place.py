@@ -40,6 +40,11 @@ def placed(document: Any, path: str, rows_are: RowsAre, *, parallel: bool) -> tu
     return _with(document, names, _rows_of(value, rows_are, path)), ""
 
 
+def is_error(name: str) -> bool:
+    """Whether a property of that name holds an error; a SOAP fault has a prefix: soap:Fault."""
+    return name.rpartition(":")[2].lower() in ERRORS
+
+
 def is_nothing(value: Any) -> bool:  # noqa: ANN401
     """Whether a value in place of rows says that there are none: null, false, an empty text or object."""
     return value is None or value is False or value == "" or (type(value) is dict and not value)
@@ -78,8 +83,7 @@ def _refuse_if_elsewhere(document: Any, names: list[str], absent: str) -> None: 
     around: Any = document
     for step in (*names, None):
         for name, said in around.items() if type(around) is dict else ():
-            # A SOAP fault has a prefix: soap:Fault.
-            if said and name not in names and name.rpartition(":")[2].lower() in ERRORS:
+            if said and name not in names and is_error(name):
                 raise ResponseShapeInvalid(
                     reason=f"there are no rows, and the answer has '{name}': {_short(said)}",
                     cure="Correct what is sent, or ask the partner.",

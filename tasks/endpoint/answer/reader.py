@@ -21,7 +21,7 @@ from tasks.endpoint.answer.contract import (
 )
 from tasks.endpoint.answer.guards import Number
 from tasks.endpoint.answer.mapping import OutboundMapping
-from tasks.endpoint.answer.place import placed
+from tasks.endpoint.answer.place import is_error, placed
 from tasks.endpoint.answer.shape import (
     WHOLE_ANSWER,
     Level,
@@ -39,6 +39,7 @@ from tasks.endpoint.answer.shape import (
     values_at,
 )
 from tasks.errors import ResponseShapeInvalid, ValueRefused
+from tasks.http.partner_words import words_of
 from tasks.tables.columns import TypedTable, lists_of, typed_table
 from tasks.tables.transitions import Transitions
 
@@ -128,7 +129,8 @@ def _read_rows(documents: list[Any], mapping: OutboundMapping) -> Answer:
     rows = _rows(documents, mapping)
     columns = {name: column for name, column in mapping.columns.items() if not column.ignore}
     nothing = [Finding("empty", "", rows.nothing)] if rows.nothing else []
-    return _answer(_raw_columns(columns, rows), [*_new(rows, mapping), *nothing], mapping)
+    findings = [*_new(rows, mapping), *_errors(rows, mapping), *nothing]
+    return _answer(_raw_columns(columns, rows), findings, mapping)
 
 
 def _answer(raw: dict[str, _Raw], findings: list[Finding], mapping: OutboundMapping) -> Answer:
@@ -192,6 +194,30 @@ def _new(rows: _Rows, mapping: OutboundMapping) -> list[Finding]:
     keys = [column.key for column in mapping.columns.values() if column.at is None]
     read = set(keys) if mapping.flatten else _names_read(keys, [])
     return new_properties(rows.properties, {*mapping.properties, *read})
+
+
+def _errors(rows: _Rows, mapping: OutboundMapping) -> list[Finding]:
+    """The first row that is an error: it says so, and has nothing that a column reads."""
+    if mapping.flatten or mapping.parallel:
+        return []
+    keys = [column.key for column in mapping.columns.values() if column.at is None and not column.ignore]
+    read = _names_read(keys, rows.properties)
+    errors = {name for name in rows.properties if is_error(name)} - read - set(mapping.properties)
+    if not errors:
+        return []
+    found = [
+        (number, row, name)
+        for number, row in enumerate(rows.levels[-1].elements, start=1)
+        if type(row) is dict and not read & row.keys()
+        for name in sorted(errors & row.keys())[:1]
+        if row[name]
+    ]
+    if not found:
+        return []
+    number, row, name = found[0]
+    detail = f"row {number} is an error, and has none of the columns: {words_of(row)} ('{name}')"
+    more = "" if len(found) == 1 else f"; so are {len(found) - 1} more rows"
+    return [Finding("missing", "", detail + more)]
 
 
 def _raw_columns(columns: dict[str, OutboundColumn], rows: _Rows) -> dict[str, _Raw]:

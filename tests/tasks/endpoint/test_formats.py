@@ -177,6 +177,26 @@ LAUGHS = b'<!DOCTYPE a [<!ENTITY l "lol"><!ENTITY m "&l;&l;&l;">]><a><b><x>&m;</
 
 
 @pytest.mark.parametrize(
+    ("body", "outbound"),
+    [
+        (b'{"x": 1}\n{"error": {"code": 7, "message": "shard lost"}}\n', LINES),
+        (b'[{"x": 1}, {"error": "shard lost"}, {"error": "shard 2 lost"}]', {"columns": {"x": "x"}}),
+    ],
+)
+def test_an_error_in_place_of_a_row_is_what_the_contract_says(
+    start_server: StartServer, body: bytes, outbound: dict[str, Any]
+) -> None:
+    server = start_server(answering(body, "application/json"))
+    with pytest.raises(ResponseShapeInvalid, match=r"row 2 is an error, .*shard lost"):
+        fetched(server, outbound)
+    warned = fetched(server, {**outbound, "contract": {"missing": "warn"}}).answer
+    assert "row 2 is an error" in warned.findings["detail"][0]
+    assert warned.standard["x"][0] == "1"
+    read = {**outbound, "columns": {"x": "x", "why": "error"}, "contract": {"changed": "accept"}}
+    assert fetched(server, read).answer.standard["why"][1] is not None, "an error that is a column is a value"
+
+
+@pytest.mark.parametrize(
     ("body", "content_type", "mapping", "error", "words"),
     [
         (LAUGHS, "text/xml", XML, ResponseMalformed, "entity 'l'"),

@@ -4,7 +4,8 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -272,6 +273,28 @@ def test_a_refresh_token_is_replaced_by_the_one_that_the_server_gives(start_serv
     assert asked(server.calls[0])["client_id"] == "campaign flows"
     (kept,) = credentials.store.kept.values()
     assert kept.refresh_token.get_secret_value() == "third"
+
+
+def test_runs_at_one_moment_use_a_refresh_token_once(start_server: StartServer) -> None:
+    good = ["first"]
+
+    def respond(call: Call) -> Reply:
+        if asked(call)["refresh_token"] != good[-1]:
+            return Reply(b'{"error": "invalid_grant"}', 400)
+        good.append(f"next-{len(good)}")
+        given = b'{"access_token": "t%d", "refresh_token": "%b", "token_type": "bearer", "expires_in": 3600}'
+        return Reply(given % (len(good), good[-1].encode()), wait_seconds=0.2)
+
+    first = credentials_at(
+        start_server(respond), grant="refresh_token", refresh_token=SecretStr("first"), client_secret=SecretStr("")
+    )
+    runs = [replace(first) for _ in range(6)]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        assert set(pool.map(bearer, runs)) == {"Bearer t2"}
+        # All were refused with that token at one moment: one asks for the next.
+        assert all(pool.map(OAuthCredentials.renew, runs))
+        assert set(pool.map(bearer, runs)) == {"Bearer t3"}
+    assert good == ["first", "next-1", "next-2"]
 
 
 def test_an_assertion_is_signed_with_the_private_key(start_server: StartServer) -> None:
