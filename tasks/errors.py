@@ -48,6 +48,7 @@ CampaignError
 ├── CampaignNameTaken         CMP-166      a run would deliver under a name that belongs to another deployment
 ├── ParameterInvalid          CMP-167      a parameter's value does not go with the settings that it is merged into
 ├── SenderNotAllowed          CMP-168      parameters would send from an address that the operator does not allow
+├── DatabaseBusy              CMP-169      another transaction holds what this one needs for too long
 ├── SignalRefused             CMP-170      a signal's parameters are not those that it declares
 ├── MailboxUnreadable         CMP-190      the mailbox of bounces and complaints cannot be read
 ├── FeedbackIncomplete        CMP-191      some sources of feedback could not be read
@@ -438,6 +439,14 @@ class SenderNotAllowed(CampaignError):
         "Leave the sender empty for the one of the settings, or ask the operator to name the address or its domain"
         " in CAMPAIGN_SENDERS."
     )
+
+
+class DatabaseBusy(CampaignError):
+    """Another transaction holds what this one needs for longer than is waited."""
+
+    code = "CMP-169"
+    sentence = "The database '{database}' is busy: another transaction had not ended after {seconds} seconds."
+    remedy = "Repeat this step when the other one has ended; nothing of this one was written."
 
 
 class SignalRefused(CampaignError):

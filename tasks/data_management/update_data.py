@@ -1,25 +1,46 @@
 """Update data: inserts, updates or deletes rows of a database table, all of them or none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import time, timedelta
 from typing import Any, Literal
 
 import polars as pl
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ARRAY, JSON, ColumnElement, Connection, Table, Text, and_, cast, exists, or_, select
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    and_,
+    cast,
+    exists,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DataError, IntegrityError, NotSupportedError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.types import TypeEngine
 
 from tasks.errors import ColumnsMissing, ColumnTypesDiffer
 from tasks.runs.sink import sink_activity
-from tasks.sources.sql import Database, first_sentence, polars_type, reflected, transaction
+from tasks.sources.sql import Database, first_sentence, polars_type, python_type, reflected, transaction
 from tasks.sources.staging import BATCH, ROW, Staging, alone, staged, type_names
+from tasks.tables.columns import ColumnDefinition
+from tasks.tables.natives import AMBIGUOUS, RepeatedHour
 from tasks.tables.transitions import Transitions, nearest, quoted, require_columns
 
 COUNTED = ("inserted", "updated", "deleted")
 MOST_REFUSED = 1000
 """More rows than this that the database refuses are no bad rows: the whole is refused."""
+OF_A_ROW = ("22", "23", "0A", "44", "54", "P0001")
+"""PostgreSQL's codes of what it says of a value or a row: bad, against a constraint, view, limit or trigger."""
+ALIKE: Mapping[type[pl.DataType], type] = {pl.Time: time, pl.Duration: timedelta, pl.Binary: bytes}
+"""Types here that a database keeps in one of its own, and gives as text."""
 
 
 class UpdateDataOptions(BaseModel):
@@ -42,12 +63,38 @@ class UpdateDataOptions(BaseModel):
         title="Operation",
         description="insert: rows that are there stay as they are; update: rows that are not there are not made.",
     )
+    zone: str | None = Field(
+        default=None,
+        title="Time zone",
+        description=(
+            "Time zone of the table's moments that have none, as Europe/Berlin: that of the source, where rows are"
+            " written back. Empty: UTC, which inbound moments without a zone always are."
+        ),
+    )
+    repeated_hour: RepeatedHour = Field(
+        default="bad_value",
+        title="Repeated hour",
+        description=(
+            "Which of the two a moment is that the time zone's clock shows twice in autumn: a row with another, or"
+            " under bad_value with any, is rejected."
+        ),
+    )
     batch_size: int = Field(
         default=BATCH,
         ge=1,
         title="Batch size",
         description="Rows that are on their way at one time; one transaction.",
     )
+
+    @field_validator("zone")
+    @classmethod
+    def _is_a_zone(cls, name: str | None) -> str | None:
+        return None if name is None else ColumnDefinition(key="-", zone=name).zone
+
+    @property
+    def shown(self) -> str:
+        """The table as logs and errors name it."""
+        return self.database.table_shown(self.table)
 
 
 @dataclass(frozen=True)
@@ -75,7 +122,7 @@ def update(inbound: pl.DataFrame, options: UpdateDataOptions) -> Updated:
         columns = _written_columns(inbound, target, options)
         reasons = _reasons(inbound, target, columns, options)
         taken = inbound.filter(reasons.is_null())
-        counts, refused = _apply(connection, target, _renamed(taken, columns), options)
+        counts, refused = _apply(connection, target, _renamed(taken, target, columns, options), options)
     if refused:
         places = reasons.is_null().arg_true().gather(list(refused))
         reasons = reasons.scatter(places, list(refused.values()))
@@ -101,29 +148,31 @@ def _written_columns(inbound: pl.DataFrame, target: Table, options: UpdateDataOp
         raise ColumnsMissing(
             activity="Update data",
             missing=quoted(missing or unwritten),
-            where=f"'{_shown(options)}'" if missing else "the mapping of columns",
+            where=f"'{options.shown}'" if missing else "the mapping of columns",
             present=quoted(known if missing else columns),
             cure=nearest(missing, known) or "Correct the keys or the columns.",
         )
     for there, here in columns.items():
         kind, wanted = inbound.schema[here], polars_type(target.columns[there].type)
         if not _fits(kind, wanted, target.columns[there].type):
-            types = f"{kind} in the inbound transition, {wanted} in '{_shown(options)}'"
+            types = f"{kind} in the inbound transition, {wanted} in '{options.shown}'"
             raise ColumnTypesDiffer(activity="Update data", column=there, types=types)
     return columns
 
 
-def _shown(options: UpdateDataOptions) -> str:
-    schema = options.database.schema_name
-    return f"{schema}.{options.table}" if schema else options.table
+def _has_zone(kind: pl.DataType) -> bool:
+    return isinstance(kind, pl.Datetime) and kind.time_zone is not None
 
 
 def _fits(kind: pl.DataType, wanted: pl.DataType, there: TypeEngine[Any]) -> bool:
     if kind.is_nested():
-        return isinstance(there, JSON) or (isinstance(there, ARRAY) and isinstance(kind, pl.List))
+        return isinstance(there, JSON) or (isinstance(there, ARRAY) and isinstance(kind, pl.List | pl.Array))
+    if type(kind) in ALIKE:
+        return python_type(there) is ALIKE[type(kind)]
     moments = isinstance(kind, pl.Date | pl.Datetime) and isinstance(wanted, pl.Datetime)
     widened = kind.is_numeric() and wanted.is_numeric() and (kind.is_integer() or not wanted.is_integer())
-    return kind in {wanted, pl.Null()} or moments or widened
+    is_text = isinstance(kind, pl.Categorical | pl.Enum) and wanted == pl.String()
+    return kind in {wanted, pl.Null()} or moments or widened or is_text
 
 
 def _reasons(
@@ -139,6 +188,18 @@ def _reasons(
     )
     for there, here in columns.items():
         column = target.columns[there]
+        kind, wanted = inbound.schema[here], polars_type(column.type)
+        if kind == pl.String():
+            has_nul = pl.col(here).str.contains("\x00", literal=True)
+            reason = reason.when(has_nul).then(pl.lit(f"'{there}' has the character NUL"))
+        if isinstance(kind, pl.Decimal) and isinstance(wanted, pl.Decimal) and kind.scale > wanted.scale:
+            is_longer = pl.col(here) != pl.col(here).round(wanted.scale)
+            reason = reason.when(is_longer).then(pl.lit(f"'{there}' has more than {wanted.scale} decimals"))
+        if isinstance(kind, pl.Date | pl.Datetime) and isinstance(wanted, pl.Datetime):
+            is_same = _is_same_moment(pl.col(here), kind, wanted, options)
+            reason = reason.when(pl.col(here).is_not_null() & ~is_same.fill_null(value=False)).then(
+                pl.lit(f"'{there}' is no one moment in {options.zone}")
+            )
         length = getattr(column.type, "length", None)
         if length is not None and inbound.schema[here] == pl.String():
             too_long = pl.col(here).str.len_chars() > length
@@ -148,8 +209,41 @@ def _reasons(
     return inbound.select(reason.otherwise(pl.lit(None, pl.String())).alias("reason")).to_series()
 
 
-def _renamed(rows: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
-    return rows.select(pl.col(here).alias(there) for there, here in columns.items())
+def _moment(column: pl.Expr, kind: pl.DataType, wanted: pl.DataType, options: UpdateDataOptions) -> pl.Expr:
+    """A date or moment as the table has it: a date is its midnight there."""
+    zone = options.zone or "UTC"
+    if not isinstance(kind, pl.Datetime):
+        midnight = column.cast(pl.Datetime("us"))
+        return _told(midnight, options) if _has_zone(wanted) else midnight
+    instant = column if _has_zone(kind) else column.dt.replace_time_zone("UTC")
+    return instant if _has_zone(wanted) else instant.dt.convert_time_zone(zone).dt.replace_time_zone(None)
+
+
+def _told(local: pl.Expr, options: UpdateDataOptions) -> pl.Expr:
+    """The moment that the zone's clock shows, in UTC; nothing where it is none, or one of two."""
+    ambiguous = AMBIGUOUS[options.repeated_hour]
+    told = local.dt.replace_time_zone(options.zone or "UTC", ambiguous=ambiguous, non_existent="null")
+    return told.dt.convert_time_zone("UTC")
+
+
+def _is_same_moment(column: pl.Expr, kind: pl.DataType, wanted: pl.DataType, options: UpdateDataOptions) -> pl.Expr:
+    """Whether the table's moment, read again, is the inbound one."""
+    moment = _moment(column, kind, wanted, options)
+    if _has_zone(wanted) or not isinstance(kind, pl.Datetime):
+        return moment.is_not_null()
+    utc = column.dt.convert_time_zone("UTC") if _has_zone(kind) else column.dt.replace_time_zone("UTC")
+    return _told(moment, options) == utc
+
+
+def _renamed(
+    rows: pl.DataFrame, target: Table, columns: dict[str, str], options: UpdateDataOptions
+) -> pl.DataFrame:
+    def value(there: str, here: str) -> pl.Expr:
+        kind, wanted = rows.schema[here], polars_type(target.columns[there].type)
+        is_moment = isinstance(kind, pl.Date | pl.Datetime) and isinstance(wanted, pl.Datetime)
+        return _moment(pl.col(here), kind, wanted, options) if is_moment else pl.col(here)
+
+    return rows.select(value(there, here).alias(there) for there, here in columns.items())
 
 
 Counts = dict[str, int]
@@ -178,7 +272,9 @@ def _written(
     try:
         with connection.begin_nested():
             return _write(connection, target, staging, options, rows)
-    except (IntegrityError, DataError, NotSupportedError) as error:
+    except DBAPIError as error:
+        if not _is_of_a_row(error):
+            raise
         if len(rows) == 1:
             refused[rows[0]] = f"the database refuses it: {first_sentence(error.orig or error)}"
             if len(refused) > MOST_REFUSED:
@@ -190,6 +286,11 @@ def _written(
         for part in (rows[:half], rows[half:])
     ]
     return {name: sum(part[name] for part in halves) for name in COUNTED}
+
+
+def _is_of_a_row(error: DBAPIError) -> bool:
+    code = getattr(error.orig, "sqlstate", None)
+    return code.startswith(OF_A_ROW) if code else isinstance(error, IntegrityError)
 
 
 def _write(
@@ -212,6 +313,9 @@ def _write(
         new = select(*(staging.value(name) for name in names)).where(chosen, ~exists().where(same).correlate(table))
         insert = target.insert().from_select(names, new).execution_options(preserve_rowcount=True)
         counts["inserted"] = connection.execute(insert).rowcount
+    if connection.dialect.name == "postgresql":
+        # What is checked at the end of the transaction would refuse all rows there.
+        connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
     return counts
 
 
@@ -233,7 +337,7 @@ def update_data(inbound: pl.DataFrame, options: UpdateDataOptions) -> Updated:
     """Insert, update or delete the rows of a database table that differ from the inbound ones.
 
     In: rows with the table's columns, or mapped to them. Out: `standard` (rows that were compared), `rejects`
-    (rows without key, with the key of an earlier row, or that break a length or a required value; with the reason),
+    (rows without key, with the key of an earlier row, or that the table cannot take; with the reason),
     `counts` (inserted, updated, deleted, unchanged). One transaction a part: all of it is written, or
     nothing.
     Errors: `DatabaseFailed`, `ExtraMissing`, `ColumnsMissing`, `ColumnTypesDiffer`.

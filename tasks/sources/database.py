@@ -39,7 +39,7 @@ class DatabaseTable(Source):
     @property
     def shown(self) -> str:
         """The database and the table."""
-        return f"{self.database.shown}, {self.table}"
+        return f"{self.database.shown}, {self.database.table_shown(self.table)}"
 
     @property
     def cure(self) -> str:

@@ -18,13 +18,18 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchTableError, SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
-from tasks.errors import ConfigurationError, DatabaseFailed
+from tasks.errors import ConfigurationError, DatabaseBusy, DatabaseFailed
 from tasks.extras import extra_module
 from tasks.privacy import unencrypted_postgresql
 from tasks.tables.transitions import nearest, quoted
 
 DRIVERS: Mapping[str, str] = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite"}
 """Kinds of database, each with the SQLAlchemy driver that writes to it."""
+
+LOCK_SECONDS = 60
+"""How long a transaction waits for another one."""
+BUSY = {"55P03", "40P01", "40001"}
+"""PostgreSQL's codes of a lock that was not given, of a deadlock, and of transactions that conflict."""
 
 COLUMN_TYPES: Mapping[type, pl.DataType] = {
     str: pl.String(),
@@ -83,18 +88,23 @@ class Database(BaseModel):
             where.get_backend_name(), host=where.host, port=where.port, database=where.database
         ).render_as_string()
 
+    def table_shown(self, table: str) -> str:
+        """A table as logs and errors name it: with its schema."""
+        return f"{self.schema_name}.{table}" if self.schema_name else table
+
     def engine(self) -> Engine:
         """SQLAlchemy engine. Errors: `ExtraMissing`."""
         if self.kind == "postgresql":
             extra_module("psycopg", extra="database", purpose="PostgreSQL")
-        return create_engine(self.address.set(drivername=DRIVERS[self.kind]))
+        waits = {"timeout": LOCK_SECONDS} if self.kind == "sqlite" else {}
+        return create_engine(self.address.set(drivername=DRIVERS[self.kind]), connect_args=waits)
 
 
 @contextmanager
 def transaction(database: Database, *, writing: bool = True) -> Iterator[Connection]:
     """One transaction: all of it is written, or nothing. Moments without a zone are UTC.
 
-    Errors: `ExtraMissing`; `DatabaseFailed`, in one line without values of rows.
+    Errors: `ExtraMissing`; `DatabaseBusy`; `DatabaseFailed`, in one line without values of rows.
     """
     engine = database.engine()
     try:
@@ -107,15 +117,18 @@ def transaction(database: Database, *, writing: bool = True) -> Iterator[Connect
             yield connection
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         cause = getattr(error, "orig", None) or error
+        if getattr(cause, "sqlstate", None) in BUSY or "database is locked" in str(cause):
+            raise DatabaseBusy(database=database.shown, seconds=LOCK_SECONDS) from None
         raise DatabaseFailed(database=database.shown, reason=first_sentence(cause)) from None
     finally:
         engine.dispose()
 
 
 def first_sentence(error: BaseException) -> str:
-    """First line of what a database says, without the value that it may end with; what follows may quote a row."""
+    """First line of what a database says, without the values that it quotes; what follows may quote a row."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r': "[^"]*"$', "", line).rstrip(". ")
+    line = re.sub(r': ".*$', "", line)
+    return re.sub(r'(^|\b(?:value|timestamp|number) )"[^"]*"', r"\1...", line).rstrip(". ")
 
 
 def reflected(connection: Connection, database: Database, table: str) -> Table:
@@ -136,14 +149,19 @@ def _schema(database: Database) -> str:
 
 def polars_type(kind: TypeEngine[Any]) -> pl.DataType:
     """The type that a database column has in a table here; what has no counterpart is text."""
-    try:
-        python_type = kind.python_type
-    except NotImplementedError:
-        return pl.String()
-    if python_type is datetime:
+    there = python_type(kind)
+    if there is datetime:
         return pl.Datetime("us", "UTC" if getattr(kind, "timezone", False) else None)
-    if python_type is Decimal:
+    if there is Decimal:
         return (
             pl.Decimal(38, getattr(kind, "scale", None) or 0) if getattr(kind, "precision", None) else pl.Float64()
         )
-    return COLUMN_TYPES.get(python_type, pl.String())
+    return COLUMN_TYPES.get(there, pl.String())
+
+
+def python_type(kind: TypeEngine[Any]) -> type:
+    """The type of Python that values of a database column have; what has none is text."""
+    try:
+        return kind.python_type
+    except NotImplementedError:
+        return str

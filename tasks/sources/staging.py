@@ -6,6 +6,7 @@ takes texts, and reads each as the type of its column when it is used: every typ
 
 import json
 from collections.abc import Mapping
+from secrets import token_hex
 from typing import Any
 
 import polars as pl
@@ -14,12 +15,12 @@ from sqlalchemy import Boolean, Column, Connection, Date, DateTime, MetaData, Nu
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from tasks.errors import DatabaseFailed
+from tasks.sources.sql import LOCK_SECONDS
 
 BATCH = 10_000
 """Rows that are on their way at one time."""
-ROW = "campaign_row"
+ROW = "\x00row"
 """Column of the staged rows' numbers, from 0. A line is never a lone \\., which ends PostgreSQL's COPY."""
-LOCK_SECONDS = 60
 
 
 class _Written(UserDefinedType[Any]):
@@ -64,11 +65,14 @@ def type_names(connection: Connection, table: Table) -> dict[str, str]:
     """PostgreSQL's names of the types of a table's columns; empty for SQLite."""
     if connection.dialect.name != "postgresql":
         return {}
-    # A cast to varchar(3) would cut a text; what is too long is refused where it is written.
+    # A cast to varchar(3), or to a domain of it, would cut a text; what is too long is refused where it is written.
     statement = sa.text(
-        "SELECT attname, format_type(atttypid, CASE WHEN atttypid IN ('varchar'::regtype, 'bpchar'::regtype)"
-        " THEN NULL ELSE atttypmod END) FROM pg_attribute WHERE attrelid = CAST(:named AS regclass) AND attnum > 0"
-        " AND NOT attisdropped"
+        "SELECT attname, CASE WHEN typtype = 'd' AND typbasetype = ANY(:cut) THEN 'text' ELSE format_type(atttypid,"
+        " CASE WHEN atttypid = ANY(:cut) OR typelem = ANY(:cut) THEN -1 ELSE atttypmod END) END"
+        " FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid"
+        " WHERE attrelid = CAST(:named AS regclass) AND attnum > 0 AND NOT attisdropped".replace(
+            ":cut", "CAST('{varchar,bpchar,bit,varbit}' AS regtype[])"
+        )
     )
     named = ".".join('"' + part.replace('"', '""') + '"' for part in filter(None, (table.schema, table.name)))
     return {row.attname: row[1] for row in connection.execute(statement, {"named": named})}
@@ -91,8 +95,9 @@ def staged(
         Column(f"c{number}", sa.Text() if is_text else kind, key=name)
         for number, (name, kind) in enumerate(types.items())
     ]
-    table = Table("campaign_staging", MetaData(), *columns, Column(ROW, sa.Integer()), prefixes=["TEMPORARY"])
-    table.drop(connection, checkfirst=True)
+    numbers = Column("number", sa.Integer(), key=ROW)
+    # A name of its own: a temporary table hides another one of its name.
+    table = Table(f"campaign_{token_hex(8)}", MetaData(), *columns, numbers, prefixes=["TEMPORARY"])
     table.create(connection)
     for part in rows.select(list(types)).with_row_index(ROW).iter_slices(batch):
         ordered = part.select(*types, ROW)
@@ -110,7 +115,7 @@ def staged(
 
 def _insert(connection: Connection, table: Table, part: pl.DataFrame, types: Mapping[str, TypeEngine[Any]]) -> None:
     """SQLite takes the rows as they come, in the forms in which SQLAlchemy keeps its types there."""
-    forms = [*(_sqlite_form(pl.col(name), kind) for name, kind in types.items()), pl.col(ROW)]
+    forms = [*(_sqlite_form(pl.col(name), part.schema[name], kind) for name, kind in types.items()), pl.col(ROW)]
     places = ", ".join("?" for _ in forms)
     connection.connection.cursor().executemany(
         f"INSERT INTO {table.name} VALUES ({places})",  # noqa: S608  # the table is made here
@@ -118,8 +123,8 @@ def _insert(connection: Connection, table: Table, part: pl.DataFrame, types: Map
     )
 
 
-def _sqlite_form(column: pl.Expr, kind: TypeEngine[Any]) -> pl.Expr:
-    match kind:
+def _sqlite_form(column: pl.Expr, kind: pl.DataType, wanted: TypeEngine[Any]) -> pl.Expr:
+    match wanted:
         case DateTime():
             return column.cast(pl.Datetime("us")).dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
         case Date():
@@ -129,7 +134,7 @@ def _sqlite_form(column: pl.Expr, kind: TypeEngine[Any]) -> pl.Expr:
         case Numeric():
             return column.cast(pl.Float64())
         case _:
-            return column
+            return column if kind == pl.Binary() else _text_form(column, kind, wanted)
 
 
 def _copy(connection: Connection, table: Table, part: pl.DataFrame, types: Mapping[str, TypeEngine[Any]]) -> None:
@@ -145,18 +150,41 @@ def _text_form(column: pl.Expr, kind: pl.DataType, wanted: TypeEngine[Any]) -> p
         moment = column.dt.convert_time_zone("UTC") if kind.time_zone else column
         return moment.dt.strftime("%Y-%m-%dT%H:%M:%S%.6f")
     if kind.is_nested():
-        is_array = isinstance(wanted, sa.ARRAY)
-        return column.map_elements(lambda value: _nested(value, is_array=is_array), return_dtype=pl.String())
-    return column
+        column = column.arr.to_list() if isinstance(kind, pl.Array) else column
+        written = _array if isinstance(wanted, sa.ARRAY) else _json
+        return column.map_elements(lambda value: written(_plain(value)), return_dtype=pl.String())
+    match kind:
+        case pl.Time():
+            form = column.dt.strftime("%H:%M:%S%.6f")
+        case pl.Duration():
+            form = column.dt.total_microseconds().cast(pl.String()) + " microseconds"
+        case pl.Binary():
+            form = pl.lit("\\x") + column.bin.encode("hex")
+        case pl.Categorical() | pl.Enum():
+            form = column.cast(pl.String())
+        case pl.Float32() | pl.Float64():
+            form = column.fill_nan(None)  # a missing value, as where it is read
+        case _:
+            form = column
+    return form
 
 
-def _nested(value: Any, *, is_array: bool) -> str:  # noqa: ANN401
-    """A list as an array of PostgreSQL; any nested value as JSON."""
-    plain = value.to_list() if isinstance(value, pl.Series) else value
-    if not is_array:
-        return json.dumps(plain, default=str, ensure_ascii=False)
-    return (
-        "{"
-        + ",".join("NULL" if each is None else json.dumps(str(each), ensure_ascii=False) for each in plain)
-        + "}"
-    )
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    return value.to_list() if isinstance(value, pl.Series) else value
+
+
+def _json(value: Any) -> str:  # noqa: ANN401
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _array(value: Any) -> str:  # noqa: ANN401
+    """A list, and the lists in it, as an array of PostgreSQL."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, list):
+        return "{" + ",".join(map(_array, value)) + "}"
+    if isinstance(value, bytes):
+        text = "\\x" + value.hex()
+    else:
+        text = _json(value) if isinstance(value, dict) else str(value)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,14 +1,18 @@
+import re
 from collections.abc import Callable
-from datetime import date, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
+from threading import Barrier
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
 import sqlalchemy as sa
 
 from tasks.data_management.update_data import Updated, UpdateDataOptions, update, update_data
-from tasks.errors import CampaignError, ColumnsMissing, ColumnTypesDiffer, DatabaseFailed
+from tasks.errors import CampaignError, ColumnsMissing, ColumnTypesDiffer, DatabaseBusy, DatabaseFailed
 from tasks.sources.database import DatabaseTable
 from tasks.sources.sql import Database, transaction
 
@@ -166,6 +170,225 @@ def test_every_type_comes_back_as_it_was_written(database: Database) -> None:
     for counts in ((2, 0, 0, 0), (0, 0, 0, 2)):
         assert written(database, rows, table="kinds").counts.row(0) == counts
     assert sorted(rows_of(database, "kinds"), key=str) == sorted(rows.rows(), key=str)
+
+
+POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+
+
+@pytest.fixture
+def types(database: Database) -> Database:
+    """PostgreSQL, with the types that a schema makes for itself."""
+    with transaction(database) as connection:
+        for statement in (
+            "CREATE EXTENSION IF NOT EXISTS citext",
+            f"CREATE TYPE {database.schema_name}.\"Mood X\" AS ENUM ('good', 'so so')",
+            f"CREATE DOMAIN {database.schema_name}.zip AS varchar(5) CHECK (value ~ '^[0-9]+$')",
+        ):
+            connection.execute(sa.text(statement))
+    return database
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+UUID = "0efa6264-3dd3-4d04-8f0c-f3dbb6b45feb"
+TEXTS = ["a", "b,c", '"q"', None, "NULL", "{x}", "\\", "line\n\ttab", ""]
+NOON = datetime(2026, 7, 1, 12, tzinfo=BERLIN)
+DAY = '{"a": 1, "d": "2026-01-02"}'
+INSTANT = pl.Datetime("us", "Europe/Berlin")
+OF_POSTGRESQL: list[tuple[str, pl.DataType, object, object, object]] = [
+    # the column, the inbound type, a value, what the database has then, a value that it refuses
+    ('{schema}."Mood X"', pl.String(), "so so", "so so", "secret"),
+    ('{schema}."Mood X"', pl.Enum(["good", "secret"]), "good", "good", "secret"),
+    ("{schema}.zip", pl.String(), "01234", "01234", "secret"),
+    ("{schema}.zip", pl.String(), "01234", "01234", "012345"),
+    ("uuid", pl.String(), UUID, UUID, "secret"),
+    ("json", pl.String(), '{"a":  1}', '{"a":  1}', "{secret"),
+    ("jsonb", pl.String(), '{"b": 1, "a": "ü"}', '{"a": "ü", "b": 1}', 'secret"'),
+    ("jsonb", pl.Struct({"a": pl.Int64, "d": pl.Date}), {"a": 1, "d": date(2026, 1, 2)}, DAY, None),
+    ("json", pl.List(pl.Struct({"a": pl.String})), [{"a": '"\n'}], r'[{"a": "\"\n"}]', None),
+    ("jsonb", pl.List(pl.Float64()), [1.5], "[1.5]", [float("nan")]),
+    ("numeric", pl.Decimal(38, 4), Decimal("1.25"), "1.2500", None),
+    ("numeric", pl.Float64(), float("nan"), None, None),
+    ("numeric(5,2)", pl.Decimal(38, 4), Decimal("1.2500"), "1.25", Decimal("1.2345")),
+    ("numeric(5,2)", pl.Int64(), 3, "3.00", 12345),
+    ("numeric(20)", pl.UInt64(), 2**64 - 1, "18446744073709551615", None),
+    ("bigint", pl.UInt64(), 2**63 - 1, "9223372036854775807", 2**64 - 1),
+    ("smallint", pl.Int64(), 1, "1", 54321),
+    ("double precision", pl.Float64(), float("inf"), "Infinity", None),
+    ("citext", pl.String(), "Ab", "Ab", "a\0secret"),
+    ("text", pl.Categorical(), "a", "a", None),
+    ("varchar(3)", pl.String(), "äöü", "äöü", "abcd"),
+    ("char(4)", pl.String(), "ab", "ab", "abcde"),
+    ("bit(3)", pl.String(), "101", "101", "10"),
+    ("text[]", pl.List(pl.String()), TEXTS, TEXTS, None),
+    ("text[]", pl.Array(pl.String(), 2), ["a", None], ["a", None], None),
+    ("varchar(3)[]", pl.List(pl.String()), ["abc"], ["abc"], ["abcd"]),
+    ("int[]", pl.List(pl.Int64()), [1, None], [1, None], [2**40]),
+    ("int[]", pl.List(pl.List(pl.Int64())), [[1, 2], [3, 4]], [[1, 2], [3, 4]], [[1, 2], [3]]),
+    ("bytea[]", pl.List(pl.Binary()), [b"\0\\"], [b"\0\\"], None),
+    ("timestamptz[]", pl.List(INSTANT), [NOON], '{"2026-07-01 10:00:00+00"}', None),
+    ("timestamptz", INSTANT, NOON, "2026-07-01 10:00:00+00", None),
+    ("timestamp", pl.Datetime("ms"), datetime(2026, 7, 1, 12), "2026-07-01 12:00:00", None),
+    ("timestamp", pl.Date(), date(2026, 7, 1), "2026-07-01 00:00:00", None),
+    ("time", pl.Time(), time(12, 30, 0, 1), "12:30:00.000001", None),
+    ("interval", pl.Duration("ms"), timedelta(days=1, hours=2), "26:00:00", None),
+    ("interval", pl.String(), "1 day", "1 day", "secret"),
+    ("bytea", pl.Binary(), b"\x00\xff\\", r"\x00ff5c", None),
+    ("inet", pl.String(), "10.0.0.1", "10.0.0.1/32", "secret"),
+    ("int4range", pl.String(), "[1,3)", "[1,3)", "secret"),
+    ("int CHECK (v <> 54321)", pl.Int64(), 1, "1", 54321),
+    ("int REFERENCES {schema}.one DEFERRABLE INITIALLY DEFERRED", pl.Int64(), 1, "1", 54321),
+]  # fmt: skip
+
+
+@POSTGRESQL
+@pytest.mark.parametrize(("column", "kind", "value", "there", "refused"), OF_POSTGRESQL)
+def test_every_type_of_postgresql_is_written_and_a_refused_value_rejects_its_row_alone(
+    types: Database, column: str, kind: pl.DataType, value: object, there: object, refused: object
+) -> None:
+    name = types.schema_name
+    with transaction(types) as connection:
+        connection.execute(sa.text(f"CREATE TABLE {name}.one AS SELECT 1 AS id"))
+        connection.execute(sa.text(f"ALTER TABLE {name}.one ADD PRIMARY KEY (id)"))
+        connection.execute(
+            sa.text(f"CREATE TABLE {name}.kinds (id int PRIMARY KEY, v {column.format(schema=name)})")
+        )
+    values = [value, None, *([] if refused is None else [refused]), value]
+    rows = pl.DataFrame({"id": range(len(values)), "v": pl.Series(values, dtype=kind)})
+    outbound = written(types, rows, table="kinds")
+    assert outbound.counts.row(0) == (3, 0, 0, 0)
+    assert outbound.rejects["id"].to_list() == ([] if refused is None else [2])
+    assert not any(re.search("secret|54321|abcd|1.23", reason) for reason in outbound.rejects["reason"])
+    assert written(types, rows, table="kinds").counts.row(0) == (0, 0, 0, 3), "what is there is not written again"
+    shown = "v" if isinstance(there, list) else "v::text"
+    with transaction(types) as connection:
+        found = connection.execute(sa.text(f"SELECT {shown} FROM {name}.kinds ORDER BY id")).scalars().all()
+    assert found == [there, None, there]
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "column"),
+    [
+        ("t a", "id key", "a b"),
+        ('T"q"', 'I"D', 'C"d'),
+        ("select", "order", "user"),
+        ("Täß日", "schlüssel", "größe 日本"),
+        ("UPPER", "ID", "Ident"),
+        ("p%s", "k%(x)s", "c%%d"),
+        ("c:olon", "k:id", "v:id"),
+        ("x" * 63, "k" * 63, "v" * 63),
+        ("é" * 31, "ü" * 31, "ß" * 31),
+        ("{}", "k{0}", "v{1}"),
+        ("d.o.t", "k.y", "v.y"),
+        ("campaign_staging", "campaign_row", "c0"),
+        ("semi;--", "k'--", "v\\n"),
+    ],
+)
+def test_names_can_be_any(
+    database: Database, make_table: Callable[..., None], name: str, key: str, column: str
+) -> None:
+    table = sa.Table(name, sa.MetaData(schema=database.schema_name), sa.Column(key, sa.Text(), primary_key=True))
+    table.append_column(sa.Column(column, sa.Text()))
+    with transaction(database) as connection:
+        table.create(connection)
+    rows = pl.DataFrame({key: ["", "1", "\\."], column: ["x", None, ""]})
+    for operation, counts in (
+        ("insert_or_update", (3, 0, 0, 0)),
+        ("update", (0, 0, 0, 3)),
+        ("delete", (0, 0, 3, 0)),
+    ):
+        outbound = written(database, rows, table=name, key=[key], operation=operation)
+        assert outbound.counts.row(0) == counts
+        left = DatabaseTable(database=database, table=name, key=key).select("TRUE").collect().rows()
+        assert sorted(left) == ([] if operation == "delete" else rows.rows())
+
+
+MOMENTS = [
+    # what is written and as what, the option, what the table has then
+    (datetime(2026, 7, 1, 12, tzinfo=BERLIN), {"zone": "Europe/Berlin"}, datetime(2026, 7, 1, 12)),
+    (datetime(2026, 7, 1, 12, tzinfo=BERLIN), {"zone": "UTC"}, datetime(2026, 7, 1, 10)),
+    (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), {"zone": "Europe/Berlin"}, None),
+    (datetime(2026, 10, 25, 1, 30, tzinfo=UTC), {"zone": "Europe/Berlin"}, None),
+    (
+        datetime(2026, 10, 25, 0, 30, tzinfo=UTC),
+        {"zone": "Europe/Berlin", "repeated_hour": "first"},
+        datetime(2026, 10, 25, 2, 30),
+    ),
+    (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), {"zone": "Europe/Berlin", "repeated_hour": "second"}, None),
+]
+
+
+@pytest.mark.parametrize(("moment", "options", "there"), MOMENTS)
+def test_a_moment_in_a_column_without_a_zone_is_the_same_moment_when_it_is_read(
+    database: Database,
+    make_table: Callable[..., None],
+    moment: datetime,
+    options: dict[str, str],
+    there: datetime | None,
+) -> None:
+    make_table("moments", "id INTEGER PRIMARY KEY, seen TIMESTAMP")
+    rows = pl.DataFrame({"id": [1], "seen": [moment]}, schema={"id": pl.Int64, "seen": INSTANT})
+    outbound = written(database, rows, table="moments", **options)
+    if there is None:
+        assert outbound.rejects["reason"].to_list() == ["'seen' is no one moment in Europe/Berlin"]
+        return
+    assert rows_of(database, "moments") == [(1, there)]
+    source = DatabaseTable(database=database, table="moments", key="id", **options)
+    back = source.select("TRUE").collect()
+    assert back["seen"].dt.replace_time_zone("UTC").to_list() == [moment]
+    assert written(database, back, table="moments", **options).counts.row(0) == (0, 0, 0, 1)
+
+
+@POSTGRESQL
+@pytest.mark.parametrize(
+    ("inbound_moment", "there"),
+    [
+        (datetime(2026, 7, 1, 12), datetime(2026, 7, 1, 12, tzinfo=UTC)),
+        (NOON, datetime(2026, 7, 1, 10, tzinfo=UTC)),
+        (date(2026, 7, 1), datetime(2026, 6, 30, 22, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_without_a_zone_is_utc_and_a_date_is_its_midnight_in_the_declared_zone(
+    types: Database, make_table: Callable[..., None], inbound_moment: object, there: datetime
+) -> None:
+    make_table("moments", "id INTEGER PRIMARY KEY, seen TIMESTAMPTZ")
+    rows = pl.DataFrame({"id": [1], "seen": [inbound_moment]})
+    written(types, rows, table="moments", zone="Europe/Berlin")
+    assert rows_of(types, "moments") == [(1, there)]
+
+
+def test_of_two_upserts_at_once_the_second_waits_for_the_first(people: Database) -> None:
+    barrier = Barrier(2)
+
+    def upsert(name: str) -> Updated:
+        barrier.wait()
+        return written(people, inbound(*((f"n{number}", None, name, None) for number in range(99))))
+
+    with ThreadPoolExecutor(2) as pool:
+        counts = sorted(outbound.counts.row(0) for outbound in pool.map(upsert, ["one", "two"]))
+    assert counts == [(0, 99, 0, 0), (99, 0, 0, 0)]
+
+
+def test_who_waits_too_long_for_another_is_told_to_repeat(
+    people: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("sql", "staging"):
+        monkeypatch.setattr(f"tasks.sources.{module}.LOCK_SECONDS", 1)
+    with transaction(people) as connection:
+        table = sa.Table("people", sa.MetaData(), schema=people.schema_name, autoload_with=connection)
+        connection.execute(table.delete())
+        with pytest.raises(DatabaseBusy, match="Repeat"):
+            written(people, inbound(EVE))
+    assert written(people, inbound(EVE)).counts.row(0) == (1, 0, 0, 0)
+
+
+@POSTGRESQL
+def test_the_schema_is_in_what_is_said_of_a_table(types: Database) -> None:
+    with pytest.raises(DatabaseFailed, match=f"'nowhere' in the schema '{types.schema_name}'"):
+        written(types, inbound(EVE), table="nowhere")
+    source = DatabaseTable(database=types, table="nowhere")
+    with pytest.raises(DatabaseFailed, match=f"'nowhere' in the schema '{types.schema_name}'"):
+        source.types_of_columns()
+    assert f"{types.schema_name}.nowhere" in source.shown
 
 
 def test_no_rows_are_no_work(people: Database) -> None:
