@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from tasks.errors import DatabaseFailed, SourceUnreadable
 from tasks.extras import extra_module
+from tasks.runs.log import run_logger
 from tasks.sources.rejects import Rejects
 from tasks.sources.source import Making, Source, first_of_keys
 from tasks.sources.sql import Database, first_sentence, polars_type, reflected, transaction
@@ -78,7 +79,16 @@ class DatabaseTable(Source):
     def _pushdown(self, condition: Condition, reading: Reading) -> Pushdown:
         # A column that is read through a definition has other values in the database.
         columns = condition.tree.columns - set(reading.definitions)
-        return pushed_down(condition, "sqlite" if self.database.kind == "sqlite" else "postgresql", columns)
+        if self.database.kind == "sqlite":
+            return pushed_down(condition, "sqlite", columns)
+        # PostgreSQL, too, takes the second of a repeated hour.
+        zones = dict.fromkeys(reading.told, self.zone) if self.zone and self.repeated_hour == "second" else {}
+        return pushed_down(condition, "postgresql", columns, zones)
+
+    def _run_there(self, condition: Condition, reading: Reading) -> Pushdown:
+        pushdown = self._pushdown(condition, reading)
+        run_logger().info("%s: %s", self.shown, pushdown.shown)
+        return pushdown
 
     def select(self, where: str, rejects: Rejects | None = None) -> pl.LazyFrame:
         """The rows that the condition holds for, ordered by the key.
@@ -89,7 +99,7 @@ class DatabaseTable(Source):
         declared, reading = self._declared()
         condition = self._condition(where, reading)
         with self._connection() as connection:
-            rows = self._rows(connection, select_statement(self, declared, self._pushdown(condition, reading)))
+            rows = self._rows(connection, select_statement(self, declared, self._run_there(condition, reading)))
         return self._typed(rows, declared, rejects, 0).lazy().filter(condition.expr)
 
     def _typed(self, rows: pl.DataFrame, declared: pl.Schema, rejects: Rejects | None, before: int) -> pl.DataFrame:
@@ -123,7 +133,7 @@ class DatabaseTable(Source):
         declared, reading = self._declared()
         condition = self._condition(where, reading)
         if self.database.kind == "postgresql" and distinct and self.key in declared and self.key not in self.types:
-            for rows in self._ranges(self._pushdown(condition, reading), size, declared, rejects):
+            for rows in self._ranges(self._run_there(condition, reading), size, declared, rejects):
                 yield self.collected(first_of_keys(self.key)(made(rows.lazy().filter(condition.expr))))
             return
         table = made(self.select(where, rejects))

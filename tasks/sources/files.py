@@ -162,6 +162,11 @@ def profiles(source: ProfileFile, rejects: Rejects | None = None) -> pl.LazyFram
         reading = _reading(source, raw.schema)
         reading.refuse_or_keep(raw.faults, rejects)
         constants = [pl.lit(value, _type(value)).alias(name) for name, value in source.constants.items()]
+        if reading.floats and not raw.is_numbered and set(reading.floats) == set(reading.definitions):
+            # A look at these columns alone lets the scan run the condition.
+            infinite = [pl.col(reading.definitions[name].key).is_infinite().any() for name in reading.floats]
+            found = raw.rows.select(pl.any_horizontal(infinite)).collect(engine="streaming").item()
+            reading.without([] if found else reading.floats)
         if reading.is_plain and not raw.is_numbered:
             return raw.rows.select(reading.plain()).with_columns(constants)
 

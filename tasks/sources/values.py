@@ -76,6 +76,31 @@ class Reading:
                 if not _is_ready(kind, definition):
                     self.definitions[name] = definition
         self._raw = raw
+        self.told = [name for name, definition in self.definitions.items() if self._is_told(definition)]
+        """Moments without a zone that are read in the source's, and nothing else of them is altered."""
+
+    def _is_told(self, definition: ColumnDefinition) -> bool:
+        kind = self._raw[definition.key]
+        is_altered = definition.alters_text or definition.format is not None or definition.on_empty == "bad_value"
+        is_moment = isinstance(kind, pl.Datetime) and kind.time_zone is None and kind.time_unit == "us"
+        return definition.type == "datetime" and is_moment and not is_altered
+
+    def without(self, names: Iterable[str]) -> None:
+        """Take columns as they come, whose values were looked at."""
+        for name in names:
+            del self.definitions[name]
+
+    @property
+    def floats(self) -> list[str]:
+        """Columns of numbers that are bad where they are infinite, and else as they come."""
+        return [
+            name
+            for name, definition in self.definitions.items()
+            if definition.type == "number"
+            and self._raw[definition.key] == definition.value_type
+            and not definition.alters_text
+            and definition.on_empty != "bad_value"
+        ]
 
     @property
     def is_plain(self) -> bool:

@@ -62,18 +62,24 @@ class Pushdown:
     def shown(self) -> str:
         """One sentence."""
         if not self.sql:
-            return "The database runs none of the condition; all rows are read."
-        return f"The database runs {self.run} of {self.parts} parts of the condition: {self.sql}"
+            return "The database runs none of the condition: all rows are read, and it is run on them here."
+        return (
+            f"The database runs {self.run} of {self.parts} parts of the condition: {self.sql}. The whole condition is"
+            " run here on the rows that it gives."
+        )
 
 
-def pushed_down(condition: Condition, dialect: Dialect, columns: Collection[str]) -> Pushdown:
+def pushed_down(
+    condition: Condition, dialect: Dialect, columns: Collection[str], zones: Mapping[str, str] | None = None
+) -> Pushdown:
     """What the database runs of the condition.
 
-    In: `columns`, those whose type here is their type in the database. The rows that it gives are those for which
-    the condition may hold: the whole condition is then run on them here.
+    In: `columns`, those whose type here is their type in the database; `zones`, those whose moments are UTC here, and
+    there of a zone, of whose repeated hour the second is meant (PostgreSQL). The rows that it gives are those for
+    which the condition may hold: the whole condition is then run on them here.
     """
     parts = list(_parts(condition.tree))
-    sql = [_part(part, dialect, columns) for part in parts]
+    sql = [_part(part, dialect, columns, zones or {}) for part in parts]
     run = [text for text in sql if text]
     return Pushdown(sql=" AND ".join(run), run=len(run), parts=len(parts))
 
@@ -86,17 +92,27 @@ def _parts(tree: Node) -> Iterator[Node]:
         yield tree
 
 
-def _part(part: Node, dialect: Dialect, columns: Collection[str]) -> str | None:
-    if not part.columns <= set(columns) or (part.is_constant and part.value is True):
+def _part(part: Node, dialect: Dialect, columns: Collection[str], zones: Mapping[str, str]) -> str | None:
+    if not part.columns <= {*columns, *zones} or (part.is_constant and part.value is True):
         return None
-    sql = _sql(part, dialect)
-    if sql is None or dialect == "postgresql":
+    sql = _sql(part, dialect, zones)
+    if sql is None:
         return sql
-    others = [
-        f"typeof({_quoted(name)}) NOT IN ('{SQLITE_VALUES[kind]}', 'null')"
-        for name, kind in sorted(_kinds(part).items())
-    ]
+    # Rows of which the database may mean something else are not left out by it.
+    others = (
+        [_is_skipped(name, zones[name]) for name in sorted(part.columns & set(zones))]
+        if dialect == "postgresql"
+        else [
+            f"typeof({_quoted(name)}) NOT IN ('{SQLITE_VALUES[kind]}', 'null')"
+            for name, kind in sorted(_kinds(part).items())
+        ]
+    )
     return f"({' OR '.join([*others, sql])})" if others else sql
+
+
+def _is_skipped(name: str, zone: str) -> str:
+    """Whether the zone's clock never shows the moment."""
+    return f"({_quoted(name)} AT TIME ZONE {_text(zone)}) AT TIME ZONE {_text(zone)} <> {_quoted(name)}"
 
 
 def _kinds(node: Node) -> dict[str, Kind]:
@@ -105,14 +121,16 @@ def _kinds(node: Node) -> dict[str, Kind]:
     return {name: kind for argument in node.args for name, kind in _kinds(argument).items()}
 
 
-def _sql(node: Node, dialect: Dialect) -> str | None:
+def _sql(node: Node, dialect: Dialect, zones: Mapping[str, str]) -> str | None:
     """The node in the database's SQL, or nothing where the database means something else."""
+    if node.is_column and node.value[0] in zones:
+        return f"(({_quoted(node.value[0])} AT TIME ZONE {_text(zones[node.value[0]])}) AT TIME ZONE 'UTC')"
     if node.is_column:
         template = COLUMNS[dialect].get(node.kind)
         return template.format(_quoted(node.value[0])) if template else None
     if node.is_constant:
         return _constant(node, dialect)
-    args = [_sql(argument, dialect) for argument in node.args]
+    args = [_sql(argument, dialect, zones) for argument in node.args]
     if any(argument is None for argument in args):
         return None
     texts = [argument for argument in args if argument is not None]

@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,6 +14,7 @@ from tasks.errors import CampaignError, ColumnsMissing, DatabaseFailed, FilterIn
 from tasks.sources.database import DatabaseTable, select_statement
 from tasks.sources.selection import selected_batches
 from tasks.sources.sql import Database, transaction
+from tasks.tables.conditions import read_condition
 from tasks.targeting.query import QueryOptions, birthday_on, has_text, query
 
 PROFILES = sa.Table(
@@ -222,3 +224,66 @@ def test_a_condition_over_remapped_values_is_not_run_by_the_database(
     source = DatabaseTable(database=database, table="marks", remap={"tier": {"G": "gold"}})
     assert ids(source, "tier = 'gold' AND profile_id <> '2'") == ["1"]
     assert source.pushdown("tier = 'gold' AND profile_id <> '2'").run == 1
+
+
+MOMENTS = [
+    datetime(2026, 3, 29, 1, 59),
+    datetime(2026, 3, 29, 3, 0),
+    datetime(2026, 7, 1, 12),
+    datetime(2026, 10, 25, 1, 59),
+    datetime(2026, 10, 25, 2, 0),
+    datetime(2026, 10, 25, 2, 59),
+    datetime(2026, 10, 25, 3, 0),
+    None,
+]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "seen >= TIMESTAMP '2026-03-29 01:00:00'",
+        "seen < TIMESTAMP '2026-10-25 01:00:00'",
+        "seen = TIMESTAMP '2026-10-25 01:30:00' OR NOT seen > TIMESTAMP '2026-07-01 10:00:00'",
+        "seen IS NULL",
+    ],
+)
+def test_moments_of_a_declared_zone_are_compared_by_postgresql_as_here(
+    database: Database, make_table: Callable[..., None], where: str
+) -> None:
+    make_table("visits", "id INTEGER, seen TIMESTAMP", list(enumerate(map(str_or_none, MOMENTS))))
+    source = DatabaseTable(
+        database=database, table="visits", key="id", zone="Europe/Berlin", repeated_hour="second"
+    )
+    assert source.pushdown(where).run == (database.kind == "postgresql")
+    whole = source.select("TRUE").collect()
+    condition = read_condition(where, whole.schema, activity="Here", where="'here'", cure="")
+    found = source.select(where).collect()
+    assert found.height > 0
+    assert_frame_equal(found, whole.filter(condition.expr))
+
+
+def str_or_none(moment: datetime | None) -> str | None:
+    return None if moment is None else f"{moment}.000000"
+
+
+def test_a_moment_that_the_zones_clock_skips_is_bad_whatever_the_condition_is(
+    database: Database, make_table: Callable[..., None]
+) -> None:
+    make_table("visits", "id INTEGER, seen TIMESTAMP", [(1, "2026-03-29 02:30:00.000000")])
+    source = DatabaseTable(
+        database=database, table="visits", key="id", zone="Europe/Berlin", repeated_hour="second"
+    )
+    with pytest.raises(SourceUnreadable, match="seen"):
+        source.select("seen > TIMESTAMP '2030-01-01 00:00:00'").collect()
+
+
+def test_what_the_database_runs_of_a_condition_is_in_the_log(
+    table: DatabaseTable, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        ids(table, "visits > 2 AND email LIKE 'C%'")
+        assert f"{table.shown}: The database runs " in caplog.text
+        assert '"visits" > 2' in caplog.text
+        caplog.clear()
+        ids(table, "TRUE")
+        assert "runs none of the condition" in caplog.text
