@@ -64,8 +64,8 @@ class Pushdown:
         if not self.sql:
             return "The database runs none of the condition: all rows are read, and it is run on them here."
         return (
-            f"The database runs {self.run} of {self.parts} parts of the condition: {self.sql}. The whole condition is"
-            " run here on the rows that it gives."
+            f"The database runs {self.run} of {self.parts} parts of the condition: {self.sql}."
+            " The whole condition is run here on the rows that it gives."
         )
 
 
@@ -74,9 +74,9 @@ def pushed_down(
 ) -> Pushdown:
     """What the database runs of the condition.
 
-    In: `columns`, those whose type here is their type in the database; `zones`, those whose moments are UTC here, and
-    there of a zone, of whose repeated hour the second is meant (PostgreSQL). The rows that it gives are those for
-    which the condition may hold: the whole condition is then run on them here.
+    In: `columns`, those whose type here is their type in the database; `zones`, those whose moments are UTC here,
+    and there of a zone, of whose repeated hour the second is meant (PostgreSQL). The rows that it gives are those
+    for which the condition may hold: the whole condition is then run on them here.
     """
     parts = list(_parts(condition.tree))
     sql = [_part(part, dialect, columns, zones or {}) for part in parts]
