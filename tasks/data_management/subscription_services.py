@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from tasks.errors import ColumnTypesDiffer
 from tasks.runs.sink import sink_activity
 from tasks.sources.sql import Database, transaction
 from tasks.sources.staging import alone, staged
@@ -50,7 +51,11 @@ class SubscriptionServicesOptions(BaseModel):
     date_column: str = Field(
         default="",
         title="Date column",
-        description="Inbound column of each profile's own date; empty takes the business date for all.",
+        description=(
+            "Inbound column of the date, or moment, at which each profile said it: so an older list never undoes a"
+            " later refusal. A moment counts by its day in its own zone. Where it is missing, and for all where"
+            " this is empty, the business date is taken."
+        ),
     )
 
 
@@ -81,16 +86,18 @@ def subscription_table(options: SubscriptionServicesOptions) -> Table:
 def subscribe(inbound: pl.DataFrame, options: SubscriptionServicesOptions, business_date: date) -> Subscribed:
     """Change the subscriptions of the rows' profiles, in one transaction; the latest date of a profile counts.
 
-    Errors: `ColumnsMissing`, `DatabaseFailed`, `ExtraMissing`.
+    Errors: `ColumnsMissing`, `ColumnTypesDiffer`, `DatabaseBusy`, `DatabaseFailed`, `ExtraMissing`.
     """
     needed = [options.key, *([options.date_column] if options.date_column else [])]
     require_columns(inbound, needed, activity="Subscription services", where="the inbound transition")
-    key = pl.col(options.key)
-    on = (
-        pl.col(options.date_column).cast(pl.Date()).fill_null(business_date)
-        if options.date_column
-        else pl.lit(business_date)
-    )
+    key, on = pl.col(options.key), pl.lit(business_date)
+    if options.date_column:
+        kind = inbound.schema[options.date_column]
+        if not isinstance(kind, pl.Date | pl.Datetime | pl.Null):
+            types = f"{kind}, neither a date nor a moment"
+            raise ColumnTypesDiffer(activity="Subscription services", column=options.date_column, types=types)
+        own = pl.col(options.date_column)
+        on = (own.dt.date() if isinstance(kind, pl.Datetime) else own.cast(pl.Date())).fill_null(business_date)
     profiles = (
         inbound.filter(key.is_not_null())
         .select(key.cast(pl.String()).alias("profile_id"), on.alias("on"))
@@ -172,7 +179,7 @@ def subscription_services(
     In: rows with the key; the business date, for those that bring no date of their own. Out: `standard` (whose
     subscription changed), `complement` (who was subscribed, or not, already), `rejects` (without a
     key, or who said otherwise later, or refused on the same day). A refusal of somebody unknown is kept too.
-    Errors: `ColumnsMissing`, `DatabaseFailed`, `ExtraMissing`.
+    Errors: `ColumnsMissing`, `ColumnTypesDiffer`, `DatabaseBusy`, `DatabaseFailed`, `ExtraMissing`.
     Source: Adobe Campaign Standard, Subscription services activity.
     """
     return subscribe(inbound, options, business_date)

@@ -1,9 +1,12 @@
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tasks.data_management.subscription_services import (
     Subscribed,
@@ -11,7 +14,7 @@ from tasks.data_management.subscription_services import (
     subscribe,
     subscription_services,
 )
-from tasks.errors import ColumnsMissing
+from tasks.errors import ColumnsMissing, ColumnTypesDiffer
 from tasks.sources.database import DatabaseTable
 from tasks.sources.sql import Database
 
@@ -67,6 +70,51 @@ def test_what_is_said_later_holds_and_a_refusal_of_somebody_unknown_is_kept(data
         "it has subscribed again since"
     ]
     assert kept(database) == [("newsletter", "9", THIRD, None)]
+
+
+SAID = st.lists(st.tuples(st.sampled_from(["subscribe", "unsubscribe"]), st.integers(1, 5)), min_size=1, max_size=6)
+
+
+@settings(max_examples=25)
+@given(said=SAID)
+def test_in_whatever_order_lists_come_nobody_is_subscribed_who_refused_as_late_or_later(
+    tmp_path_factory: pytest.TempPathFactory, said: list[tuple[str, int]]
+) -> None:
+    database = Database(url=f"sqlite:///{tmp_path_factory.mktemp('consent')}/campaigns.db")
+    for operation, day in said:
+        rows = pl.DataFrame({"profile_id": ["1"], "said_on": [date(2026, 11, day)]})
+        options = SubscriptionServicesOptions(
+            database=database, service="newsletter", operation=operation, date_column="said_on"
+        )
+        subscribe(rows, options, date(2026, 12, 1))
+    ((_, _, _, refused_on),) = kept(database)
+    wanted, refused = (
+        max((day for operation, day in said if operation == each), default=0)
+        for each in ("subscribe", "unsubscribe")
+    )
+    assert refused_on is not None or wanted > refused
+    assert refused_on is None or refused > 0
+
+
+@pytest.mark.parametrize(
+    ("moment", "on"),
+    [
+        (datetime(2026, 11, 2, 0, 30, tzinfo=ZoneInfo("Europe/Berlin")), SECOND),
+        (datetime(2026, 11, 2, 23, 30), SECOND),
+    ],
+)
+def test_a_moment_counts_by_its_day_in_its_own_zone(database: Database, moment: datetime, on: date) -> None:
+    options = SubscriptionServicesOptions(database=database, service="n", date_column="at")
+    kind = pl.Datetime("us", "Europe/Berlin" if moment.tzinfo else None)
+    rows = pl.DataFrame({"profile_id": ["1"], "at": [moment]}, schema={"profile_id": pl.String(), "at": kind})
+    subscribe(rows, options, THIRD)
+    assert kept(database) == [("n", "1", on, None)]
+
+
+def test_a_date_as_text_is_refused(database: Database) -> None:
+    options = SubscriptionServicesOptions(database=database, service="n", date_column="at")
+    with pytest.raises(ColumnTypesDiffer, match="'at': it is String"):
+        subscribe(pl.DataFrame({"profile_id": ["1"], "at": ["1.11.2026"]}), options, THIRD)
 
 
 def test_services_are_apart(database: Database) -> None:

@@ -425,3 +425,19 @@ def test_rejects_of_many_batches_come_in_the_source_s_order(tmp_path: Path, size
     batches = list(selected_batches(options, size, activity="Query", rejects=rejects))
     assert pl.concat(batches)["profile_id"].to_list() == [str(n) for n in range(0, 50, 3)]
     assert rejects.table()["profile_id"].to_list() == [str(n) for n in range(50) if n % 3]
+
+
+@pytest.mark.parametrize(
+    ("scores", "is_pushed"), [([1.5, NAN, None, 2.5], True), ([1.5, float("inf"), None, 2.5], False)]
+)
+def test_numbers_of_a_parquet_file_do_not_keep_the_scan_from_running_the_condition(
+    tmp_path: Path, scores: list[float | None], is_pushed: bool
+) -> None:
+    path = tmp_path / "scores.parquet"
+    pl.DataFrame({"profile_id": ["1", "2", "3", "4"], "score": scores}).write_parquet(path)
+    source = ProfileFile(path=path, types={"score": "number"}, on_bad_value="reject")
+    selected = source.select("profile_id <> '1'")
+    assert ("SELECTION" in selected.explain()) == is_pushed
+    rows, rejected = read(source, "profile_id <> '1'")
+    assert rows["score"].to_list() == ([None, None, 2.5] if is_pushed else [None, 2.5])
+    assert [reject[1] for reject in rejected] == ([] if is_pushed else [2])
