@@ -1,10 +1,14 @@
 """What senders check before they send: findings about one message, each a sentence."""
 
+import re
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 
 CLIPPED_BYTES = 102 * 1024
 """Gmail shows no more of a message's HTML than this."""
+
+WIDEST = 640
+"""Pixels beyond which a table of a fixed width does not fit a phone that shows it whole."""
 
 PLACEHOLDERS = ("{{", "}}", "{%", "%}", "{#", "[[", "%%")
 FINE_SCHEMES = ("https:", "mailto:", "tel:", "sms:", "#", "cid:")
@@ -54,6 +58,23 @@ def findings(
     if not text.strip():
         yield "the plain text is empty"
     yield from _of_html(html, unsubscribe)
+
+
+def template_findings(html: str) -> Iterator[str]:
+    """What the templates of an HTML part lack on phones and in dark mode, once for all messages.
+
+    Only of whole documents, with a `<head>`: a fragment is a part of a page that is not known here.
+    """
+    shown = html.lower()
+    if "<head" not in shown:
+        return
+    if not re.search(r"<meta[^>]*\bviewport\b", shown):
+        yield "the HTML has no <meta name=viewport>; phones show it as a small desktop page"
+    if not re.search(r"\b(prefers-)?color-scheme\b", shown):
+        yield "the HTML says nothing of dark mode (color-scheme); mail programs choose its dark colors"
+    widths = [int(width) for width in re.findall(r"<table[^>]*\bwidth=[\"']?(\d+)(?![\d%])", shown)]
+    if max(widths, default=0) > WIDEST and "@media" not in shown:
+        yield f"the HTML has a table of {max(widths)} pixels and no @media; phones cut or shrink it"
 
 
 def _of_html(html: str, unsubscribe: Sequence[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from threading import Lock
 
 import polars as pl
 
+from tasks.content._checks import template_findings
 from tasks.content._plain import plain_texts
 from tasks.errors import TemplatesEndless, TemplatesInvalid
 from tasks.lowering.plan import Plan
@@ -104,7 +105,11 @@ class Renderer:
 
     def findings(self) -> list[str]:
         """What the author should look at, though messages can be sent."""
-        return [told for made in self._environments.values() if made.guard for told in made.guard.unencoded]
+        found: list[str] = []
+        for guard in (made.guard for made in self._environments.values() if made.guard):
+            found += guard.unencoded
+            found += template_findings("\n".join(self.templates.sources[name] for name in guard.trees))
+        return found
 
     def lacking(self, tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
         """Fields that are printed without a default, and how many profiles lack them: field, where, profiles."""

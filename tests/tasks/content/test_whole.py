@@ -103,3 +103,36 @@ def test_a_message_that_gmail_clips_is_a_finding_of_the_run(
     people = pl.DataFrame({"profile_id": ["1", "2"], "email": "a@x.example", "who": ["Ada", "x" * 60_000]})
     personalization(people, PersonalizationOptions(templates=templates, send=SEND))
     assert "1 messages have more than 102 KB of HTML; Gmail clips them there." in caplog.text
+
+
+HEAD = "<head>{}{}</head><body><table width={}><tr><td>{{{{ who }}}}</td></tr></table></body>"
+VIEWPORT, SCHEME = (
+    '<meta name="viewport" content="width=device-width">',
+    '<meta name="color-scheme" content="light">',
+)
+SMALL = "the HTML has no <meta name=viewport>; phones show it as a small desktop page."
+DARK = "the HTML says nothing of dark mode (color-scheme); mail programs choose its dark colors."
+WIDE = "the HTML has a table of 800 pixels and no @media; phones cut or shrink it."
+
+
+@pytest.mark.parametrize(
+    ("html", "told"),
+    [
+        (HEAD.format("", "", '"600"'), [SMALL, DARK]),
+        (HEAD.format(VIEWPORT, "", "100%"), [DARK]),
+        (HEAD.format(VIEWPORT, SCHEME, '"800"'), [WIDE]),
+        (HEAD.format(VIEWPORT, SCHEME, '"800%"'), []),
+        (HEAD.format(VIEWPORT, "<style>@media (prefers-color-scheme: dark) {a{b:c}}</style>", "800"), []),
+        ("{% include 'part' %}" + HEAD.format("", SCHEME, "600"), []),
+        ("<p>{{ who }}</p>", []),
+    ],
+)
+def test_what_phones_and_dark_mode_lack_is_a_finding_of_the_run_once(
+    result_folder: Path, caplog: pytest.LogCaptureFixture, html: str, told: list[str]
+) -> None:
+    sources = {"subject": "s", "html": html, "text": "t", "part": f"<!-- {VIEWPORT} -->" + VIEWPORT}
+    parts = {name: name for name in ("subject", "html", "text")}
+    templates = Templates(folder=Path(), parts=parts, sources=sources)
+    people = pl.DataFrame({"profile_id": ["1", "2"], "email": "a@x.example", "who": ["Ada", "Bo"]})
+    personalization(people, PersonalizationOptions(templates=templates, send=SEND))
+    assert [each.getMessage() for each in caplog.records if each.getMessage().startswith("the HTML")] == told
