@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
 import shlex
+import ssl
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ from deployments.register import job_template
 from deployments.sandbox.mail_server import MailBehaviour, MailSandbox, running_mail_server
 from deployments.sandbox.partner import Partner
 from tasks.send import Send
+from tasks.sources.sql import Database
 from tests.deployments.composed import COMPOSE, ROOT, UNAVAILABLE, PrefectServer, composed_server, finished, workers
 from tests.deployments.weekend_mail import (
     DAY,
@@ -66,6 +69,28 @@ def test_every_service_can_be_started_from_what_is_there() -> None:
             assert (FOLDER / service["build"]["context"] / service["build"]["dockerfile"]).resolve().is_file()
     assert services["server"]["deploy"]["replicas"] == 2
     assert "--no-services" in services["server"]["command"]
+
+
+def test_the_shipped_postgresql_encrypts_and_its_address_for_a_journal_is_taken(tmp_path: Path) -> None:
+    shell, flags, script = COMPOSE["services"]["postgres"]["entrypoint"]
+    assert "$" not in script, "compose would fill it in"
+    asked = tmp_path / "asked"
+    for name, does in (("docker-entrypoint.sh", f'printf "%s " "$@" > {asked}'), ("chown", "true")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o700)
+    here = script.replace("/var/lib/postgresql", str(tmp_path))
+    keys = set()
+    for _ in range(2):
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        subprocess.run([shell, flags, here], env=environment, check=True, capture_output=True, timeout=60)
+        keys.add((tmp_path / "server.key").read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    assert (len(keys), (tmp_path / "server.key").stat().st_mode & 0o777) == (1, 0o600)
+    options = ("ssl=on", f"ssl_cert_file={tmp_path}/server.crt", f"ssl_key_file={tmp_path}/server.key")
+    assert asked.read_text().split() == ["postgres", *(word for option in options for word in ("-c", option))]
+    (address,) = re.findall(r"CAMPAIGN_JOURNAL__URL=(\S+<.*>\S+)", (FOLDER / "compose.yaml").read_text())
+    assert Database(url=address.replace("<database password>", "c4n4ry")).address.host == "postgres"
 
 
 def test_the_dockerfile_has_nothing_that_hadolint_finds() -> None:

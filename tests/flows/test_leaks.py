@@ -219,8 +219,6 @@ def shown_by_the_server(kind: str) -> dict[str, str]:
         artifacts = client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
         )
-        assert run.state is not None
-        assert run.state.message, f"{kind}: nothing was said, the search would find nothing"
         return {
             "states": "\n".join(state.model_dump_json() for state in client.read_flow_run_states(run.id)),
             "run": run.model_dump_json(exclude={"parameters"}),
@@ -277,6 +275,7 @@ def test_a_run_that_fails_shows_neither_a_secret_nor_a_person(
     leaks = {}
     _, *printed = re.split("^=== ", done.stderr, flags=re.MULTILINE)
     for (kind, *_), words in zip(jobs, printed, strict=True):
+        assert len(words.splitlines()) > 3, f"{kind}: nothing was said, the search would find nothing"
         shown = {"stderr": words, **shown_by_the_server(kind)}
         if kind in KEPT_PARAMETERS:
             del shown["parameters"]
