@@ -30,6 +30,13 @@ NEXT = frozenset(
         "nextoffset",
         "nextrecordsurl",
         "nextpageid",
+        "nextstart",
+        "nextstartindex",
+        "nextid",
+        "nextmaxid",
+        "nextkey",
+        "nextmarker",
+        "resumptiontoken",
         "odatanextlink",
         "continuation",
         "continuationtoken",
@@ -37,7 +44,10 @@ NEXT = frozenset(
 )
 MORE = frozenset(
     {"hasmore", "hasnext", "hasnextpage", "hasmorepages", "hasmoreresults", "more", "moreresults", "moreavailable"}
+    | {"truncated", "istruncated"}
 )
+CUT = frozenset({"incompleteresults", "exceededtransferlimit"})
+"""True: rows were left out. False says nothing of further pages."""
 LAST = frozenset({"last", "islast", "lastpage", "islastpage", "done", "complete", "iscomplete"})
 TOTAL = frozenset(
     {
@@ -67,6 +77,7 @@ TOTAL_FIELDS = frozenset(
     {"x-total-count", "x-total", "total-count", "x-wp-total", "x-pagination-total-count", "x-pagination-total"}
     | {"x-total-results", "x-total-records", "x-total-items"}
 )
+LINKS = frozenset({"link", "links", "_links"})
 TRUTHS = {"true": True, "false": False}
 
 
@@ -116,9 +127,16 @@ def _of_header(headers: httpx.Headers, rows: int, pages: int) -> Iterator[Marks]
         yield Marks(more=shown) if int(found[1]) + 1 < int(found[2]) else Marks(all=True)
     for field, text in headers.items():
         name = re.sub(r"[^a-z]", "", OWN_FIELD.sub("", field.lower()))
-        value: Any = int(text) if text.isascii() and text.isdecimal() else TRUTHS.get(text.lower(), text)
+        value = _meant(text)
         if field.lower() in TOTAL_FIELDS or (OWN_FIELD.match(field.lower()) and name in NEXT | MORE | TOTAL_PAGES):
             yield _mark(field, name, value, rows, pages)
+
+
+def _meant(value: Any) -> Any:  # noqa: ANN401
+    """A number or truth that is written as a text."""
+    if not isinstance(value, str):
+        return value
+    return int(value) if value.isascii() and value.isdecimal() else TRUTHS.get(value.lower(), value)
 
 
 def _around(value: Any, way: tuple[str, ...], depth: int) -> Iterator[tuple[str, str, Any]]:  # noqa: ANN401
@@ -126,17 +144,29 @@ def _around(value: Any, way: tuple[str, ...], depth: int) -> Iterator[tuple[str,
     if type(value) is not dict or depth > DEEPEST:
         return
     for name, inner in value.items():
+        if name.lower() in LINKS and type(inner) is list:
+            yield from _links(".".join((*way, name)), inner)
         yield ".".join((*way, name)), re.sub(r"[^a-z]", "", name.lower()), inner
         yield from _around(inner, (*way, name), depth + 1)
 
 
+def _links(shown: str, links: list[Any]) -> Iterator[tuple[str, str, Any]]:
+    """The next address in a list of links, each with its relation: `{"rel": "next", "href": ...}`."""
+    for link in links:
+        if type(link) is dict and "next" in (link.get("rel"), link.get("relation")):
+            yield shown, "next", link
+
+
 def _mark(shown: str, name: str, value: Any, rows: int, pages: int) -> Marks:  # noqa: ANN401
-    number = value if type(value) is int else None
     mark = Marks()
     if name in NEXT:
-        mark = _of_next(shown, value)
-    elif name in MORE and type(value) is bool:
+        return _of_next(shown, value)
+    value = _meant(value)
+    number = value if type(value) is int else None
+    if name in MORE and type(value) is bool:
         mark = Marks(more=f"'{shown}' is true") if value else Marks(all=True)
+    elif name in CUT and value is True:
+        mark = Marks(more=f"'{shown}' is true")
     elif name in LAST and type(value) is bool:
         mark = Marks(all=True) if value else Marks(more=f"'{shown}' is false")
     elif name in TOTAL | COUNT and number is not None:
