@@ -3,6 +3,7 @@
 SECURITY.md says who may do what. A row: what is asked for, and the words that refuse it. Nothing is delivered.
 """
 
+import json
 import os
 import re
 import time
@@ -11,21 +12,31 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import httpx
 import polars as pl
 import pytest
 from prefect.exceptions import ParameterTypeError
 
+from deployments.sandbox.partner import Partner
 from flows.campaign import campaign
 from tasks.errors import CampaignError
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2026, 11, 24)
+COUPON_SAMPLE = json.loads((ROOT.parent / "shared" / "samples" / "coupons-sample-response.json").read_text())
 CANARY = "c4n4ry"
 
 Changed = dict[str, Any]
 
+OF_SETTINGS = r"ask the operator: an endpoint of the settings may do so \(CAMPAIGN_ENDPOINTS\)"
+HOSTS = "ask the operator to name the host in CAMPAIGN_NETWORK__AUTHOR_HOSTS"
+COLUMNS = "ask the operator to name it in CAMPAIGN_NETWORK__AUTHOR_COLUMNS"
 ROOTS = r"the operator can give another root in CAMPAIGN_ROOTS__(TEMPLATES|PROFILES)"
 SENDERS = "may not send from '.*ask the operator to name the address or its domain in CAMPAIGN_SENDERS"
+
+MADE = "would be sent 'zip_code', which the parameters make of other columns.*CAMPAIGN_PROFILES"
+PUBLIC = "API URL host must not be 'localhost', or IP address literal.*CAMPAIGN_NETWORK__ALLOWED_HOSTS"
+SENT = {"params": {}, "columns": {"zip_code": "zipCode"}}
 
 
 def where(condition: str) -> Changed:
@@ -141,6 +152,53 @@ PATHS: list[tuple[Changed, str]] = [
 ]
 
 
+ENDPOINTS: list[tuple[Changed, Changed, str]] = [
+    ({"url": "https://evil.example/collect"}, {}, f"calls 'evil.example', which is not among .*{HOSTS}"),
+    ({"url": "https://localhost.evil.example/"}, {}, f"calls 'localhost.evil.example'.*{HOSTS}"),
+    ({"url": "https://evil.example/", "account": "header-account/coupon-system"}, {}, HOSTS),
+    ({"inbound": {**SENT, "allow_profile_level": True}}, {}, f"allows profile-level data.*{OF_SETTINGS}"),
+    (
+        {"inbound": {**SENT, "profile_keys": []}},
+        {},
+        f"leaves 'profile_id', 'email' out of the profile.*{OF_SETTINGS}",
+    ),
+    ({"inbound": {"columns": {"email": "e"}}}, {}, f"would be sent 'email', which tells profiles.*{OF_SETTINGS}"),
+    ({"inbound": {"columns": {"birth_date": "b"}}}, {}, f"would be sent 'birth_date' of the audience.*{COLUMNS}"),
+    ({}, {"audience": {"fields": {"zip_code": "email"}}}, MADE),
+    ({}, {"audience": {"source": {"path": "samples/profiles.parquet", "columns": {"zip_code": "email"}}}}, MADE),
+    ({"inbound": {**SENT, "max_rows": 10**6}}, {}, f"raises the limit inbound.max_rows to 1000000.*{OF_SETTINGS}"),
+    ({"max_response_bytes": 10**9}, {}, f"raises the limit max_response_bytes.*{OF_SETTINGS}"),
+    ({"timeout_seconds": 3600}, {}, f"raises the limit timeout_seconds.*{OF_SETTINGS}"),
+    ({"timeout_seconds": 10**300}, {}, f"raises the limit timeout_seconds.*{OF_SETTINGS}"),
+    ({"limit_wait_seconds": 10**6}, {}, f"raises the limit limit_wait_seconds.*{OF_SETTINGS}"),
+    ({"calls": {"per": "key", "max_calls": 10**6}}, {}, f"raises the limit calls.max_calls.*{OF_SETTINGS}"),
+    ({"ca_file": "/etc/passwd"}, {}, f"the ca_file '/etc/passwd', which no endpoint of the .*{OF_SETTINGS}"),
+    ({"ca_file": "samples/own.pem"}, {}, f"the ca_file 'samples/own.pem', which no endpoint .*{OF_SETTINGS}"),
+    ({"url": "http://partner.example/"}, {}, "must be a secure URL"),
+    ({"url": "file:///etc/passwd"}, {}, "could not be parsed|must be a secure URL"),
+    ({"url": "gopher://partner.example/"}, {}, "must be a secure URL"),
+    ({"url": "//partner.example/share"}, {}, "could not be parsed"),
+    ({"url": "\\\\partner.example\\share"}, {}, "could not be parsed"),
+    ({"url": "https://user:c4n4ry@partner.example/"}, {}, "carries a user name or password"),
+    ({"url": "https://127.0.0.1/"}, {}, PUBLIC),
+    ({"url": "https://2130706433/"}, {}, PUBLIC),
+    ({"url": "https://0x7f.1/"}, {}, PUBLIC),
+    ({"url": "https://0177.0.0.1/"}, {}, PUBLIC),
+    ({"url": "https://[::1]/"}, {}, PUBLIC),
+    ({"url": "https://[::ffff:169.254.169.254]/"}, {}, PUBLIC),
+    ({"url": "https://[fe80::1%25eth0]/"}, {}, PUBLIC),
+    ({"url": "https://[fd00:ec2::254]/"}, {}, PUBLIC),
+    ({"url": "https://１２７.0.0.1/"}, {}, "could not be parsed"),
+    ({"url": "https://evil.example\\@localhost/"}, {}, "could not be parsed|which is not among"),
+    ({"url": "https://partner.example/\r\nX: y"}, {}, r"U\+000D"),
+    ({"url": "https://evil.example#@localhost/"}, {}, f"calls 'evil.example'.*{HOSTS}"),
+    ({"headers": {"X-Key": CANARY}}, {}, "headers"),
+    ({"name": "x\ny"}, {}, r"U\+000A|name"),
+    ({"account": "header-account/../other"}, {}, "account"),
+    ({"inbound": {**SENT, "query": {"a\r\nb": "c"}}}, {}, r"U\+000D"),
+]
+
+
 def shown(row: tuple[Any, ...]) -> str:
     return ascii(row[:-1])[1:90]
 
@@ -200,3 +258,31 @@ def test_what_parameters_may_not_ask_for_is_refused_in_a_sentence(
     attack: Callable[..., str], asked: Changed, says: str
 ) -> None:
     assert re.search(says, attack(**asked), re.DOTALL), says
+
+
+@pytest.mark.parametrize(("described", "others", "says"), ENDPOINTS, ids=map(shown, ENDPOINTS))
+def test_an_endpoint_of_parameters_does_only_what_the_operator_allows(
+    attack: Callable[..., str],
+    start_partner: Callable[..., Partner],
+    use_partner: Callable[[Partner], None],
+    monkeypatch: pytest.MonkeyPatch,
+    described: Changed,
+    others: Changed,
+    says: str,
+) -> None:
+    partner = start_partner()
+    use_partner(partner)
+    monkeypatch.setenv("CAMPAIGN_NETWORK__AUTHOR_HOSTS", json.dumps([httpx.URL(partner.url).host]))
+    monkeypatch.setenv("CAMPAIGN_NETWORK__AUTHOR_COLUMNS", '["zip_code"]')
+    endpoint = {
+        "name": "coupons",
+        "url": partner.url,
+        "ca_file": str(partner.ca_file),
+        "inbound": {"columns": {"zip_code": "zipCode"}},
+        "outbound": {"sample": COUPON_SAMPLE},
+        **described,
+    }
+    content = {"name": "coupons", "endpoint": endpoint, "on": {"zip_code": "zipCode"}}
+    sentence = attack(contents=[content], **others)
+    assert re.search(says, sentence, re.DOTALL), sentence
+    assert not partner.requests
