@@ -1,5 +1,6 @@
 """Parquet files and Delta tables as they are, before their values are read."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -13,6 +14,9 @@ from polars.exceptions import PolarsError
 from tasks.extras import extra_module
 from tasks.files.shape import ShapeRefused, other_kind
 from tasks.tables.conditions import first_line
+
+os.environ.setdefault("POLARS_ROW_GROUP_PREFETCH_SIZE", "1")
+"""polars reads so many row groups ahead: by default so many that they are hundreds of megabytes of wide rows."""
 
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
