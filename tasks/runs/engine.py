@@ -8,10 +8,11 @@ run's own process, whatever the engine.
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from tasks.errors import CampaignError
 from tasks.extras import extra_module
 from tasks.settings import EngineSettings, Settings
 
@@ -56,13 +57,33 @@ def ray(settings: EngineSettings) -> TaskRunner[Any]:
 RUNNERS: Mapping[str, Callable[[EngineSettings], TaskRunner[Any]]] = {"threads": threads, "dask": dask, "ray": ray}
 
 
+class NoEngine(TaskRunner[Any]):
+    """The task runner where the settings name none that can be used: whoever gives it work is told why."""
+
+    def __init__(self, error: CampaignError) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.error = error
+
+    def duplicate(self) -> Self:
+        """Itself."""
+        return self
+
+    def submit(self, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401
+        """Errors: the error with which the engine was not made."""
+        raise self.error
+
+
 class EngineOfSettings(TaskRunner[Any]):
     """A task runner that a flow run replaces by the one that the settings name."""
 
     def duplicate(self) -> TaskRunner[Any]:  # type: ignore[override]
-        """The task runner of one flow run, which Prefect asks for when it starts. Errors: `ConfigurationError`."""
-        settings = Settings.load().engine
-        return RUNNERS[settings.kind](settings)
+        """The task runner of one flow run, which Prefect asks for when it starts."""
+        try:
+            settings = Settings.load().engine
+            return RUNNERS[settings.kind](settings)
+        except CampaignError as error:
+            # Raised here, Prefect would leave the run as Running for ever.
+            return NoEngine(error)
 
     def submit(self, *_: Any, **__: Any) -> NoReturn:  # noqa: ANN401
         """Never asked of it: a run works with a duplicate."""

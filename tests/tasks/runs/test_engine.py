@@ -11,8 +11,9 @@ from pathlib import Path
 import distributed
 import polars as pl
 import pytest
+from prefect import flow, task
 
-from tasks.errors import ConfigurationError, ExtraMissing
+from tasks.errors import CampaignError, ConfigurationError, ExtraMissing
 from tasks.runs.engine import ENGINE
 
 ROOT = Path(__file__).parents[3]
@@ -192,18 +193,35 @@ def test_a_cluster_that_is_made_for_a_run_listens_on_loopback_only(kind: str, pr
     ("kind", "address", "says"),
     [("mainframe", "", "CAMPAIGN_ENGINE__KIND"), ("threads", "tcp://10.0.0.1:8786", "CAMPAIGN_ENGINE")],
 )
-def test_an_engine_that_is_none_is_named_when_the_run_starts(
-    kind: str, address: str, says: str, monkeypatch: pytest.MonkeyPatch
+def test_an_engine_that_is_none_is_named_and_the_run_fails(
+    prefect_backend: str, kind: str, address: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAMPAIGN_ENGINE__KIND", kind)
     monkeypatch.setenv("CAMPAIGN_ENGINE__ADDRESS", address)
-    with pytest.raises(ConfigurationError, match=says):
-        ENGINE.duplicate()
+    fails_with(ConfigurationError, says)
 
 
 @pytest.mark.parametrize("kind", ["dask", "ray"])
-def test_an_engine_whose_packages_are_not_there_names_the_extra(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_whose_packages_are_not_there_names_the_extra(
+    prefect_backend: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CAMPAIGN_ENGINE__KIND", kind)
     monkeypatch.setitem(sys.modules, f"prefect_{kind}", None)
-    with pytest.raises(ExtraMissing, match=rf"campaign-flows\[{kind}\]"):
-        ENGINE.duplicate()
+    fails_with(ExtraMissing, rf"campaign-flows\[{kind}\]")
+
+
+def fails_with(error: type[CampaignError], says: str) -> None:
+    """A flow whose work is divided ends as failed, with the sentence; it does not stay running."""
+
+    @task
+    def part(number: int) -> int:
+        return number
+
+    @flow(name="Divided", task_runner=ENGINE)
+    def divided() -> list[int]:
+        return part.map([1, 2]).result()
+
+    state = divided(return_state=True)
+    assert state.is_failed()
+    with pytest.raises(error, match=says):
+        state.result()
