@@ -19,7 +19,7 @@ from polars.io.plugins import register_io_source
 from pydantic import BaseModel, ConfigDict
 
 from tasks.errors import PartitionGone, ResultsUnwritable, TransitionUnknown
-from tasks.runs.counts import COUNTS, counts_of
+from tasks.runs.counts import COUNTS, counts_of, merged
 from tasks.runs.digest import arrow_file, digest_of
 from tasks.runs.results import ARROW, result_storage
 from tasks.settings import Settings
@@ -294,6 +294,22 @@ class Audience(Transitions):
     def of(cls, frame: pl.DataFrame, *, activity: str = "") -> Self:
         """An audience of a table in memory."""
         return cls(Table.of(frame), activity=activity)
+
+    def after(self, others: "Iterable[Audience]") -> "Audience":
+        """The same people, with the rejects and counts of the ways to other audiences too."""
+        met = [*others]
+        return Audience(
+            self.table,
+            activity=self.activity,
+            plan=self.plan,
+            schema=self.schema,
+            others=self.others,
+            rejected={**self.rejected, **{made: table for one in met for made, table in one.rejected.items()}},
+            counts=merged([self.counts, *(one.counts for one in met)]),
+            distinct=self.distinct,
+            shown=self.shown,
+            passed=self.passed,
+        )
 
     def __repr__(self) -> str:
         """Shape only: rows are people."""

@@ -137,10 +137,12 @@ class TableActivity(Activity[P, R]):
         *,
         gives: type[R],
         stays_distinct: Callable[..., bool],
+        by_rows: Callable[..., Callable[..., Any] | None],
         **options: Any,  # noqa: ANN401
     ) -> None:
         self.gives = gives
         self.stays_distinct = stays_distinct
+        self.by_rows = by_rows
         super().__init__(function, **options)  # type: ignore[arg-type]
 
     def made(self, tables: dict[str, pl.DataFrame]) -> Any:  # noqa: ANN401
@@ -162,6 +164,9 @@ class TableActivity(Activity[P, R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the activity; steps that are planned on the inbound audiences are run before, on the engine."""
         bound = self.given(args, kwargs)
+        row_by_row = self.by_rows(**bound.arguments)
+        if row_by_row is not None:
+            return row_by_row(**of_prefect(kwargs))
         inbound = bound.arguments[self.inbound]
         if isinstance(inbound, Mapping):
             ready: Any = {name: _materialized(table) for name, table in inbound.items()}
@@ -257,11 +262,13 @@ def table_activity(
     task_run_name: str | None = None,
     cache_policy: CachePolicy = PER_RUN,
     stays_distinct: Callable[..., bool] = lambda column, **_: True,  # noqa: ARG005
+    by_rows: Callable[..., Callable[..., Any] | None] = lambda **_: None,
 ) -> Callable[[Callable[Concatenate[Any, P], Lazily]], TableActivity[P, R]]:
     """Make an activity of a function of lazy tables, one or several by name. `gives` names its transitions.
 
     `stays_distinct` says, of a column that is distinct in every inbound table and the activity's arguments, whether
-    it is so in each transition.
+    it is so in each transition. `by_rows` gives, of the arguments, the call of an activity that does the same row
+    by row where the audience has many parts and all else is in memory; None where it cannot.
     """
     return lambda function: TableActivity(
         function,
@@ -270,4 +277,5 @@ def table_activity(
         task_run_name=task_run_name,
         cache_policy=cache_policy,
         stays_distinct=stays_distinct,
+        by_rows=by_rows,
     )

@@ -1,13 +1,15 @@
 """Several populations that are brought together: which of their rows are the same member, and whose values win."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import ColumnsMissing, ColumnTypesDiffer, PopulationUnknown
 from tasks.tables.transitions import quoted, require_columns
+
+T = TypeVar("T")
 
 Populations = Mapping[str, pl.LazyFrame]
 """Inbound transitions by name."""
@@ -63,7 +65,7 @@ class MergingOptions(ReconcilingOptions):
     )
 
 
-def primary_first(inbound: Populations, options: ReconcilingOptions, *, activity: str) -> dict[str, pl.LazyFrame]:
+def primary_first(inbound: Mapping[str, T], options: ReconcilingOptions, *, activity: str) -> dict[str, T]:
     """The populations in the order in which their values win. Errors: `PopulationUnknown`."""
     name = options.primary or next(iter(inbound), "")
     if name not in inbound:

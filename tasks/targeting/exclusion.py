@@ -1,12 +1,15 @@
 """Exclusion: takes the members of other populations out of the primary set."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 from pydantic import Field
 
 from tasks.errors import PopulationUnknown
-from tasks.runs.shapes import Lazily, table_activity
+from tasks.runs.audience import Audience
+from tasks.runs.shapes import Lazily, row_activity, table_activity
 from tasks.tables.populations import Populations, ReconcilingOptions, primary_first, reconciled_columns
 from tasks.tables.relations import check_key_types
 from tasks.tables.transitions import Transitions, quoted, require_columns
@@ -38,7 +41,38 @@ class Excluded(Transitions):
     """Rows of the primary set that were excluded."""
 
 
-@table_activity("Exclusion", gives=Excluded)
+@row_activity("Exclusion")
+def exclusion_of_few(
+    inbound: pl.DataFrame, name: str, others: dict[str, pl.DataFrame], options: ExclusionOptions
+) -> Excluded:
+    """Exclusion where the other populations are in memory: each row of the primary set by itself.
+
+    In: the primary set, its name, the other populations by name. Out and errors: as `exclusion`.
+    """
+    made = _excluded({name: inbound.lazy(), **{other: table.lazy() for other, table in others.items()}}, options)
+    standard, complement = pl.collect_all([made["standard"], made["complement"]])
+    return Excluded(standard, complement)
+
+
+def _by_rows(
+    inbound: Mapping[str, Audience | pl.DataFrame], options: ExclusionOptions | None = None
+) -> Callable[..., Audience] | None:
+    chosen = options or ExclusionOptions()
+    ordered = primary_first(inbound, chosen, activity="Exclusion")
+    name, *others = ordered
+    people, few = ordered[name], [ordered[other] for other in others]
+    if not isinstance(people, Audience) or people.in_memory:
+        return None
+    if not all(isinstance(one, pl.DataFrame) or one.in_memory for one in few):
+        return None
+    met = people.after(one for one in few if isinstance(one, Audience))
+    tables = {
+        other: one.collect() if isinstance(one, Audience) else one for other, one in zip(others, few, strict=True)
+    }
+    return partial(exclusion_of_few, met, name, tables, chosen)
+
+
+@table_activity("Exclusion", gives=Excluded, by_rows=_by_rows)
 def exclusion(inbound: Populations, options: ExclusionOptions | None = None) -> Lazily:
     """Take the members of the other populations out of the primary set.
 
@@ -47,7 +81,11 @@ def exclusion(inbound: Populations, options: ExclusionOptions | None = None) -> 
     `KeyTypesDiffer` (a rule's columns). Source: Adobe Campaign Standard, Exclusion activity.
     """
     chosen = options or ExclusionOptions()
-    ordered = primary_first(inbound, chosen, activity="Exclusion")
+    return _excluded(primary_first(inbound, chosen, activity="Exclusion"), chosen)
+
+
+def _excluded(ordered: Populations, chosen: ExclusionOptions) -> dict[str, pl.LazyFrame]:
+    """The transitions; the primary set is the first of the populations."""
     name, *others = ordered
     for ruled in chosen.rules:
         if ruled not in others:

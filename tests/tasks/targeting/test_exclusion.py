@@ -3,9 +3,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from prefect import flow
 
 from tasks.errors import CampaignError, ColumnsMissing, KeyTypesDiffer, PopulationUnknown
+from tasks.runs.engine import ENGINE
+from tasks.sources.files import ProfileFile
 from tasks.targeting.exclusion import ExclusionOptions, exclusion
+from tasks.targeting.query import QueryOptions, query
 
 TARGET = pl.DataFrame({"profile_id": ["4", "1", None, "2"], "email": ["d", "a", "n", None]})
 STAFF = pl.DataFrame({"profile_id": ["1", None], "email": ["x", None]})
@@ -58,3 +62,24 @@ def test_a_rule_that_cannot_hold_is_named(
 def test_the_task_runs_alone_and_logs_its_counts(result_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert exclusion({"target": TARGET, "staff": STAFF}).standard.height == 3
     assert "Exclusion: standard: 3, complement: 1." in caplog.text
+
+
+@pytest.mark.parametrize(("few", "planned"), [(2, ["Exclusion"]), (5, [])])
+def test_few_are_excluded_row_by_row_and_many_in_a_pass(
+    tmp_path: Path, result_folder: Path, monkeypatch: pytest.MonkeyPatch, few: int, planned: list[str]
+) -> None:
+    """Nothing is read and written again for a set that is in memory; who is excluded is the same."""
+    monkeypatch.setenv("CAMPAIGN_PARTITIONS__SIZE", "3")
+    path = tmp_path / "people.parquet"
+    pl.DataFrame({"profile_id": [str(number) for number in range(8)]}).write_parquet(path)
+
+    @flow(name="Excluding", task_runner=ENGINE)
+    def excluding() -> tuple[list[str], list[str], list[str]]:
+        people = query(QueryOptions(source=ProfileFile(path=path, types={})))
+        some = query(QueryOptions(source=ProfileFile(path=path, types={}), where=f"profile_id < '{few}'"))
+        left = exclusion({"people": people, "some": some})
+        steps = [step.label for step in left.plan.steps]
+        return steps, left.collect()["profile_id"].to_list(), left.complement.collect()["profile_id"].to_list()
+
+    everybody = [str(number) for number in range(8)]
+    assert excluding() == (planned, everybody[few:], everybody[:few])
