@@ -352,6 +352,18 @@ def log_in(page: Any, login: str) -> None:
     page.locator("input[type=password]").wait_for(state="detached")
 
 
+def submit(page: Any) -> None:
+    """Click until the page goes on to the run: before the form is ready, Prefect's UI takes a click for nothing."""
+
+    def gone() -> bool:
+        if page.url.endswith("/run"):
+            page.get_by_role("button", name="Submit").click()
+            page.wait_for_timeout(3_000)
+        return not page.url.endswith("/run")
+
+    assert until(gone, "the form")
+
+
 def runs_of(served: Served, deployment: str) -> dict[str, str]:
     """States of the deployment's runs, by the run's identifier."""
     runs = served.post("flow_runs/filter", deployments={"id": {"any_": [deployment]}})
@@ -364,7 +376,7 @@ def test_every_deployment_is_run_from_its_form_in_a_browser(served: Served, page
     before = runs_of(served, deployment)
     page.goto(f"{served.address}/deployments/deployment/{deployment}/run")
     page.get_by_text("Parameters", exact=True).wait_for()
-    page.get_by_role("button", name="Submit").click()
+    submit(page)
 
     def finished() -> str | None:
         states = [state for run, state in runs_of(served, deployment).items() if run not in before]
@@ -402,7 +414,7 @@ def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, p
     field(page, "Text (Optional)").locator("textarea").fill(
         "For you:{% for offer in offers %} {{ offer.title }}.{% endfor %}"
     )
-    page.get_by_role("button", name="Submit").click()
+    submit(page)
     run = until(lambda: completed_run(served, "from-the-browser"), "the run of the form")
     page.goto(f"{served.address}/runs/flow-run/{run}")
     page.get_by_text("Completed", exact=True).first.wait_for()
