@@ -27,6 +27,9 @@ OBJECT = re.compile(
 STATEMENTS = re.compile(r"\{[{%#].*?[}%#]\}", re.DOTALL)
 
 
+NO_VALUE = "no value for "
+
+
 def too_large(part: str) -> str:
     """Reason of a reject."""
     return f"the {part} has more than {LARGEST_PART} bytes"
@@ -43,7 +46,7 @@ def rendered(template: Template, context: Mapping[str, Any], part: str) -> tuple
             if size > LARGEST_PART:
                 return None, too_large(part)
     except (*EXPECTED, RecursionError) as error:
-        return None, _reason(error)
+        return None, _reason(error, context)
     text = "".join(pieces)
     found = OBJECT.search(text)
     if found and not any(unescape(found[0]) in unescape(known) for known in known_texts(template, context)):
@@ -55,6 +58,10 @@ def known_texts(template: Template, context: Mapping[str, Any]) -> Iterator[str]
     """Texts of the template's author, and of the profile."""
     for source in template.environment.sources.values():  # type: ignore[attr-defined]
         yield STATEMENTS.sub("", source)
+    yield from _texts_of(context)
+
+
+def _texts_of(context: Mapping[str, Any]) -> Iterator[str]:
     waiting: list[object] = list(context.values())
     while waiting:
         match waiting.pop():
@@ -66,18 +73,28 @@ def known_texts(template: Template, context: Mapping[str, Any]) -> Iterator[str]
                 waiting.extend(vars(named).values())
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, context: Mapping[str, Any]) -> str:
     match error:
         case UndefinedError():
-            return _said(error)
+            said = _said(error)
+            return said if said.startswith(NO_VALUE) else _without_values(said, context)
         case SecurityError():
-            return f"the template does what is not allowed: {error}"
+            return f"the template does what is not allowed: {_without_values(str(error), context)}"
         case UnsafeValue() | Rejected():
             return str(error)
         case UnicodeEncodeError():
             return "the template prints half a character"
         case _:
-            return f"the template fails on the values: {error}"
+            return f"the template fails on the values: {_without_values(str(error), context)}"
+
+
+def _without_values(text: str, context: Mapping[str, Any]) -> str:
+    """A reason is seen in artifacts; what the profile has is not."""
+    found = sorted({value for value in _texts_of(context) if value.strip()}, key=len, reverse=True)
+    for value in found:
+        for written in (value, repr(value)[1:-1]):
+            text = text.replace(written, "…") if len(written) > 1 else text
+    return text
 
 
 def undefined_reason(value: Undefined) -> str:
@@ -92,7 +109,7 @@ def undefined_reason(value: Undefined) -> str:
 def _said(error: UndefinedError) -> str:
     text = str(error)
     name = text.split("'")[1] if text.count("'") == 2 and text.endswith("is undefined") else None
-    return f"no value for {name}" if name else text
+    return f"{NO_VALUE}{name}" if name else text
 
 
 def context_of(

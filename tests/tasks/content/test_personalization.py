@@ -144,6 +144,17 @@ def test_a_profile_that_cannot_be_rendered_is_a_reject_with_the_reason(
 
 
 @pytest.mark.parametrize(
+    "template",
+    ["{{ {}[first_name] }}", "{{ first_name | round }}", "{{ 'ab'[first_name] }}"],
+)
+def test_a_reason_does_not_quote_the_profile(folder: Folder, template: str) -> None:
+    """Reasons are counted in an artifact, which more people see than the rejects."""
+    rejects = personalize(with_values(first_name="O'Neil\n"), options(folder(body_txt=template))).rejects
+    assert rejects.height == 1
+    assert "Neil" not in rejects["reason"][0]
+
+
+@pytest.mark.parametrize(
     ("subject", "reason"),
     [("{{ first_name }}\nBcc: x", "the subject has a line break"), ("{# nothing #} ", "the subject is empty")],
 )
