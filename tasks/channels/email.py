@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import polars as pl
 from pydantic import Field
 
-from tasks.delivery.delivery import Channel, Delivery, DeliveryOptions, closed, delivered
+from tasks.delivery.delivery import Channel, Delivery, DeliveryOptions, close_channel, delivered
 from tasks.delivery.smtp.carrier import MailCarrier
 from tasks.delivery.smtp.connection import MailServer
 from tasks.errors import ConfigurationError
@@ -78,4 +78,4 @@ def email(messages: pl.DataFrame, options: EmailOptions, send: Send, sent_at: da
 @email.closing
 def close_email(closing: Closing, options: EmailOptions, send: Send, sent_at: datetime | None = None) -> None:
     """Write the manifest and the rejects file. Errors: `JournalUnavailable`, `OutboxUnwritable`."""
-    closed(closing, email_channel(options, send, sent_at or datetime.now(UTC)), options, send)
+    close_channel(closing, email_channel(options, send, sent_at or datetime.now(UTC)), options, send)

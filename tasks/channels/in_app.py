@@ -11,10 +11,10 @@ import json
 import polars as pl
 from pydantic import Field, SecretStr
 
-from tasks.delivery.delivery import Channel, Delivery, closed, delivered
+from tasks.delivery.delivery import Channel, Delivery, close_channel, delivered
 from tasks.delivery.provider import (
-    Answer,
     Meaning,
+    ProviderAnswer,
     ProviderMessage,
     ProviderOptions,
     ProviderRequest,
@@ -67,10 +67,10 @@ class Webhook:
             headers["X-Signature-256"] = hmac.digest(self._secret, body, hashlib.sha256).hex()
         return ProviderRequest(self.url, headers, body)
 
-    def answer(self, status: int, body: bytes) -> Answer:
+    def answer(self, status: int, body: bytes) -> ProviderAnswer:
         """What the service's answer means: its status; 410 says that the user is no more."""
         meaning = Meaning.BAD_ADDRESS if status == 410 else usual_meaning(status)
-        return Answer(meaning, f"{status} {short(body.decode('utf-8', 'replace'))}".strip())
+        return ProviderAnswer(meaning, f"{status} {short(body.decode('utf-8', 'replace'))}".strip())
 
 
 def in_app_channel(options: InAppOptions) -> Channel:
@@ -94,4 +94,4 @@ def in_app(messages: pl.DataFrame, options: InAppOptions, send: Send) -> Deliver
 @in_app.closing
 def close_in_app(closing: Closing, options: InAppOptions, send: Send) -> None:
     """Write the manifest and the rejects file. Errors: `JournalUnavailable`, `OutboxUnwritable`."""
-    closed(closing, in_app_channel(options), options, send)
+    close_channel(closing, in_app_channel(options), options, send)

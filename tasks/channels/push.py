@@ -9,10 +9,10 @@ import json
 import polars as pl
 from pydantic import Field, SecretStr
 
-from tasks.delivery.delivery import Channel, Delivery, closed, delivered
+from tasks.delivery.delivery import Channel, Delivery, close_channel, delivered
 from tasks.delivery.provider import (
-    Answer,
     Meaning,
+    ProviderAnswer,
     ProviderMessage,
     ProviderOptions,
     ProviderRequest,
@@ -75,19 +75,19 @@ class FcmMessages:
             raise Unsendable(f"the notification is longer than {LONGEST_PAYLOAD} bytes")
         return ProviderRequest(self.url, self._headers, json.dumps({"message": content}).encode())
 
-    def answer(self, status: int, body: bytes) -> Answer:
+    def answer(self, status: int, body: bytes) -> ProviderAnswer:
         """What FCM's answer means."""
         try:
             said = json_object(body)
             if usual_meaning(status) is Meaning.TAKEN:
-                return Answer(Meaning.TAKEN, f"{status} {short(said['name'])}")
+                return ProviderAnswer(Meaning.TAKEN, f"{status} {short(said['name'])}")
             error = said["error"]
             codes = [detail.get("errorCode") for detail in error.get("details", ())]
             code = str(next((code for code in codes if code), error.get("status", "")))
             words = f"{status} {code} {short(error.get('message', ''))}"
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            return Answer(usual_meaning(status), f"{status}")
-        return Answer(BY_ERROR_CODE.get(code, usual_meaning(status)), words)
+            return ProviderAnswer(usual_meaning(status), f"{status}")
+        return ProviderAnswer(BY_ERROR_CODE.get(code, usual_meaning(status)), words)
 
 
 def push_channel(options: PushOptions) -> Channel:
@@ -111,4 +111,4 @@ def push(messages: pl.DataFrame, options: PushOptions, send: Send) -> Delivery:
 @push.closing
 def close_push(closing: Closing, options: PushOptions, send: Send) -> None:
     """Write the manifest and the rejects file. Errors: `JournalUnavailable`, `OutboxUnwritable`."""
-    closed(closing, push_channel(options), options, send)
+    close_channel(closing, push_channel(options), options, send)

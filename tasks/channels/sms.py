@@ -12,10 +12,10 @@ import phonenumbers
 import polars as pl
 from pydantic import Field, SecretStr
 
-from tasks.delivery.delivery import Channel, Delivery, closed, delivered
+from tasks.delivery.delivery import Channel, Delivery, close_channel, delivered
 from tasks.delivery.provider import (
-    Answer,
     Meaning,
+    ProviderAnswer,
     ProviderMessage,
     ProviderOptions,
     ProviderRequest,
@@ -94,19 +94,21 @@ class TwilioMessages:
         form = {"To": number, **self._sender, "Body": text}
         return ProviderRequest(self.url, self._headers, urlencode(form).encode())
 
-    def answer(self, status: int, body: bytes) -> Answer:
+    def answer(self, status: int, body: bytes) -> ProviderAnswer:
         """What Twilio's answer means."""
         try:
             said = json_object(body)
             if usual_meaning(status) is Meaning.TAKEN:
-                return Answer(Meaning.TAKEN, f"{status} {short(said['sid'])} {short(said.get('status', ''))}")
+                return ProviderAnswer(
+                    Meaning.TAKEN, f"{status} {short(said['sid'])} {short(said.get('status', ''))}"
+                )
             code, words = (
                 int(said.get("code", 0)),
                 f"{status} {said.get('code', '')} {short(said.get('message', ''))}",
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-            return Answer(usual_meaning(status), f"{status}")
-        return Answer(Meaning.BAD_ADDRESS if code in BAD_ADDRESS_CODES else usual_meaning(status), words)
+            return ProviderAnswer(usual_meaning(status), f"{status}")
+        return ProviderAnswer(Meaning.BAD_ADDRESS if code in BAD_ADDRESS_CODES else usual_meaning(status), words)
 
 
 def sms_channel(options: SmsOptions) -> Channel:
@@ -130,4 +132,4 @@ def sms(messages: pl.DataFrame, options: SmsOptions, send: Send) -> Delivery:
 @sms.closing
 def close_sms(closing: Closing, options: SmsOptions, send: Send) -> None:
     """Write the manifest and the rejects file. Errors: `JournalUnavailable`, `OutboxUnwritable`."""
-    closed(closing, sms_channel(options), options, send)
+    close_channel(closing, sms_channel(options), options, send)

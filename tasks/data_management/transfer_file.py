@@ -17,7 +17,7 @@ from tasks.errors import FilesMissing
 from tasks.files.remote.azure import AzureContainer
 from tasks.files.remote.https import HttpsServer
 from tasks.files.remote.local import LocalFolder
-from tasks.files.remote.place import RemoteFile, Session, Surroundings, plain_name
+from tasks.files.remote.place import PlaceSession, RemoteFile, Surroundings, plain_name
 from tasks.files.remote.s3 import S3Bucket
 from tasks.files.remote.sftp import SftpServer
 from tasks.files.storage import FILES, files_table, within, written_whole
@@ -134,7 +134,9 @@ def _chosen(files: list[RemoteFile], options: TransferFileOptions) -> list[Remot
     return sorted(files, key=orders[options.sort], reverse=options.descending)[: options.maximum_files]
 
 
-def _download(source: Session, file: RemoteFile, options: TransferFileOptions, surroundings: Surroundings) -> Path:
+def _download(
+    source: PlaceSession, file: RemoteFile, options: TransferFileOptions, surroundings: Surroundings
+) -> Path:
     target = within(surroundings.storage, _joined(options.folder, PurePosixPath(plain_name(file.name)).name))
     with written_whole(target) as draft:
         # Less where the disk has less: what is left to others is theirs.
@@ -142,7 +144,9 @@ def _download(source: Session, file: RemoteFile, options: TransferFileOptions, s
     return target
 
 
-def _upload(target: Session, file: RemoteFile, options: TransferFileOptions, surroundings: Surroundings) -> Path:
+def _upload(
+    target: PlaceSession, file: RemoteFile, options: TransferFileOptions, surroundings: Surroundings
+) -> Path:
     path = within(surroundings.storage, _joined(options.folder, file.name))
     target.upload(path, PurePosixPath(file.name).name)
     return path

@@ -1,7 +1,7 @@
 """What every journaled channel does around its carrier: check the table, send, tell what became of it.
 
-A channel gives its carrier to `delivered`, and to `closed`; the journal, the progress, the report, the rejects file
-and the manifest are the same for all.
+A channel gives its carrier to `delivered`, and to `close_channel`; the journal, the progress, the report, the
+rejects file and the manifest are the same for all.
 """
 
 import time
@@ -92,7 +92,7 @@ class Channel:
     """By what the receiving side knows a message, made of `message_key` and `name` (of `MessageNames`)."""
 
 
-def deliver(
+def send_messages(
     messages: pl.DataFrame,
     channel: Channel,
     options: DeliveryOptions,
@@ -192,8 +192,8 @@ def outcome_counts(delivery: Delivery, seconds: float) -> list[dict[str, str | i
 def delivered(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions, send: Send) -> Delivery:
     """A channel's work on the messages of one part: deliver, and show the progress where the part is the whole.
 
-    Artifacts: `<campaign>-<channel>-progress`, `<campaign>-<channel>`. Errors: those of `deliver`; `PartFailed`
-    with the carrier's failure. What was sent before the error stays sent, and is known.
+    Artifacts: `<campaign>-<channel>-progress`, `<campaign>-<channel>`. Errors: those of `send_messages`;
+    `PartFailed` with the carrier's failure. What was sent before the error stays sent, and is known.
     """
     with closing(open_journal(Settings.load().journal)) as journal:
         _name_the_journal(journal)
@@ -201,7 +201,7 @@ def delivered(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions
             delivery, failure = _reported(messages, channel, options, send, journal)
         else:
             tally = Tally(messages.height)
-            delivery, failure = deliver(messages, channel, options, send, journal=journal, tally=tally)
+            delivery, failure = send_messages(messages, channel, options, send, journal=journal, tally=tally)
     if failure is not None:
         raise PartFailed(delivery, failure)
     return delivery
@@ -219,7 +219,7 @@ def _name_the_journal(journal: Journal) -> None:
         run_logger().info("Journal: %s.", place)
 
 
-def closed(outcome: Closing, channel: Channel, options: DeliveryOptions, send: Send) -> None:
+def close_channel(outcome: Closing, channel: Channel, options: DeliveryOptions, send: Send) -> None:
     """What a channel does once after all parts: rejects file and manifest, also after a failure or a stop.
 
     Errors: `JournalUnavailable`, `OutboxUnwritable`.
@@ -239,7 +239,7 @@ def _reported(
     tally = Tally(messages.height)
     name = f"{send.campaign}-{channel.name}"
     with shown_progress(tally, f"{name}-progress", send.label) as show:
-        delivery, failure = deliver(messages, channel, options, send, journal=journal, tally=tally, show=show)
+        delivery, failure = send_messages(messages, channel, options, send, journal=journal, tally=tally, show=show)
     show_table(
         pl.DataFrame(outcome_counts(delivery, time.monotonic() - begun)),
         key=name,

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tasks.delivery.blame import MAILBOX_DAYS, MAILBOX_REFUSALS, Blame, Refusals
 from tasks.delivery.journal.deadlines import SILENCE_SECONDS
 from tasks.delivery.journal.states import Event, Resend, State, state_after, states_before
-from tasks.delivery.journal.storage import Journal, Known, Outcome
+from tasks.delivery.journal.storage import Journal, Known, Settlement
 from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.delivery.pace import Pace
 from tasks.errors import CampaignError
@@ -140,7 +140,7 @@ class Carrier(Protocol):
     """Called with a message's key before its first byte leaves; what it raises keeps the message back:
     `CampaignError`, which ends the run, or `ClaimLost`, which is of this message alone."""
 
-    arrives: Callable[[Outcome], None]
+    arrives: Callable[[Settlement], None]
     """Called when a message that had begun to leave was answered."""
 
     account: str
@@ -149,7 +149,7 @@ class Carrier(Protocol):
     pace: Pace
     """The rate."""
 
-    async def carry(self, rows: Sequence[Any]) -> list[Outcome]:
+    async def carry(self, rows: Sequence[Any]) -> list[Settlement]:
         """Carry messages, each a named tuple that begins with `key`; one outcome for each, in any order."""
         ...
 
@@ -325,7 +325,7 @@ class Dispatch:
         await asyncio.to_thread(self._write_down, outcomes, messages)
         return self._counted(messages, _told(outcomes, known) | _kept_back(barred))
 
-    def _weighed(self, outcomes: list[Outcome]) -> list[Outcome]:
+    def _weighed(self, outcomes: list[Settlement]) -> list[Settlement]:
         """What was refused, unless it is the sender who is refused: that settles nothing."""
         for one in outcomes:
             if one.event is Event.TAKEN:
@@ -337,7 +337,7 @@ class Dispatch:
             return outcomes
         of_the_sender = self.refusals.of_the_sender()
         return [
-            Outcome(one.key, Event.POSTPONED, one.answer, Blame.SENDER) if one.key in of_the_sender else one
+            Settlement(one.key, Event.POSTPONED, one.answer, Blame.SENDER) if one.key in of_the_sender else one
             for one in outcomes
         ]
 
@@ -357,7 +357,7 @@ class Dispatch:
             (pl.col("state") == State.REFUSED) & pl.col("ours") & pl.col("message_key").is_in(list(of_the_sender))
         )
         wrong = fates.filter(is_one)
-        events = [Outcome(key, Event.RECONSIDERED, of_the_sender[key]) for key in wrong["message_key"].to_list()]
+        events = [Settlement(key, Event.RECONSIDERED, of_the_sender[key]) for key in wrong["message_key"].to_list()]
         if events:
             await asyncio.to_thread(self.journal.record, self.send, self.channel, events)
         for address in wrong["email"]:
@@ -383,7 +383,7 @@ class Dispatch:
         columns = messages.rename({"message_key": "key"}).select(self.row._fields)
         return map(self.row._make, columns.iter_rows())
 
-    def _write_down(self, outcomes: list[Outcome], messages: pl.DataFrame) -> None:
+    def _write_down(self, outcomes: list[Settlement], messages: pl.DataFrame) -> None:
         if outcomes:
             self.journal.record(self.send, self.channel, outcomes)
         evidence = {one.key: one for one in outcomes if one.blame in {Blame.ADDRESS, Blame.MAILBOX}}
@@ -391,7 +391,7 @@ class Dispatch:
             found = messages.filter(pl.col("message_key").is_in(list(evidence))).select("message_key", "email")
             self.journal.suppressions.add(self._sighting(evidence[key], email) for key, email in found.iter_rows())
 
-    def _sighting(self, outcome: Outcome, address: str) -> Sighting:
+    def _sighting(self, outcome: Settlement, address: str) -> Sighting:
         hard = Sighting(Kind.QUARANTINE, self.medium, outcome.answer, "delivery", address)
         if outcome.blame is Blame.ADDRESS:
             return hard
@@ -455,7 +455,7 @@ class WindowSize:
         self.now = int(min(max(bounded, self._smallest), LARGEST_WINDOW))
 
 
-def _told(outcomes: list[Outcome], known: dict[str, Known]) -> Told:
+def _told(outcomes: list[Settlement], known: dict[str, Known]) -> Told:
     told: Told = {one.key: (state_after(one.event), True, one.answer, one.again) for one in outcomes}
     return told | {key: (one.state, False, one.answer, False) for key, one in known.items()}
 

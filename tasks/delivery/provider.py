@@ -22,7 +22,7 @@ from tasks.delivery.delivery import Channel, DeliveryOptions
 from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience, Rate
 from tasks.delivery.journal.departures import ClaimLost
 from tasks.delivery.journal.states import Event
-from tasks.delivery.journal.storage import Outcome
+from tasks.delivery.journal.storage import Settlement
 from tasks.delivery.pace import Pace
 from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable, SenderBlamed
 from tasks.http.bounded import BoundedReader, Damaged, TooLarge
@@ -93,7 +93,7 @@ class Meaning(Enum):
     UNCLEAR = "nobody knows whether it took the message"
 
 
-class Answer(NamedTuple):
+class ProviderAnswer(NamedTuple):
     """A provider's answer, read."""
 
     meaning: Meaning
@@ -117,7 +117,7 @@ class ProviderFormat(Protocol):
         """The request that sends a message. Errors: `Unsendable`, with the reason."""
         ...
 
-    def answer(self, status: int, body: bytes) -> Answer:
+    def answer(self, status: int, body: bytes) -> ProviderAnswer:
         """What an answer means."""
         ...
 
@@ -162,7 +162,7 @@ class ProviderCarrier:
         check_url(provider.url, allowed_hosts)
         self.failure: CampaignError | None = None
         self.departs: Callable[[str], Awaitable[None]] = _unnoted
-        self.arrives: Callable[[Outcome], None] = lambda _: None
+        self.arrives: Callable[[Settlement], None] = lambda _: None
         self.account = public_url(provider.url)
         self.pace = Pace(connection.messages_per_second)
         self._provider = provider
@@ -192,7 +192,7 @@ class ProviderCarrier:
         """Close the client."""
         await self._open.aclose()
 
-    async def carry(self, rows: Sequence[ProviderMessage]) -> list[Outcome]:
+    async def carry(self, rows: Sequence[ProviderMessage]) -> list[Settlement]:
         """Send messages; one outcome for each, in the order of the messages."""
         return list(await asyncio.gather(*(self._carried(row) for row in rows)))
 
@@ -212,15 +212,15 @@ class ProviderCarrier:
     def _time() -> float:
         return asyncio.get_running_loop().time()
 
-    async def _carried(self, message: ProviderMessage) -> Outcome:
+    async def _carried(self, message: ProviderMessage) -> Settlement:
         try:
             request = self._provider.request(message)
         except Unsendable as reason:
-            return Outcome(message.key, Event.POSTPONED, str(reason))
+            return Settlement(message.key, Event.POSTPONED, str(reason))
         async with self._places:
             return await self._tried(message.key, request)
 
-    async def _tried(self, key: str, request: ProviderRequest) -> Outcome:
+    async def _tried(self, key: str, request: ProviderRequest) -> Settlement:
         while self.failure is None:
             await asyncio.sleep(max(0.0, self._not_before - self._time()))
             try:
@@ -232,7 +232,7 @@ class ProviderCarrier:
                 self.failure = self.failure or error
                 break
             except ClaimLost as lost:
-                return Outcome(key, Event.POSTPONED, str(lost))
+                return Settlement(key, Event.POSTPONED, str(lost))
             except _NotSent as turned_away:
                 self._back_off(turned_away.reason, turned_away.wait)
                 continue
@@ -244,7 +244,7 @@ class ProviderCarrier:
             self.arrives(outcome)
             return outcome
         reason = "" if self.failure is None else str(self.failure.facts.get("reason", self.failure))
-        return Outcome(key, Event.POSTPONED, reason)
+        return Settlement(key, Event.POSTPONED, reason)
 
     def _back_off(self, reason: str, wait: float | None) -> None:
         """Nobody asks before the wait is over: the provider is slow, or out of order, for all."""
@@ -256,20 +256,20 @@ class ProviderCarrier:
         if now - self._last_progress >= self._connection.patience_seconds:
             self.failure = self.failure or self._unavailable(reason)
 
-    async def _asked(self, request: ProviderRequest) -> Answer:
+    async def _asked(self, request: ProviderRequest) -> ProviderAnswer:
         """Make the request once. Errors: `_NotSent`."""
         try:
             with anyio.fail_after(self._connection.timeout_seconds):
                 status, headers, body = await self._exchanged(request)
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             if (why := verification_failure(error)) is not None:
-                return Answer(Meaning.SENDER_REFUSED, f"its certificate does not verify: {why}")
+                return ProviderAnswer(Meaning.SENDER_REFUSED, f"its certificate does not verify: {why}")
             raise _NotSent(f"no connection: {error}") from None
         except (TimeoutError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
             reason = f"the request was sent, and then the connection broke: {error or 'no answer in time'}"
             if self._provider.idempotent:
                 raise _NotSent(reason) from None
-            return Answer(Meaning.UNCLEAR, reason)
+            return ProviderAnswer(Meaning.UNCLEAR, reason)
         except OSError as error:  # the name does not resolve
             raise _NotSent(f"no connection: {error}") from None
         except CampaignError as error:  # the guard's word: the address may not be connected to
@@ -294,21 +294,21 @@ class ProviderCarrier:
             await response.aclose()
         return response.status_code, response.headers, body
 
-    def _outcome(self, key: str, answer: Answer) -> Outcome:
+    def _outcome(self, key: str, answer: ProviderAnswer) -> Settlement:
         match answer.meaning:
             case Meaning.TAKEN:
                 self._taken += 1
-                return Outcome(key, Event.TAKEN, answer.said)
+                return Settlement(key, Event.TAKEN, answer.said)
             case Meaning.REFUSED:
-                return Outcome(key, Event.REFUSED, answer.said)
+                return Settlement(key, Event.REFUSED, answer.said)
             case Meaning.BAD_ADDRESS:
-                return Outcome(key, Event.REFUSED, answer.said, Blame.ADDRESS)
+                return Settlement(key, Event.REFUSED, answer.said, Blame.ADDRESS)
             case Meaning.SENDER_REFUSED:
                 url = public_url(self._provider.url)
                 self.failure = self.failure or ProviderRefuses(url=url, reason=answer.said, sent=self._taken)
-                return Outcome(key, Event.POSTPONED, answer.said)
+                return Settlement(key, Event.POSTPONED, answer.said)
             case _:
-                return Outcome(key, Event.LOST, answer.said)
+                return Settlement(key, Event.LOST, answer.said)
 
 
 async def _short_body(response: httpx.Response) -> bytes:

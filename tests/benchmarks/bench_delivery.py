@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from tasks.channels.email import EmailOptions, email_channel
-from tasks.delivery.delivery import deliver
+from tasks.delivery.delivery import send_messages
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
@@ -130,7 +130,7 @@ def ours(
         )
         options = EmailOptions(server=server, folder=Path(folder))
         begun = time.perf_counter()
-        mailed, failure = deliver(
+        mailed, failure = send_messages(
             messages,
             email_channel(options, SEND, NOW),
             options,

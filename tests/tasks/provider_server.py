@@ -23,13 +23,13 @@ class Asked(NamedTuple):
     body: bytes
 
 
-Answer = tuple[int, dict[str, str], object]
+ProviderAnswer = tuple[int, dict[str, str], object]
 """Status, headers and body (JSON); a status of 0 closes the connection without an answer."""
 
 
 @dataclass
 class ProviderServer:
-    answer: Callable[[Asked], Answer]
+    answer: Callable[[Asked], ProviderAnswer]
     url: str = ""
     ca_file: Path | None = None
     asked: list[Asked] = field(default_factory=list)
@@ -40,7 +40,7 @@ class ProviderServer:
 
 
 @contextmanager
-def running_provider(folder: Path, answer: Callable[[Asked], Answer]) -> Iterator[ProviderServer]:
+def running_provider(folder: Path, answer: Callable[[Asked], ProviderAnswer]) -> Iterator[ProviderServer]:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "provider-ca.pem")
     provider = ProviderServer(answer, ca_file=folder / "provider-ca.pem")

@@ -54,7 +54,7 @@ ANSWERS = (Event.TAKEN, Event.REFUSED, Event.POSTPONED, Event.LOST, Event.RECONS
 ENTRIES_AT_ONCE = 50_000
 
 
-class Outcome(NamedTuple):
+class Settlement(NamedTuple):
     """What became of one message."""
 
     key: str
@@ -138,7 +138,7 @@ class Journal:
         with _noting(self.engine.url):
             await self.departures.begin(self.sends.begin(send, channel), parts_of(key)[0])
 
-    def arrive(self, outcome: Outcome) -> None:
+    def arrive(self, outcome: Settlement) -> None:
         """Note what became of a message that had begun to leave, until `record` is told of it with others."""
         self.departures.end(parts_of(outcome.key)[0], outcome.event, outcome.answer)
 
@@ -165,7 +165,7 @@ class Journal:
         mine = set(self.database.read(lambda database: database.execute(held, wanted).scalars().all()))
         return {key for key in profiles if parts_of(key)[0] in mine}
 
-    def record(self, send: Send, channel: str, outcomes: Sequence[Outcome]) -> None:
+    def record(self, send: Send, channel: str, outcomes: Sequence[Settlement]) -> None:
         """Write down what became of messages that this sender claimed. Errors: `JournalUnavailable`."""
         statement = _record_statement(self.database.is_sqlite)
         number = self.sends.begin(send, channel)
@@ -280,7 +280,9 @@ class Journal:
                     continue
                 held = sa.select(WHOLE_KEY).where(*claimed, MESSAGES.c.sender == holder)
                 stayed = (Event.POSTPONED, "its sender was gone before it left")
-                outcomes = [Outcome(key, *remains.left.get(parts_of(key)[0], stayed)) for key in self._keys(held)]
+                outcomes = [
+                    Settlement(key, *remains.left.get(parts_of(key)[0], stayed)) for key in self._keys(held)
+                ]
                 replace(self, sender=holder).record(send, channel, outcomes)
         return living
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tasks.delivery.blame import Blame
 from tasks.delivery.journal.departures import ClaimLost
 from tasks.delivery.journal.states import Event
-from tasks.delivery.journal.storage import Outcome
+from tasks.delivery.journal.storage import Settlement
 from tasks.delivery.pace import Pace
 from tasks.delivery.smtp.connection import Line, LineClosed, LineDropped, MailServer, SenderRefused, opened
 from tasks.delivery.smtp.replies import Reply, Step, Verdict, blame_of, verdict_of
@@ -41,9 +41,9 @@ class Batch:
 
     waiting: int
     done: asyncio.Future[None]
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[Settlement] = field(default_factory=list)
 
-    def settle(self, outcome: Outcome) -> None:
+    def settle(self, outcome: Settlement) -> None:
         """Note what became of one message."""
         self.outcomes.append(outcome)
         self.waiting -= 1
@@ -59,9 +59,9 @@ class Parcel:
     batch: Batch
     tries: int = 0
 
-    def settle(self, event: Event, answer: str, *, blame: Blame = Blame.UNCLEAR, again: bool = False) -> Outcome:
+    def settle(self, event: Event, answer: str, *, blame: Blame = Blame.UNCLEAR, again: bool = False) -> Settlement:
         """Note what became of it."""
-        outcome = Outcome(self.letter.key, event, answer, blame, again)
+        outcome = Settlement(self.letter.key, event, answer, blame, again)
         self.batch.settle(outcome)
         return outcome
 
@@ -117,7 +117,7 @@ class MailCarrier:
     def __init__(self, server: MailServer, skeleton: Skeleton) -> None:
         self.failure: CampaignError | None = None
         self.departs: Callable[[str], Awaitable[None]] = _unnoted
-        self.arrives: Callable[[Outcome], None] = _unheard
+        self.arrives: Callable[[Settlement], None] = _unheard
         self._server = server
         self._skeleton = skeleton
         self._is_real = not is_this_machine(server.host)
@@ -146,7 +146,7 @@ class MailCarrier:
         await asyncio.gather(*self._workers, return_exceptions=True)
         self._return_the_rest("the run ended before it was sent")
 
-    async def carry(self, letters: Sequence[Letter]) -> list[Outcome]:
+    async def carry(self, letters: Sequence[Letter]) -> list[Settlement]:
         """Send messages; gives what became of each, in the order in which it was known."""
         batch = Batch(len(letters), asyncio.get_running_loop().create_future())
         if not self._bag:

@@ -12,7 +12,7 @@ from tasks.extras import extra_module
 from tasks.files.remote.place import (
     FilesystemSession,
     Place,
-    Session,
+    PlaceSession,
     Surroundings,
     check_endpoint,
     transfer_errors,
@@ -60,7 +60,7 @@ class AzureContainer(Place):
             f"BlobEndpoint={self.endpoint_url};"
         )
 
-    def session(self, surroundings: Surroundings) -> Session:
+    def session(self, surroundings: Surroundings) -> PlaceSession:
         """A client of the container. Errors: `ExtraMissing`, `UrlNotSecure`, `HostNotAllowed`."""
         if self.endpoint_url:
             check_endpoint(self.endpoint_url, surroundings.allowed_hosts)

@@ -16,8 +16,8 @@ from tasks.errors import TransferFailed, is_retryable_status
 from tasks.files.remote.place import (
     WILDCARDS,
     Place,
+    PlaceSession,
     RemoteFile,
-    Session,
     Surroundings,
     plain_name,
     transfer_errors,
@@ -44,13 +44,13 @@ class HttpsServer(Place):
         """The address without credentials."""
         return public_url(self.url)
 
-    def session(self, surroundings: Surroundings) -> Session:
+    def session(self, surroundings: Surroundings) -> PlaceSession:
         """A client of the server. Errors: `UrlUnparsable`, `UrlNotSecure`, `HostNotAllowed`."""
         check_url(self.url, surroundings.allowed_hosts)
         return HttpsSession(self, surroundings.allowed_hosts)
 
 
-class HttpsSession(Session):
+class HttpsSession(PlaceSession):
     """A session with a web server. Redirects are not followed; proxies of the environment are not used."""
 
     def __init__(self, server: HttpsServer, allowed_hosts: frozenset[str]) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 from pydantic import Field
 
-from tasks.files.remote.place import FilesystemSession, Place, Session, Surroundings
+from tasks.files.remote.place import FilesystemSession, Place, PlaceSession, Surroundings
 from tasks.files.storage import within
 
 
@@ -19,7 +19,7 @@ class LocalFolder(Place):
         """The folder."""
         return f"the local folder '{self.folder or '.'}'"
 
-    def session(self, surroundings: Surroundings) -> Session:
+    def session(self, surroundings: Surroundings) -> PlaceSession:
         """The folder itself. Errors: `OutsideStorage`."""
         root = within(surroundings.storage, self.folder) if self.folder else surroundings.storage.resolve()
         return FilesystemSession(LocalFileSystem(), root.as_posix(), self.shown, has_folders=True)

@@ -40,7 +40,7 @@ class Surroundings:
     allowed_hosts: frozenset[str] = frozenset()
 
 
-class Session(ABC):
+class PlaceSession(ABC):
     """An open connection to a place. Names are relative to its folder. Errors: `TransferFailed`."""
 
     @abstractmethod
@@ -78,7 +78,7 @@ class Place(BaseModel, ABC):
         """The place as logs and errors name it; never a secret."""
 
     @abstractmethod
-    def session(self, surroundings: Surroundings) -> Session:
+    def session(self, surroundings: Surroundings) -> PlaceSession:
         """Connect. Errors: `TransferFailed`, `HostNotAllowed`, `ExtraMissing`, `OutsideStorage`."""
 
 
@@ -114,7 +114,7 @@ class _Counted(Callback):  # type: ignore[misc]  # fsspec has no types
             raise TooLarge(f"has more than {self._limit} bytes")
 
 
-class FilesystemSession(Session):
+class FilesystemSession(PlaceSession):
     """A session with a place that fsspec reaches."""
 
     def __init__(

@@ -9,7 +9,7 @@ from tasks.extras import extra_module
 from tasks.files.remote.place import (
     FilesystemSession,
     Place,
-    Session,
+    PlaceSession,
     Surroundings,
     check_endpoint,
     transfer_errors,
@@ -43,7 +43,7 @@ class S3Bucket(Place):
         """Bucket and folder."""
         return f"s3://{self.bucket}/{self.folder}"
 
-    def session(self, surroundings: Surroundings) -> Session:
+    def session(self, surroundings: Surroundings) -> PlaceSession:
         """A client of the bucket. Errors: `ExtraMissing`, `UrlNotSecure`, `HostNotAllowed`."""
         if self.endpoint_url:
             check_endpoint(self.endpoint_url, surroundings.allowed_hosts)

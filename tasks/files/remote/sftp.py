@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr
 
 from tasks.extras import extra_module
-from tasks.files.remote.place import FilesystemSession, Place, Session, Surroundings, transfer_errors
+from tasks.files.remote.place import FilesystemSession, Place, PlaceSession, Surroundings, transfer_errors
 from tasks.http.network import guarded_socket
 
 
@@ -35,7 +35,7 @@ class SftpServer(Place):
         """Host and folder."""
         return f"sftp://{self.host}:{self.port}/{self.folder}"
 
-    def session(self, surroundings: Surroundings) -> Session:
+    def session(self, surroundings: Surroundings) -> PlaceSession:
         """Log in. Errors: `TransferFailed`, `HostNotAllowed`, `ExtraMissing`."""
         sshfs = extra_module("sshfs", extra="sftp", purpose="SFTP")
         with transfer_errors(self.shown):

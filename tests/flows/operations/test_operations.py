@@ -25,7 +25,7 @@ from flows.operations.unknown_messages import unknown_messages
 from tasks.channels.email import email
 from tasks.delivery.journal.outcomes import Feedback, OutcomeKind
 from tasks.delivery.journal.states import Event
-from tasks.delivery.journal.storage import Journal, Outcome, open_journal
+from tasks.delivery.journal.storage import Journal, Settlement, open_journal
 from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.delivery.journal.tables import MESSAGES
 from tasks.delivery.journal.upkeep import Upkeep
@@ -49,7 +49,7 @@ def journal(
     with closing(open_journal(journal_settings)) as opened:
         keys = {profile: SEND.message_key("email", profile) for profile in EVENTS}
         opened.claim(SEND, "email", {key: profile for profile, key in keys.items()})
-        opened.record(SEND, "email", [Outcome(keys[profile], event, "x") for profile, event in EVENTS.items()])
+        opened.record(SEND, "email", [Settlement(keys[profile], event, "x") for profile, event in EVENTS.items()])
         yield opened
 
 
@@ -139,7 +139,7 @@ def test_retention_removes_what_is_old_and_first_only_says_so(journal: Journal, 
     ]
     key = OLD.message_key("email", "p1")
     journal.claim(OLD, "email", {key: "p1"})
-    journal.record(OLD, "email", [Outcome(key, Event.TAKEN, "x")])
+    journal.record(OLD, "email", [Settlement(key, Event.TAKEN, "x")])
     journal.suppressions.add(
         [Sighting(Kind.OPT_OUT, "", "", "one-click", profile_id="p1", at=datetime(2020, 1, 1, tzinfo=UTC))]
     )

@@ -25,7 +25,7 @@ from pydantic import SecretStr, ValidationError
 
 from deployments.sandbox.mail_server import At, Fault, MailBehaviour, MailSandbox, running_mail_server
 from tasks.channels.email import EmailOptions, email, email_channel
-from tasks.delivery.delivery import Delivery, deliver
+from tasks.delivery.delivery import Delivery, send_messages
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.tables import PACES
@@ -72,7 +72,7 @@ def context_for(authority: trustme.CA, name: str) -> ssl.SSLContext:
 
 def sent(messages: pl.DataFrame, options: EmailOptions, folder: Path) -> tuple[Delivery, object]:
     journal = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{folder}/journal.db")))
-    return deliver(
+    return send_messages(
         messages,
         email_channel(options, SEND, NOON),
         options,

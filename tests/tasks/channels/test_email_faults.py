@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from deployments.sandbox.mail_server import GOODBYE, At, Fault, MailBehaviour, MailSandbox, running_mail_server
 from tasks.channels.email import EmailOptions, email_channel
-from tasks.delivery.delivery import Delivery, deliver
+from tasks.delivery.delivery import Delivery, send_messages
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal import database
 from tasks.delivery.journal.storage import Journal, open_journal
@@ -54,7 +54,7 @@ def journal_at(folder: Path, **options: float) -> Journal:
 
 
 def sent(messages: pl.DataFrame, options: EmailOptions, journal: Journal) -> tuple[Delivery, CampaignError | None]:
-    return deliver(
+    return send_messages(
         messages,
         email_channel(options, SEND, NOON),
         options,

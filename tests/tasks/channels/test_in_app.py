@@ -7,7 +7,7 @@ import json
 from pydantic import SecretStr
 
 from tasks.channels.in_app import InAppOptions, Webhook
-from tasks.delivery.provider import Answer, Meaning, ProviderMessage
+from tasks.delivery.provider import Meaning, ProviderAnswer, ProviderMessage
 
 MESSAGE = ProviderMessage("k" * 40, "7", "user-7", "Grüße", "<p>hi</p>", "hi")
 
@@ -32,4 +32,4 @@ def test_without_a_secret_nothing_is_signed() -> None:
 
 def test_an_answer_is_kept_short() -> None:
     answer = Webhook(InAppOptions(url="https://app.example/hook")).answer(200, b"x" * 9000)
-    assert answer == Answer(Meaning.TAKEN, f"200 {'x' * 200}")
+    assert answer == ProviderAnswer(Meaning.TAKEN, f"200 {'x' * 200}")

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from tasks.channels.preparation import KnownBefore, PreparationOptions, Prepared, preparation, prepare
 from tasks.delivery.journal.states import Event
-from tasks.delivery.journal.storage import Outcome, open_journal
+from tasks.delivery.journal.storage import Settlement, open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.errors import ColumnsMissing
 from tasks.messages.address import PLAIN_ADDRESS, checked_recipient
@@ -162,7 +162,7 @@ def test_in_a_flow_the_journal_says_what_was_sent_and_what_is_quarantined(
     key = SEND.message_key("email", "1")
     journal.renew()
     journal.claim(SEND, "email", {key: "1"})
-    journal.record(SEND, "email", [Outcome(key, Event.TAKEN, "250 Ok")])
+    journal.record(SEND, "email", [Settlement(key, Event.TAKEN, "250 Ok")])
     journal.suppressions.add([Sighting(Kind.QUARANTINE, "email", "550 5.1.1", "smtp", "p2@example.com")])
 
     @flow

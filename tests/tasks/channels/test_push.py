@@ -14,7 +14,7 @@ from tasks.delivery.provider import Meaning, ProviderMessage
 from tasks.messages.address import Unsendable
 from tasks.runs.audience import Audience
 from tasks.send import Send
-from tests.tasks.provider_server import Answer, Asked, running_provider
+from tests.tasks.provider_server import Asked, ProviderAnswer, running_provider
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 OPTIONS = PushOptions(project="shop", access_token=SecretStr("ya29.s3cret"))
@@ -26,7 +26,7 @@ def error(status: int, name: str, code: str | None) -> tuple[int, dict[str, str]
     return status, {}, {"error": {"code": status, "message": "m", "status": name, "details": details}}
 
 
-def fcm(asked: Asked) -> Answer:
+def fcm(asked: Asked) -> ProviderAnswer:
     """As its reference shows: 200 with the message's name, 404 with UNREGISTERED."""
     token = json.loads(asked.body)["message"]["token"]
     if token == "token-3":

@@ -16,7 +16,7 @@ from tasks.delivery.provider import Meaning, ProviderMessage
 from tasks.messages.address import Unsendable
 from tasks.runs.audience import Audience
 from tasks.send import Send
-from tests.tasks.provider_server import Answer, Asked, running_provider
+from tests.tasks.provider_server import Asked, ProviderAnswer, running_provider
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 OPTIONS = SmsOptions(account="AC1", password=SecretStr("s3cret"), sender="+15550100")
@@ -26,7 +26,7 @@ def message(number: str = "+43 (1) 555-0100", text: str = "Grüße ✓") -> Prov
     return ProviderMessage("k" * 40, "7", number, "subject", "<p>html</p>", text)
 
 
-def twilio(asked: Asked) -> Answer:
+def twilio(asked: Asked) -> ProviderAnswer:
     """As its reference shows: 201 with the resource, 400 with a code of the error dictionary."""
     to = parse_qs(asked.body.decode())["To"][0]
     if to.endswith("9"):

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.channels.in_app import InAppOptions, Webhook
-from tasks.delivery.delivery import Delivery, deliver
+from tasks.delivery.delivery import Delivery, send_messages
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.suppressions import Person
@@ -20,14 +20,14 @@ from tasks.delivery.provider import provider_channel
 from tasks.errors import HostNotAllowed, ProviderRefuses, ProviderUnavailable, UrlNotSecure
 from tasks.send import Send
 from tasks.settings import JournalSettings
-from tests.tasks.provider_server import ALLOWED, Answer, Asked, ProviderServer, running_provider
+from tests.tasks.provider_server import ALLOWED, Asked, ProviderAnswer, ProviderServer, running_provider
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
-TAKEN: Answer = (200, {}, {"ok": True})
+TAKEN: ProviderAnswer = (200, {}, {"ok": True})
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[[Callable[[Asked], Answer]], ProviderServer]]:
+def serve(tmp_path: Path) -> Iterator[Callable[[Callable[[Asked], ProviderAnswer]], ProviderServer]]:
     """Starts a provider that answers as a function says."""
     with ExitStack() as running:
         yield lambda answer: running.enter_context(running_provider(tmp_path, answer))
@@ -62,7 +62,7 @@ def sent(
         folder=folder,
         **options,
     )
-    return deliver(
+    return send_messages(
         messages(count),
         provider_channel("In-app", Webhook(chosen), chosen, ALLOWED),
         chosen,
@@ -96,12 +96,12 @@ FIRST_OF_TEN = [
     ("answer", "expected"), [row[1:] for row in FIRST_OF_TEN], ids=[row[0] for row in FIRST_OF_TEN]
 )
 def test_what_a_provider_says_decides_what_becomes_of_a_message(
-    serve: Callable, tmp_path: Path, answer: Answer, expected: dict[str, int]
+    serve: Callable, tmp_path: Path, answer: ProviderAnswer, expected: dict[str, int]
 ) -> None:
     struck: set[str] = set()
     kept: list[str] = []
 
-    def answers(asked: Asked) -> Answer:
+    def answers(asked: Asked) -> ProviderAnswer:
         key = asked.headers["idempotency-key"]
         if json.loads(asked.body)["profile_id"].endswith("7") and key not in struck:
             struck.add(key)
@@ -122,10 +122,12 @@ def test_what_a_provider_says_decides_what_becomes_of_a_message(
 
 
 @pytest.mark.parametrize("answer", [(0, {}, {}), (500, {}, {}), (504, {}, {})])
-def test_a_service_that_knows_repeats_is_asked_again(serve: Callable, tmp_path: Path, answer: Answer) -> None:
+def test_a_service_that_knows_repeats_is_asked_again(
+    serve: Callable, tmp_path: Path, answer: ProviderAnswer
+) -> None:
     seen: list[str] = []
 
-    def answers(asked: Asked) -> Answer:
+    def answers(asked: Asked) -> ProviderAnswer:
         key = asked.headers["idempotency-key"]
         seen.append(key)
         return TAKEN if seen.count(key) > 1 else answer

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from tasks.delivery.journal import departures
 from tasks.delivery.journal.states import Event, State
-from tasks.delivery.journal.storage import Journal, Outcome, open_journal
+from tasks.delivery.journal.storage import Journal, Settlement, open_journal
 from tasks.errors import JournalUnavailable
 from tasks.send import Send
 from tasks.settings import JournalSettings
@@ -34,7 +34,7 @@ def in_the_middle(folder: Path) -> Journal:
     journal.claim(SEND, "email", KEYS)
     for key in (ANSWERED, LEAVING):
         depart(journal, key)
-    journal.arrive(Outcome(ANSWERED, Event.TAKEN, "250 2.0.0 Ok:\nqueued as ü"))
+    journal.arrive(Settlement(ANSWERED, Event.TAKEN, "250 2.0.0 Ok:\nqueued as ü"))
     return journal
 
 

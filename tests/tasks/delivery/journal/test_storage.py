@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from tasks.delivery.journal import storage
 from tasks.delivery.journal.database import MIGRATIONS, migrate
 from tasks.delivery.journal.states import Event, Resend, State
-from tasks.delivery.journal.storage import Journal, Outcome, open_journal
+from tasks.delivery.journal.storage import Journal, Settlement, open_journal
 from tasks.delivery.journal.suppressions import Person
 from tasks.delivery.journal.tables import METADATA
 from tasks.errors import ConfigurationError, JournalUnavailable
@@ -67,9 +67,9 @@ def test_a_message_is_the_same_in_every_variant_and_the_journal_tells_the_one_th
     assert first.claim(SEND, "email", {german: "1"}) == {german}
     assert second.claim(SEND, "email", {french: "1"}) == set()
     assert set(second.known(SEND, "email", [french])) == {french}
-    first.record(SEND, "email", [Outcome(german, Event.POSTPONED, "later")])
+    first.record(SEND, "email", [Settlement(german, Event.POSTPONED, "later")])
     assert second.claim(SEND, "email", {french: "1"}) == {french}
-    second.record(SEND, "email", [Outcome(french, Event.TAKEN, "250 ok")])
+    second.record(SEND, "email", [Settlement(french, Event.TAKEN, "250 ok")])
     assert entries_of(second, SEND).select("message_key", "state", "attempts").rows() == [(french, "sent", 2)]
 
 
@@ -146,7 +146,7 @@ def test_what_became_of_a_message_decides_who_may_send_it_again(
     first, second = (sender(journal_settings, name) for name in ("first", "second"))
     ((key, profile),) = keys_of(1).items()
     first.claim(SEND, "email", {key: profile})
-    first.record(SEND, "email", [Outcome(key, event, "250 2.0.0 Ok ünïcode\x00" + "x" * 900)])
+    first.record(SEND, "email", [Settlement(key, event, "250 2.0.0 Ok ünïcode\x00" + "x" * 900)])
     assert second.known(SEND, "email", [key, "another"])[key].state is state
     (entry,) = entries_of(second, SEND).iter_rows(named=True)
     assert entry["answer"].startswith("250 2.0.0 Ok ünïcodexx")
@@ -162,7 +162,7 @@ def test_a_refused_message_is_claimed_again_on_request_only(journal_settings: Jo
     first, second = (sender(journal_settings, name) for name in ("first", "second"))
     wanted = keys_of(1)
     (key,) = first.claim(SEND, "email", wanted)
-    first.record(SEND, "email", [Outcome(key, Event.REFUSED, "554 5.7.1 No")])
+    first.record(SEND, "email", [Settlement(key, Event.REFUSED, "554 5.7.1 No")])
     assert second.claim(SEND, "email", wanted, Resend(unknown=True)) == set()
     assert second.claim(SEND, "email", wanted, Resend(refused=True)) == {key}
 
@@ -171,15 +171,15 @@ def test_a_refusal_that_was_the_senders_is_taken_back(journal_settings: JournalS
     first, second = (sender(journal_settings, name) for name in ("first", "second"))
     wanted = keys_of(2)
     refused, taken = first.claim(SEND, "email", wanted)
-    first.record(SEND, "email", [Outcome(refused, Event.REFUSED, "550"), Outcome(taken, Event.TAKEN, "250")])
-    first.record(SEND, "email", [Outcome(key, Event.RECONSIDERED, "550") for key in wanted])
+    first.record(SEND, "email", [Settlement(refused, Event.REFUSED, "550"), Settlement(taken, Event.TAKEN, "250")])
+    first.record(SEND, "email", [Settlement(key, Event.RECONSIDERED, "550") for key in wanted])
     assert second.claim(SEND, "email", wanted) == {refused}
 
 
 def test_only_the_sender_that_holds_a_message_can_say_what_became_of_it(journal_settings: JournalSettings) -> None:
     first, second = (sender(journal_settings, name) for name in ("first", "second"))
     (key,) = first.claim(SEND, "email", keys_of(1))
-    second.record(SEND, "email", [Outcome(key, Event.TAKEN, "250 not mine")])
+    second.record(SEND, "email", [Settlement(key, Event.TAKEN, "250 not mine")])
     assert first.known(SEND, "email", [key])[key].state is State.CLAIMED
 
 
@@ -198,7 +198,7 @@ def test_claims_of_a_sender_that_is_gone_become_unknown_after_its_lease_and_no_s
     assert watcher.expire(SEND, "email") == 1
     states = {key: known.state for key, known in watcher.known(SEND, "email", [lost[0], held[0]]).items()}
     assert states == {lost[0]: State.UNKNOWN, held[0]: State.CLAIMED}
-    gone.record(SEND, "email", [Outcome(lost[0], Event.TAKEN, "250 it was only slow")])
+    gone.record(SEND, "email", [Settlement(lost[0], Event.TAKEN, "250 it was only slow")])
     assert watcher.known(SEND, "email", [lost[0]])[lost[0]].state is State.SENT, (
         "a truth that comes late is a truth"
     )
@@ -308,7 +308,7 @@ def test_each_message_of_a_window_is_looked_up_by_its_key_however_many_the_send_
     wanted = keys_of(5)
     other.claim(SEND, "email", dict(list(wanted.items())[:1]))
     mine = journal.claim(SEND, "email", wanted)
-    journal.record(SEND, "email", [Outcome(key, Event.TAKEN, "250 ok") for key in mine])
+    journal.record(SEND, "email", [Settlement(key, Event.TAKEN, "250 ok") for key in mine])
     journal.known(SEND, "email", wanted)
     assert len(plans) == 3
     assert all("(send=? AND key=?)" in plan for plan in plans), plans
