@@ -30,6 +30,7 @@ from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.delivery.journal.tables import MESSAGES
 from tasks.delivery.journal.upkeep import Upkeep
 from tasks.errors import DecisionIncomplete, SendForgotten
+from tasks.files.kept import kept
 from tasks.send import Send
 from tasks.settings import JournalSettings
 from tests.journal import entries_of
@@ -46,6 +47,7 @@ def journal(
 ) -> Iterator[Journal]:
     """A journal in which two messages of a send are unknown, and one was sent."""
     monkeypatch.setenv("CAMPAIGN_JOURNAL__URL", journal_settings.url.get_secret_value())
+    monkeypatch.setenv("CAMPAIGN_KEPT__FOLDER", str(in_folder / "kept"))
     with closing(open_journal(journal_settings)) as opened:
         keys = {profile: SEND.message_key("email", profile) for profile in EVENTS}
         opened.claim(SEND, "email", {key: profile for profile, key in keys.items()})
@@ -165,7 +167,7 @@ def test_retention_removes_what_is_old_and_first_only_says_so(journal: Journal, 
 def test_a_person_is_erased_from_every_store_and_stays_suppressed(journal: Journal, in_folder: Path) -> None:
     ada = {"profile_id": "p3", "address": "Ada@x.example"}
     people = pl.DataFrame({"profile_id": ["p3", "p30"], "email": ["ada@x.example", "bob@x.example"]})
-    tables = [in_folder / "audiences" / "all.parquet", in_folder / "outbox" / "c" / "2026-11-24" / "rejects.csv"]
+    tables = [kept(Path("audiences")) / "all.parquet", in_folder / "outbox" / "c" / "2026-11-24" / "rejects.csv"]
     for path in tables:
         path.parent.mkdir(parents=True)
     people.write_parquet(tables[0])
