@@ -34,6 +34,7 @@ from tasks.errors import (
 )
 from tasks.runs.ownership import check_name
 from tasks.settings import merged
+from tests.made_up import WRITTEN
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2026, 11, 24)
@@ -102,7 +103,10 @@ def test_a_campaign_is_what_its_parameters_say(
     report = campaign(**parameters(partner, channel={"kind": "outbox", "sender_address": "us@spring.example"}))
 
     wanted = sample_profiles.filter(
-        pl.col("birth_date").dt.day() == DAY.day, pl.col("zip_code").is_not_null(), pl.col("email").is_not_null()
+        pl.col("birth_date").dt.day() == DAY.day,
+        pl.col("zip_code").is_not_null(),
+        pl.col("email").is_not_null(),
+        WRITTEN,
     )
     served = {row["email"]: row["zip_code"] for row in wanted.iter_rows(named=True) if has_coupon(row["zip_code"])}
     messages = mailed("spring", DAY)
@@ -155,12 +159,12 @@ def test_a_campaign_is_added_in_yaml_alone(
     described["templates"]["folder"] = str(ROOT / described["templates"]["folder"])
     report = campaign(**described, business_date=DAY)
     sporty = sample_profiles.filter(
-        pl.col("favourite_category") == "sports", pl.col("email").is_not_null(), pl.col("may_contact")
+        pl.col("favourite_category") == "sports", pl.col("email").is_not_null(), pl.col("may_contact"), WRITTEN
     )
     messages = mailed("sports-weekend", DAY)
     assert set(messages) == set(sporty["email"])
     assert {str(message["Subject"]) for message in messages.values()} == {"5 sports offers for the weekend"}
-    assert report.enriched == sporty.height > 100
+    assert report.enriched == sporty.height + report.rejected > 100
 
 
 @pytest.mark.parametrize("endpoint", ["schedule", "weather"])
