@@ -13,6 +13,7 @@ from deployments.sandbox.partner import Partner
 from deployments.sandbox.server import Server
 from flows.regional_weather import regional_weather
 from flows.settings import REGIONS
+from tests.made_up import WRITTEN
 
 DAY = date(2026, 11, 24)
 
@@ -49,7 +50,9 @@ def test_the_weather_of_the_region_chooses_the_content(
     few = sample_profiles.head(60)
     few.write_parquet("samples/profiles.parquet")
     use_partner(start_partner())
-    people = few.filter(pl.col("region").is_not_null(), pl.col("email").is_not_null(), pl.col("may_contact"))
+    people = few.filter(
+        pl.col("region").is_not_null(), pl.col("email").is_not_null(), pl.col("may_contact"), WRITTEN
+    )
     seen: set[str] = set()
     for day in (DAY, date(2026, 12, 3), date(2026, 7, 1)):
         regional_weather(business_date=day)
