@@ -9,11 +9,13 @@ by `retrying`.
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from prefect import Task
-from prefect.client.schemas.objects import State, TaskRun
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+if TYPE_CHECKING:  # who only fetches need not wait for Prefect
+    from prefect import Task
+    from prefect.client.schemas.objects import State, TaskRun
 
 
 class Backoff(Protocol):
@@ -33,7 +35,7 @@ def is_retryable(error: BaseException) -> bool:
     return bool(getattr(error, "retryable", False))
 
 
-def failed_for_now(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001  # Prefect's
+def failed_for_now(task: "Task[Any, Any]", task_run: "TaskRun", state: "State[Any]") -> bool:  # noqa: ARG001  # Prefect's
     """Prefect's retry condition: only failures that may pass."""
     return isinstance(state.data, BaseException) and is_retryable(state.data)
 

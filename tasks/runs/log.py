@@ -6,9 +6,6 @@ on its loggers replaces that record by the sentence when the exception is one of
 
 import logging
 
-from prefect import get_run_logger
-from prefect.exceptions import MissingContextError
-
 from tasks.errors import CampaignError
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -17,6 +14,10 @@ Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 def run_logger() -> Logger:
     """Prefect's logger of the run, or a plain one outside a run."""
+    # `tasks` itself imports this module: who only fetches or reads need not wait for Prefect.
+    from prefect import get_run_logger  # noqa: PLC0415
+    from prefect.exceptions import MissingContextError  # noqa: PLC0415
+
     try:
         return get_run_logger()
     except MissingContextError:
