@@ -93,6 +93,7 @@ A class says `sentence` and `remedy` as formats of its facts; `str(error)` is bo
 prints the error prints all that a user needs. Raise with the facts: `SourceMissing(what=..., path=...)`.
 """
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 RETRYABLE_STATUSES = frozenset({408, 425, 429})
@@ -914,7 +915,7 @@ OF_PARTNER = (
 
 def reference() -> str:
     """Every expected failure as a Markdown table, by code."""
-    kinds = [kind for kind in _kinds(CampaignError) if kind.sentence != CampaignError.sentence]
+    kinds = [kind for kind in kinds_below(CampaignError) if kind.sentence != CampaignError.sentence]
     rows = [
         f"| {kind.code} | `{kind.__name__}` | {_cell(kind.sentence)} | {_cell(kind.remedy)} |" for kind in kinds
     ]
@@ -926,8 +927,12 @@ REFERENCE = """An expected failure ends a run with one sentence, a remedy and it
 Names in braces stand for facts. Made by `python -c "from tasks import errors; print(errors.reference())"`."""
 
 
-def _kinds(kind: type[CampaignError]) -> list[type[CampaignError]]:
-    return [kind, *(below for child in kind.__subclasses__() for below in _kinds(child))]
+def kinds_below(kind: type[CampaignError]) -> Iterator[type[CampaignError]]:
+    """The classes of this module that are below one in the tree, each before those below it."""
+    for child in kind.__subclasses__():
+        if child.__module__ == __name__:
+            yield child
+            yield from kinds_below(child)
 
 
 def _cell(text: str) -> str:

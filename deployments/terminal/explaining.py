@@ -1,32 +1,24 @@
 """What an error's code means, and what a sample answer implies."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import errors
 from tasks.endpoint.answer.definitions import as_table, as_yaml
 from tasks.endpoint.answer.mapping import OutboundMapping
-from tasks.errors import CampaignError, CodeUnknown, SourceUnreadable
+from tasks.errors import CampaignError, CodeUnknown, SourceUnreadable, kinds_below
 from tasks.tables.transitions import nearest
 
 
 def explained(code: str) -> str:
     """The errors of a code: what happened, the sentence and the remedy. Errors: `CodeUnknown`."""
-    found = [kind for kind in _kinds(CampaignError) if kind.code == code.upper()]
+    kinds = list(kinds_below(CampaignError))
+    found = [kind for kind in kinds if kind.code == code.upper()]
     if not found:
-        raise CodeUnknown(given=code, cure=nearest([code.upper()], {kind.code for kind in _kinds(CampaignError)}))
+        raise CodeUnknown(given=code, cure=nearest([code.upper()], {kind.code for kind in kinds}))
     return "\n\n".join(
         f"{kind.code} {kind.__name__}\n{(kind.__doc__ or '').strip()}\n"
         f"  says: {kind.sentence}\n  cure: {kind.remedy or 'as the sentence says'}"
         for kind in found
     )
-
-
-def _kinds(kind: type[CampaignError]) -> Iterator[type[CampaignError]]:
-    for one in kind.__subclasses__():
-        if one.__module__ == errors.__name__:
-            yield one
-            yield from _kinds(one)
 
 
 def implied(

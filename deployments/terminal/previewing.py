@@ -15,7 +15,7 @@ from prefect import Flow
 
 from deployments.terminal.running import checked
 from tasks.content.personalization import PersonalizationOptions, TemplateFolder, personalization, read_templates
-from tasks.content.preview import PreviewOptions, previews, write_page
+from tasks.content.preview import PreviewOptions, counted_findings, previews, write_page
 from tasks.errors import CampaignError, CampaignNotShown
 from tasks.runs.audience import Audience, part_size
 from tasks.runs.sink import SinkActivity
@@ -95,9 +95,7 @@ def page_of(shown: Shown, keys: Sequence[str]) -> tuple[Path, list[str]]:
     options = merged(shown.options, templates=read_templates(folder)) if folder.folder.is_dir() else shown.options
     preview = PreviewOptions(personalization=options, profiles=tuple(keys))
     messages = previews(shown.profiles, preview)
-    page = write_page(messages, shown.total, preview).resolve()
-    counts = messages["findings"].explode().drop_nulls().value_counts(sort=True)
-    return page, [f"{finding} ({count} of {messages.height} messages)" for finding, count in counts.iter_rows()]
+    return write_page(messages, shown.total, preview).resolve(), counted_findings(messages)
 
 
 def changes(folder: Path) -> Iterator[None]:

@@ -188,6 +188,12 @@ def write_page(messages: pl.DataFrame, total: int, options: PreviewOptions) -> P
     return options.page
 
 
+def counted_findings(messages: pl.DataFrame) -> list[str]:
+    """Each finding of the shown messages once, the most frequent first, with how many of them have it."""
+    counts = messages.get_column("findings").explode().drop_nulls().value_counts(sort=True)
+    return [f"{finding} ({count} of {messages.height} messages)" for finding, count in counts.iter_rows()]
+
+
 @task(name="Preview", task_run_name="Preview", cache_policy=NO_CACHE, result_serializer=ARROW)
 def preview(inbound: Audience | pl.DataFrame, options: PreviewOptions) -> pl.DataFrame:
     """Show messages as their readers would see them, before any is sent.
@@ -210,8 +216,7 @@ def preview(inbound: Audience | pl.DataFrame, options: PreviewOptions) -> pl.Dat
         key=f"{send.campaign}-messages",
         description="Messages as their readers would see them, addresses masked",
     )
-    counts = messages.get_column("findings").explode().drop_nulls().value_counts(sort=True)
-    for finding, count in counts.iter_rows():
-        logger.warning("%s (%d of %d messages).", finding, count, messages.height)
+    for found in counted_findings(messages):
+        logger.warning("%s.", found)
     logger.info("%d messages shown in %s.", messages.height, page)
     return messages
