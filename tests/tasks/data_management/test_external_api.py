@@ -13,6 +13,14 @@ from polars.testing import assert_frame_equal
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+    TaskRunFilter,
+    TaskRunFilterName,
+)
 from prefect.client.schemas.objects import TaskRun
 from prefect.concurrency.sync import concurrency
 from pydantic import SecretStr
@@ -62,11 +70,16 @@ def _loopback_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAMPAIGN_NETWORK__ALLOWED_HOSTS", '["localhost"]')
 
 
+def ended(runs: list[TaskRun]) -> list[TaskRun]:
+    return [run for run in runs if run.state is not None and run.state.is_final()]
+
+
 def task_run_named(name: str) -> TaskRun:
-    """The newest task run of that name, as the Prefect UI shows it."""
+    """The newest task run of that name, which one test alone uses, as the Prefect UI shows it."""
+    named = TaskRunFilter(name=TaskRunFilterName(any_=[name]))
     with get_client(sync_client=True) as client:
         for _ in range(100):
-            runs = [run for run in client.read_task_runs() if run.name == name and run.state.is_final()]
+            runs = ended(client.read_task_runs(task_run_filter=named))
             if runs:
                 return max(runs, key=lambda run: run.created)
             time.sleep(0.1)
@@ -328,12 +341,13 @@ def test_a_failure_can_leave_through_its_own_transition(
     start_server: StartServer, result_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = start_server(lambda call: failing(503))
-    outbound = content(None, endpoint_at(server, on_failure="transition", retries=1, retry_after_limit_seconds=0))
+    own = {"name": "branch", "on_failure": "transition", "retries": 1, "retry_after_limit_seconds": 0}
+    outbound = content(None, endpoint_at(server, **own))
     assert outbound.standard.is_empty()
     assert outbound.standard.schema == {"code": pl.String()}
     (row,) = outbound.failure.to_dicts()
     assert (row["endpoint"], row["code"], row["error"], row["attempts"]) == (
-        "codes",
+        "branch",
         "WKF-560246",
         "StatusRefused",
         2,
@@ -342,7 +356,7 @@ def test_a_failure_can_leave_through_its_own_transition(
     assert "HTTP - 503" in row["reason"]
     assert row["failed_at"] <= datetime.now(UTC)
     assert "the run goes on" in caplog.text
-    assert task_run_named("External API codes").state.is_failed(), "the failure stays to be seen"
+    assert task_run_named("External API branch").state.is_failed(), "the failure stays to be seen"
 
 
 def test_a_failing_bug_never_leaves_through_the_transition(result_folder: Path) -> None:
@@ -580,7 +594,11 @@ def test_an_account_that_cannot_be_used_is_told_with_its_code(
 
 
 def test_no_secret_is_anywhere_but_in_the_request(
-    start_server: StartServer, result_folder: Path, prefect_backend: str, caplog: pytest.LogCaptureFixture
+    start_server: StartServer,
+    result_folder: Path,
+    prefect_backend: str,
+    caplog: pytest.LogCaptureFixture,
+    until: Callable[..., None],
 ) -> None:
     """Logs at every level, task and flow runs with their parameters, artifacts, stored results, keys, errors."""
     caplog.set_level("DEBUG")
@@ -592,21 +610,28 @@ def test_no_secret_is_anywhere_but_in_the_request(
         "url": f"{server.address}/codes?key=query-of-the-address",
     }
     endpoint = endpoint_at(server, account=account, name="quiet", **options)
-    outbound = content(None, endpoint)
+    called = content(None, endpoint, return_state=True)
+    outbound = called.result()
     assert server.calls[-1].headers["x-key"] == "canary-header"
     tokens[:] = ["another"]
-    failed = content(
-        None, endpoint.model_copy(update={"account": "", "on_failure": "transition", "retries": 0})
-    ).failure
+    without = endpoint.model_copy(update={"account": "", "on_failure": "transition", "retries": 0})
+    refused = content(None, without, return_state=True)
+    failed = refused.result().failure
+    ids = [state.state_details.flow_run_id for state in (called, refused)]
+    of_runs = FlowRunFilter(id=FlowRunFilterId(any_=ids))
     with get_client(sync_client=True) as client:
-        shown = [
-            caplog.text,
-            "".join(run.model_dump_json() for run in client.read_flow_runs()),
-            "".join(run.model_dump_json() for run in client.read_task_runs()),
-            "".join(artifact.model_dump_json() for artifact in client.read_artifacts()),
-            "".join(log.model_dump_json() for log in client.read_logs()),
-            "".join(str(document.data) for document in client.read_block_documents(include_secrets=False)),
+        # What task runs did is written down a little later than what they do.
+        until(lambda: len(ended(client.read_task_runs(flow_run_filter=of_runs))) == 2)
+        account_shown = client.read_block_document_by_name("quiet", "oauth2-account", include_secrets=False)
+        kept = [
+            client.read_flow_runs(flow_run_filter=of_runs),
+            client.read_task_runs(flow_run_filter=of_runs),
+            client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=ids))),
         ]
+        artifacts = client.read_artifacts(flow_run_filter=of_runs)
+    assert all(kept), "nothing is kept of it: the search would find nothing"
+    shown = [caplog.text, str(account_shown.data), *(one.model_dump_json() for some in kept for one in some)]
+    shown += [artifact.model_dump_json() for artifact in artifacts]
     stored = [repr(path.read_bytes()) + path.name for path in result_folder.rglob("*") if path.is_file()]
     tables = [
         repr(ArrowSerializer().dumps(outbound)),
