@@ -160,10 +160,18 @@ class Line(asyncio.Protocol):
         if self._end:
             self._watch = None
         elif self._arrived is not None and now >= self._deadline:
-            self._watch = None
-            self._finish(f"no reply within {self._timeout:g} seconds")
+            # After standing still, a process learns of the time first, and then of what came: that is read before.
+            self._watch = self._loop.call_later(0, self._give_up)
         else:
             self._watch = self._loop.call_later(self._timeout / 8, self._look_at_the_clock)
+
+    def _give_up(self) -> None:
+        self._watch = None
+        is_waiting = self._arrived is not None and not self._arrived.done()
+        if is_waiting and self._loop.time() >= self._deadline:
+            self._finish(f"no reply within {self._timeout:g} seconds")
+        else:
+            self._look_at_the_clock()
 
     def quit(self) -> None:
         """Take leave, without waiting for the answer."""
