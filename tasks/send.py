@@ -1,10 +1,9 @@
 """What is being sent, and the key by which a message is the same message in every run."""
 
-import hashlib
-from collections.abc import Iterable, Iterator
 from datetime import date
 
 import polars as pl
+from polars_hash import CryptographicHashingNameSpace as StableHash
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.characters import forbidden_character
@@ -42,19 +41,18 @@ class Send(BaseModel):
         variant's code where the message has one. The digits are the same for every variant: who gets one of them
         gets no other.
         """
-        return next(self._keys(channel, [(profile_id, variant or "")]))
+        one = pl.DataFrame({"profile_id": [profile_id], VARIANT: [variant]}, schema_overrides={VARIANT: pl.String()})
+        return str(self.message_keys(channel, one).item())
 
     def message_keys(self, channel: str, messages: pl.DataFrame) -> pl.Series:
         """The column `message_key` of messages: profile_id and, where there are variants, variant (text)."""
-        named = messages.select("profile_id", *([VARIANT] if VARIANT in messages.columns else []))
-        return pl.Series("message_key", self._keys(channel, named.iter_rows()), pl.String())
-
-    def _keys(self, channel: str, named: Iterable[tuple[str, ...]]) -> Iterator[str]:
-        same = hashlib.sha256("\x1f".join((self.campaign, self.business_date.isoformat(), channel, "")).encode())
-        for profile_id, *variant in named:
-            digest = same.copy()
-            digest.update(profile_id.encode())
-            yield ".".join([digest.hexdigest()[:DIGITS], *filter(None, variant)])
+        send = "\x1f".join((self.campaign, self.business_date.isoformat(), channel, ""))
+        digits = StableHash(pl.concat_str(pl.lit(send), "profile_id")).sha2_256().str.head(DIGITS)
+        key = digits
+        if VARIANT in messages.columns:
+            of_variant = pl.concat_str(digits, pl.lit("."), VARIANT)
+            key = pl.when(pl.col(VARIANT) != "").then(of_variant).otherwise(digits)
+        return messages.select(key.alias("message_key")).to_series()
 
 
 def parts_of(key: str) -> tuple[str, str]:

@@ -100,12 +100,14 @@ def deduplication(inbound: pl.LazyFrame, options: DeduplicationOptions) -> Lazil
     )
     kinds = ranked.collect_schema()
     lacking = pl.any_horizontal(_is_missing(pl.col(name), kinds[name]) for name in group)
-    _warn_of_lacking(ranked.filter(lacking), options)
     kept = _kept(ranked if options.missing_keys == "one_group" else ranked.filter(~lacking), group, options)
     if options.missing_keys == "keep":
         kept = pl.concat([kept, ranked.filter(lacking).select(PLACE)])
-    standard = rows.join(kept, on=PLACE, how="semi", maintain_order="left")
-    complement = rows.join(kept, on=PLACE, how="anti", maintain_order="left")
+    # Computed once: each transition is read by itself, and would find the duplicates again.
+    places, without_key = pl.collect_all([kept, ranked.filter(lacking).select(pl.len())], engine="streaming")
+    _warn_of_lacking(without_key.item(), options)
+    standard = rows.join(places.lazy(), on=PLACE, how="semi", maintain_order="left")
+    complement = rows.join(places.lazy(), on=PLACE, how="anti", maintain_order="left")
     return {"standard": standard.drop(PLACE), "complement": complement.drop(PLACE)}
 
 
@@ -121,8 +123,7 @@ def _kept(ranked: pl.LazyFrame, group: list[str], options: DeduplicationOptions)
     return found if (options.keep, options.which) == (1, "any") else found.explode(PLACE)
 
 
-def _warn_of_lacking(lacking: pl.LazyFrame, options: DeduplicationOptions) -> None:
-    rows = lacking.select(pl.len()).collect(engine="streaming").item()
+def _warn_of_lacking(rows: int, options: DeduplicationOptions) -> None:
     if rows:
         run_logger().warning("%d rows lack a key; missing_keys is '%s'.", rows, options.missing_keys)
 
