@@ -41,7 +41,9 @@ class Send(BaseModel):
         variant's code where the message has one. The digits are the same for every variant: who gets one of them
         gets no other.
         """
-        one = pl.DataFrame({"profile_id": [profile_id], VARIANT: [variant]}, schema_overrides={VARIANT: pl.String()})
+        one = pl.DataFrame(
+            {"profile_id": [profile_id], VARIANT: [variant]}, schema_overrides={VARIANT: pl.String()}
+        )
         return str(self.message_keys(channel, one).item())
 
     def message_keys(self, channel: str, messages: pl.DataFrame) -> pl.Series:

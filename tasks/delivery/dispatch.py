@@ -309,7 +309,8 @@ class Dispatch:
         return self._counted(messages, dict.fromkeys(messages["message_key"], fate))
 
     async def _window(self, messages: pl.DataFrame, sizes: "WindowSize") -> pl.DataFrame:
-        people = {key: Person(*who) for key, *who in messages.select("message_key", *Person._fields).iter_rows()}
+        who = zip(*(messages[name].to_list() for name in ("message_key", *Person._fields)), strict=True)
+        people = {key: Person(*one) for key, *one in who}
         barred = await asyncio.to_thread(self.journal.suppressions.of, people, self.medium)
         profiles = {key: one.profile_id for key, one in people.items() if key not in barred}
         mine = await asyncio.to_thread(self.journal.claim, self.send, self.channel, profiles, self.options.resend)
@@ -380,13 +381,13 @@ class Dispatch:
         return _fates(messages, told)
 
     def _rows(self, messages: pl.DataFrame) -> Iterator[Any]:
-        columns = messages.rename({"message_key": "key"}).select(self.row._fields)
-        return map(self.row._make, columns.iter_rows())
+        columns = ("message_key" if name == "key" else name for name in self.row._fields)
+        return map(self.row, *(messages[name].to_list() for name in columns))
 
     def _write_down(self, outcomes: list[Settlement], messages: pl.DataFrame) -> None:
         if outcomes:
             self.journal.record(self.send, self.channel, outcomes)
-        evidence = {one.key: one for one in outcomes if one.blame in {Blame.ADDRESS, Blame.MAILBOX}}
+        evidence = {one.key: one for one in outcomes if one.blame is Blame.ADDRESS or one.blame is Blame.MAILBOX}
         if evidence:
             found = messages.filter(pl.col("message_key").is_in(list(evidence))).select("message_key", "email")
             self.journal.suppressions.add(self._sighting(evidence[key], email) for key, email in found.iter_rows())
@@ -465,6 +466,6 @@ def _kept_back(barred: dict[str, str]) -> Told:
 
 
 def _fates(messages: pl.DataFrame, told: Told) -> pl.DataFrame:
-    person = messages.select("profile_id", "email", "message_key")
-    columns = {name: [told[key][place] for key in person["message_key"]] for place, name in enumerate(FATES)}
-    return person.hstack(pl.DataFrame(columns, schema=FATES))
+    fates = [told[key] for key in messages["message_key"]]
+    columns = dict(zip(FATES, zip(*fates, strict=True), strict=False)) if fates else None
+    return messages[["profile_id", "email", "message_key"]].hstack(pl.DataFrame(columns, schema=FATES))

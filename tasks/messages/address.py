@@ -21,6 +21,9 @@ LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 DOMAIN = re.compile(rf"{LABEL}(?:\.{LABEL})*")
 PLAIN_ADDRESS = rf"^[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@{LABEL}(?:\.{LABEL})*$"
 """What most addresses are. For any tool with regular expressions: which others are addresses, only code can say."""
+PLAIN = re.compile(PLAIN_ADDRESS)
+PLAIN_LENGTH = 64
+"""Shorter ones break no bound on an address, its local part or its domain."""
 AROUND = (
     " \t\r\n\v\f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f"
     "\u205f\u3000\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
@@ -42,6 +45,8 @@ class Recipient(NamedTuple):
 
 def checked_recipient(address: str) -> Recipient:
     """The address as a server takes it: an international domain in its ASCII form. Errors: `Unsendable`."""
+    if len(address) < PLAIN_LENGTH and PLAIN.fullmatch(address):
+        return Recipient(address, needs_utf8=False)
     address = address.strip(AROUND)
     local, _, domain = address.rpartition("@")
     ascii_domain = _ascii_domain(domain)
@@ -78,7 +83,7 @@ def normalized_addresses(addresses: pl.Series) -> pl.Series:
 
 def are_no_addresses(texts: pl.Series) -> pl.Series:
     """Whether each text is no address; only those that are not plainly one are looked at one by one."""
-    plain = texts.str.contains(PLAIN_ADDRESS).fill_null(value=True) & (texts.str.len_bytes() < 64)
+    plain = texts.str.contains(PLAIN_ADDRESS).fill_null(value=True) & (texts.str.len_bytes() < PLAIN_LENGTH)
     return (
         pl.DataFrame({"address": texts, "plain": plain.fill_null(value=True)})
         .select(

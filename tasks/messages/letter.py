@@ -150,12 +150,13 @@ class MessageOptions(BaseModel):
         """The sender's address as a mail server takes it."""
         return checked_recipient(self.sender_address).address
 
-    def sender_of(self, name: str) -> str:
-        """The address that a message with this name is sent from."""
+    def sent_from(self) -> Callable[[str], str]:
+        """Gives the address that a message with a name is sent from."""
+        sender = self.sender
         if not self.bounce_address:
-            return self.sender
+            return lambda _: sender
         local, _, domain = checked_recipient(self.bounce_address).address.rpartition("@")
-        return f"{local}+{name}@{domain}"
+        return lambda name: f"{local}+{name}@{domain}"
 
 
 def subject_header(subject: str) -> str:
@@ -196,12 +197,11 @@ def text_part(text: str) -> bytes:
     """Encoding header and body of a text part: as it is where every server takes it, else quoted-printable."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    lines = text.replace("\n", "\r\n")
-    if not lines.endswith("\r\n"):
-        lines += "\r\n"
-    if lines.isascii() and "\x00" not in lines and max(map(len, lines.split("\r\n"))) <= LONGEST_LINE:
-        return b"Content-Transfer-Encoding: 7bit\r\n\r\n" + lines.encode()
-    quoted = binascii.b2a_qp(lines.encode(), quotetabs=False, istext=True, header=False)
+    lines = text.removesuffix("\n").split("\n")
+    body = ("\r\n".join(lines) + "\r\n").encode()
+    if text.isascii() and "\x00" not in text and max(map(len, lines)) <= LONGEST_LINE:
+        return b"Content-Transfer-Encoding: 7bit\r\n\r\n" + body
+    quoted = binascii.b2a_qp(body, quotetabs=False, istext=True, header=False)
     return b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + quoted
 
 
@@ -218,6 +218,8 @@ class Skeleton:
     """From the text part's end to the HTML part's encoding."""
     tail: bytes
     domain: str
+    sent_from: Callable[[str], str]
+    """Gives the address that a message with a name is sent from."""
     unsubscribe: UnsubscribeSettings
     sign: Callable[[bytes], bytes] | None
     """Makes the signature header that goes before a message."""
@@ -237,7 +239,7 @@ class Skeleton:
             (own.encode(), self.head, text_part(letter.text), self.middle, text_part(letter.html), self.tail)
         )
         whole = content if self.sign is None else self.sign(content) + content
-        return Message(self.options.sender_of(letter.name), recipient, whole)
+        return Message(self.sent_from(letter.name), recipient, whole)
 
 
 def prepared_skeleton(
@@ -256,6 +258,7 @@ def prepared_skeleton(
     return Skeleton(
         options=options,
         send=send,
+        sent_from=options.sent_from(),
         boundary=mark,
         head=head,
         middle=middle,

@@ -1,6 +1,5 @@
 """The journal's database: how it is opened, brought up to date, waited for, and asked."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import orjson
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -120,7 +120,7 @@ def given_rows(is_sqlite: bool, columns: Mapping[str, type[sa.types.TypeEngine[A
 
 def document(rows: Iterable[Mapping[str, str | int]]) -> dict[str, str]:
     """Rows as the parameter `rows` of a statement over `given_rows`."""
-    return {"rows": json.dumps(list(rows))}
+    return {"rows": orjson.dumps(list(rows)).decode()}
 
 
 def storable(text: str) -> str:

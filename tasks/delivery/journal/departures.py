@@ -93,6 +93,9 @@ class DeparturesFile:
         self._path = file_of(folder, sender)
         self._boot = boot()
         self._file: int | None = None
+        self._ended = b""
+        """Answers, written with what leaves next; where nothing does, in the loop's next turn."""
+        self._is_due = False
 
     def open(self) -> None:
         """Make the file and take its lock; nothing, where departures cannot be kept. Errors: `OSError`."""
@@ -105,18 +108,30 @@ class DeparturesFile:
     async def begin(self, send: int, digits: str) -> None:  # noqa: ARG002  # the lock holds for all sends
         """Note it. While the lock is held, nobody takes a claim over."""
         if self._file is not None:
-            line = f"\n{digits}\n".encode()  # of its own, though the one before was cut
-            if os.write(self._file, line) != len(line):
+            # A line of its own, though the one before was cut.
+            lines, self._ended = self._ended + f"\n{digits}\n".encode(), b""
+            if os.write(self._file, lines) != len(lines):
                 raise OSError("the file of departures took half a line")
 
     def end(self, digits: str, event: Event, answer: str) -> None:
         """Note it."""
         if self._file is not None:
+            if not self._is_due:
+                self._is_due = True
+                asyncio.get_running_loop().call_soon(self._write_ended)
+            one_line = answer.replace("\r", " ").replace("\n", " ")
+            self._ended += f"\n{digits} {event} {one_line}\n".encode()
+
+    def _write_ended(self) -> None:
+        self._is_due = False
+        lines, self._ended = self._ended, b""
+        if lines and self._file is not None:
             with suppress(OSError):
-                os.write(self._file, f"\n{digits} {event} {' '.join(answer.split())}\n".encode())
+                os.write(self._file, lines)
 
     def close(self, *, done: bool) -> None:
         """Give the lock back."""
+        self._write_ended()
         if self._file is not None:
             if done:
                 self._path.unlink(missing_ok=True)

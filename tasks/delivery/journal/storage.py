@@ -47,7 +47,7 @@ from tasks.delivery.journal.states import NOTHING_AGAIN, Event, Resend, State, s
 from tasks.delivery.journal.suppressions import Suppressions
 from tasks.delivery.journal.tables import DEPARTURES, IS_CLAIMED, MESSAGES, SENDERS
 from tasks.errors import JournalUnavailable
-from tasks.send import Send, parts_of
+from tasks.send import DIGITS, Send, parts_of
 from tasks.settings import JournalSettings
 
 ANSWERS = (Event.TAKEN, Event.REFUSED, Event.POSTPONED, Event.LOST, Event.RECONSIDERED)
@@ -417,7 +417,7 @@ def _known_statement(is_sqlite: bool) -> sa.Select[Any]:
 
 
 def _named(key: str) -> dict[str, str]:
-    return dict(zip(("key", "variant"), parts_of(key), strict=True))
+    return {"key": key[:DIGITS], "variant": key[DIGITS + 1 :]}
 
 
 def sender_name() -> str:

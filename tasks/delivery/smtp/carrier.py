@@ -200,6 +200,8 @@ class MailCarrier:
                 self._fail(MailServerRefuses(server=self._server, reason=str(refusal), sent=self._taken))
             except CampaignError as error:
                 self._fail(error)
+            if self._taken != taken:
+                self._last_progress = self._time()
             losses = losses + 1 if reason and self._taken == taken else 0
             if losses and self._time() - self._last_progress >= self._server.patience_seconds:
                 self._fail(MailServerUnavailable(server=self._server, reason=reason, sent=self._taken))
@@ -315,7 +317,6 @@ class MailCarrier:
         match verdict_of(Step.CONTENT, reply):
             case Verdict.GO_ON:
                 self._taken += 1
-                self._last_progress = self._time()
                 self.arrives(parcel.settle(Event.TAKEN, str(reply)))
             case Verdict.GOODBYE:
                 self._put_back(parcel, str(reply))

@@ -1,5 +1,6 @@
 """What a sender that is gone left behind, and who believes it."""
 
+import asyncio
 import os
 from contextlib import suppress
 from datetime import UTC, date, datetime
@@ -34,8 +35,13 @@ def in_the_middle(folder: Path) -> Journal:
     journal.claim(SEND, "email", KEYS)
     for key in (ANSWERED, LEAVING):
         depart(journal, key)
-    journal.arrive(Settlement(ANSWERED, Event.TAKEN, "250 2.0.0 Ok:\nqueued as ü"))
+    asyncio.run(arrive(journal, Settlement(ANSWERED, Event.TAKEN, "250 2.0.0 Ok:\nqueued as ü")))
     return journal
+
+
+async def arrive(journal: Journal, outcome: Settlement) -> None:
+    journal.arrive(outcome)
+    await asyncio.sleep(0)  # the loop's next turn, in which it is written where nothing leaves
 
 
 def depart(journal: Journal, key: str) -> None:
@@ -81,6 +87,19 @@ def test_after_a_new_start_of_the_machine_the_file_is_not_believed(
     heir = sender(tmp_path, "heir")
     assert heir.expire(SEND, "email") == 3
     assert states(heir) == [State.UNKNOWN] * 3
+
+
+def test_an_answer_is_written_down_with_what_leaves_next(tmp_path: Path) -> None:
+    first = sender(tmp_path, "first")
+    first.claim(SEND, "email", KEYS)
+    depart(first, ANSWERED)
+
+    async def answered_and_next() -> str:
+        first.arrive(Settlement(ANSWERED, Event.TAKEN, "250 2.0.0 Ok"))
+        await first.depart(SEND, "email", LEAVING)
+        return (tmp_path / "journal.db.departures").iterdir().__next__().read_text()
+
+    assert asyncio.run(answered_and_next()).split("\n")[-4:-1] == [f"{ANSWERED} taken 250 2.0.0 Ok", "", LEAVING]
 
 
 def test_a_line_that_was_cut_is_of_a_message_that_stayed(tmp_path: Path) -> None:
