@@ -31,7 +31,7 @@ from flows.plan import (
 from flows.settings import CampaignSettings
 from tasks.channels.email import email
 from tasks.channels.outbox import outbox
-from tasks.content.personalization import PersonalizationOptions, TemplateFolder, personalization
+from tasks.content.personalization import PersonalizationOptions, TemplateFolder, Utm, personalization
 from tasks.data_management.external_api import external_api
 from tasks.endpoint.endpoint import Endpoint
 from tasks.execution.report import CampaignReport, report
@@ -53,6 +53,8 @@ def campaign(
     audience: Recipients = EVERYONE,
     contents: Contents = [],  # noqa: B006  # Prefect shows it as the form's default, and never changes it
     templates: WrittenTemplates | TemplateFolder = GREETING,
+    inline_css: bool = False,
+    utm: Utm | None = None,
     channel: Channel = AS_FILES,
     business_date: date | None = None,
 ) -> CampaignReport:
@@ -66,11 +68,20 @@ def campaign(
         contents: Content from partners' endpoints, each joined to the audience. Templates have one that is named
             coupons as content.coupons.code, or, where a profile has many rows, in a loop over coupons.
         templates: What a message says, written here or in the files of a folder.
+        inline_css: Write the rules of <style> into the style attributes of the templates, for mail programs that
+            leave <style> out. What has to stay there, stays, and the log says why.
+        utm: Parameters (utm_source and its like) to add to the links of the templates. Left out: none.
         channel: How messages are delivered.
         business_date: The day to run for. Left out, it is the day that the run was scheduled for.
     """
     check_characters(
-        name=name, label=label, audience=audience, contents=contents, templates=templates, channel=channel
+        name=name,
+        label=label,
+        audience=audience,
+        contents=contents,
+        templates=templates,
+        utm=utm,
+        channel=channel,
     )
     settings = CampaignSettings.load()
     today = business_date_of(business_date, settings.zone)
@@ -89,7 +100,9 @@ def campaign(
         answer = external_api(rows_to_send(selected, endpoint), endpoint)
         enriched = enrichment(enriched, answer.standard, content.relation_on(today))
         fetched.append(answer)
-    messages = personalization(enriched, PersonalizationOptions(templates=written, send=send))
+    messages = personalization(
+        enriched, PersonalizationOptions(templates=written, send=send, inline_css=inline_css, utm=utm)
+    )
     sent = sent_over(messages, channel, settings, send)
     return report(send, selected, *fetched, enriched, messages, sent)
 

@@ -15,6 +15,8 @@ from tasks.send import Send
 from tasks.settings import Settings
 from tasks.tables.transitions import require_columns
 from tasks.templates.filters import known_locale
+from tasks.templates.inlining import inlined
+from tasks.templates.links import Utm, with_parameters
 from tasks.templates.reading import Templates
 
 MOST_WORKERS = 8
@@ -53,6 +55,17 @@ class PersonalizationOptions(BaseModel):
     )
     seed: int = Field(
         default=0, title="Seed", description="Makes the lots of the variants' shares; another seed draws anew."
+    )
+    inline_css: bool = Field(
+        default=False,
+        title="Inline CSS",
+        description=(
+            "Write the rules of <style> into the style attributes of the templates, for mail programs that leave"
+            " <style> out. What has to stay there, stays."
+        ),
+    )
+    utm: Utm | None = Field(
+        default=None, title="UTM parameters", description="Parameters to add to the links; empty: none."
     )
     row_by_row: bool = Field(
         default=False,
@@ -115,6 +128,7 @@ class Renderers:
             "business_date": send.business_date,
             "unsubscribe_url": unsubscribe_links(self._options.key, send, Settings.load().unsubscribe),
         }
+        templates, findings = self._rewritten(templates)
         return Renderer(
             templates,
             schema,
@@ -122,7 +136,20 @@ class Renderers:
             locale,
             lowered=not self._options.row_by_row,
             marks_branches=self._marks_branches,
+            told=findings,
         )
+
+    def _rewritten(self, templates: Templates) -> tuple[Templates, tuple[str, ...]]:
+        """The templates as they are rendered, and what of them stayed as it was."""
+        options = self._options
+        found: tuple[str, ...] = ()
+        if options.utm is not None:
+            made = with_parameters(templates, options.utm, options.send.campaign)
+            templates, found = made.templates, made.findings
+        if options.inline_css:
+            made = inlined(templates)
+            templates, found = made.templates, (*found, *made.findings)
+        return templates, found
 
     def slices(self, tables: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """Messages of the tables' rows, in order: profile_id, email, subject, html, text, reason, and with variants

@@ -79,6 +79,8 @@ class Renderer:
     """False renders all row by row: slower, with the same result."""
     marks_branches: bool = False
     """Whether each branch prints where it stands, for the preview."""
+    told: tuple[str, ...] = ()
+    """Findings of whoever has changed the templates before."""
     slow: dict[tuple[str, str, str], RowByRow] = field(default_factory=dict)
     """What was rendered row by row so far."""
 
@@ -105,7 +107,7 @@ class Renderer:
 
     def findings(self) -> list[str]:
         """What the author should look at, though messages can be sent."""
-        found: list[str] = []
+        found = list(self.told)
         for guard in (made.guard for made in self._environments.values() if made.guard):
             found += guard.unencoded
             found += template_findings("\n".join(self.templates.sources[name] for name in guard.trees))

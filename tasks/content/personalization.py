@@ -23,6 +23,7 @@ from tasks.content._variants import DEFAULT, Variant
 from tasks.runs.log import Logger, run_logger
 from tasks.runs.shapes import row_activity
 from tasks.tables.transitions import Transitions
+from tasks.templates.links import Utm
 from tasks.templates.reading import PARTS, TemplateFolder, Templates, read_templates
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Personalized",
     "TemplateFolder",
     "Templates",
+    "Utm",
     "Variant",
     "personalization",
     "personalize",

@@ -170,7 +170,7 @@ class Guard:
                     if place in shown:
                         self._edges.setdefault(id(child), set()).add(edges)
                 places = frozenset(ends)
-            elif (block := _printed_block(child, walk)) is not None:
+            elif (block := printed_block(child, walk.block)) is not None:
                 places = self._block(*block, places, walk)
             else:
                 self._print(child, places, walk)
@@ -443,11 +443,11 @@ def _treatment(place: Place, expression: nodes.Expr, own: bool) -> tuple[str, ..
     return quotes
 
 
-def _printed_block(expression: nodes.Expr, walk: Walk) -> tuple[str, int] | None:
-    """The block that `super()` or `self.name()` prints."""
+def printed_block(expression: nodes.Expr, block: tuple[str, int] | None) -> tuple[str, int] | None:
+    """The block that `super()` or `self.name()` prints; `block` is the one that it stands in, with its depth."""
     match expression:
-        case nodes.Call(node=nodes.Name(name="super")) if walk.block is not None:
-            return walk.block[0], walk.block[1] + 1
+        case nodes.Call(node=nodes.Name(name="super")) if block is not None:
+            return block[0], block[1] + 1
         case nodes.Call(node=nodes.Getattr(node=nodes.Name(name="self"), attr=name)):
             return name, 0
     return None

@@ -139,11 +139,11 @@ def after_value(place: Place) -> Iterator[Place]:
         yield from (replace(place, state=f"comment{end}") for end in ("", "EndDash", "End", "EndBang"))
 
 
-class _OutOfText(Exception):
+class OutOfText(Exception):
     """The text ends inside a step of the tokenizer."""
 
 
-class _Text:
+class Text:
     """html5lib's stream, over one piece of text that need not be the last."""
 
     def __init__(self, text: str) -> None:
@@ -153,12 +153,14 @@ class _Text:
         self.by_character = False
 
     def char(self) -> str:
+        """The next character. Errors: `OutOfText`."""
         if self.at >= len(self.text):
-            raise _OutOfText
+            raise OutOfText
         self.at += 1
         return self.text[self.at - 1]
 
     def charsUntil(self, characters: Any, opposite: bool = False) -> str:  # noqa: ANN401, N802  # html5lib's name
+        """The characters before the first of some, or all that are some of them."""
         start = self.at
         while (
             not self.by_character
@@ -169,6 +171,7 @@ class _Text:
         return self.text[start : self.at]
 
     def unget(self, character: str | None) -> None:
+        """Go back."""
         self.at -= len(character or "")
 
 
@@ -176,7 +179,7 @@ class _Reader(HTMLTokenizer):  # type: ignore[misc]  # html5lib has no types
     """The tokenizer, begun at a place."""
 
     def __init__(self, place: Place, text: str) -> None:
-        self.stream = _Text(place.pending + text.replace("\r\n", "\n").replace("\r", "\n"))
+        self.stream = Text(place.pending + text.replace("\r\n", "\n").replace("\r", "\n"))
         self._pending = len(place.pending)
         self.parser = None
         self.tokenQueue: list[Any] = []
@@ -206,7 +209,7 @@ class _Reader(HTMLTokenizer):  # type: ignore[misc]  # html5lib has no types
             self.stream.by_character = before.attribute in STYLES
             try:
                 self.state()
-            except _OutOfText:
+            except OutOfText:
                 self.state, self.stream.at, self.currentToken, self.temporaryBuffer = kept
                 return
             self.tokenQueue.clear()

@@ -131,6 +131,22 @@ def test_without_content_everyone_gets_the_greeting(
     assert all(text.startswith("Hello ") for text in texts)
 
 
+def test_styles_are_inlined_and_links_counted_where_the_parameters_say_so(
+    sample_profiles: pl.DataFrame, result_folder: Path, mailed: Callable[..., dict]
+) -> None:
+    sample_profiles.head(30).write_parquet("samples/profiles.parquet")
+    html = "<style>p{color:red}</style><p><a href='https://x.example/{{ profile.city|urlencode }}'>x</a></p>"
+    templates = {**TEMPLATES, "subject": "s", "html": html, "text": "See https://x.example/"}
+    campaign(business_date=DAY, templates=templates, inline_css=True, utm={"source": "news"})
+    messages = list(mailed("newsletter", DAY).values())
+    assert messages
+    for message in messages:
+        shown = message.get_body(("html",)).get_content()
+        assert shown.startswith("<p style=\"color:red\"><a href='https://x.example/")
+        assert "?utm_source=news&amp;utm_medium=email&amp;utm_campaign=newsletter'>" in shown
+        assert "utm_campaign=newsletter" in message.get_body(("plain",)).get_content()
+
+
 def test_preview_only_delivers_nothing_and_reports_the_same(
     sample_profiles: pl.DataFrame,
     in_folder: Path,

@@ -1,0 +1,130 @@
+"""Inlined styles in Chromium: every element of a mail looks as before, on a desktop, on a phone and in print."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tasks.content.personalization import PersonalizationOptions, Templates, personalize, read_templates
+from tasks.send import Send
+from tests.browser import browser_page
+from tests.tasks.content.every_mail import EVERY, mail
+
+pytestmark = pytest.mark.slow
+
+SEND = Send(campaign="spring", label="Spring", business_date="2026-03-20")
+DOCUMENTS = 120
+VALUES = {
+    "color": ["red", "blue", "#123456"],
+    "margin": ["0", "1px 2px"],
+    "margin-left": ["3px", "9px"],
+    "padding": ["0", "4px"],
+    "border": ["1px solid red", "0"],
+    "border-top": ["2px dotted blue"],
+    "font": ["12px/1 serif", "bold 20px/2 'Courier New',monospace"],
+    "line-height": ["1.5"],
+    "font-size": ["30px"],
+}
+PROPERTIES = list(VALUES)
+MEDIA = ["(max-width:500px)", "print", "(prefers-color-scheme:dark)"]
+COMPOUNDS = ["p", "td", "div", "a", ".x", ".y", ".z", "#i", "p.x", "a.y", "*", "[title]", ".x.y", "b"]
+BODIES = [
+    "<p class=x>1</p>",
+    '<p class="x y" style="margin-left:7px">2</p>', "<div class=y><p title=t>3</p><b>4</b></div>",
+    "{% if vip %}<div class=z><p>5</p></div>{% else %}<p class=z>6</p>{% endif %}",
+    '<p class="x {% if vip %}y{% endif %}">7</p>', '<p class="{{ kind }}">8</p>',
+    "<a href=# class='{{ kind }} y'>9</a>",
+    "<table>{% for n in numbers %}<tr><td class=x>{{ n }}</td><td>b</td></tr>{% endfor %}</table>",
+    "<p {% if vip %}class='z'{% endif %} id=i>10</p>", "{{ shown('x') }}",
+    "<div class=x>{% include 'part' %}</div>",
+    "{% if vip %}<div class=y>{% endif %}<p>11</p>{% if vip %}</div>{% endif %}", "<b><p class=y>12</b>13</p>",
+    "<p style='color:{{ tint }}'>14</p>", "<div {% if vip %}style='margin:5px'{% endif %}><a href=#>15</a></div>",
+]  # fmt: skip
+LOOKS = """() => [...document.querySelectorAll('body, body *')].map(each => {
+  const style = getComputedStyle(each)
+  return [each.localName, ...[...style].map(name => name + ':' + style.getPropertyValue(name))].join(';')
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with browser_page() as page:
+        page.route("**/*", lambda route: route.abort())
+        yield page
+
+
+def looks(browser: Any, html: str) -> list[list[str]]:
+    browser.set_content(html)
+    found = []
+    for width, media, scheme in ((1280, "screen", "light"), (360, "screen", "dark"), (1280, "print", "light")):
+        browser.set_viewport_size({"width": width, "height": 800})
+        browser.emulate_media(media=media, color_scheme=scheme)
+        found.append(browser.evaluate(LOOKS))
+    return found
+
+
+def both(templates: Templates, people: pl.DataFrame) -> list[list[str]]:
+    """The HTML of each profile, as written and inlined."""
+    return [
+        personalize(people, PersonalizationOptions(templates=templates, send=SEND, inline_css=inline))
+        .standard["html"]
+        .to_list()
+        for inline in (False, True)
+    ]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_mail_looks_as_before(browser: Any, name: str) -> None:
+    folder, profile = mail(name)
+    plain, inlined = both(read_templates(folder), pl.DataFrame([profile]))
+    assert len(plain) == 1
+    for one, other in zip(plain, inlined, strict=True):
+        assert looks(browser, one) == looks(browser, other)
+
+
+def sheet(lots: random.Random) -> str:
+    rules = []
+    for _ in range(lots.randint(2, 9)):
+        chosen = [lots.choice(COMPOUNDS)]
+        while lots.random() < 0.35:
+            chosen += [lots.choice([" ", " > ", " + ", ","]), lots.choice(COMPOUNDS)]
+        selector = "".join(chosen) + lots.choice(["", "", "", "", ":hover", ":first-child", "::before", ":not(.x)"])
+        declared = [
+            f"{name}:{lots.choice(VALUES[name])}{lots.choice(['', '', '', ' !important'])}"
+            for name in lots.sample(PROPERTIES, lots.randint(1, 3))
+        ]
+        rule = f"{selector}{{{';'.join(declared)}}}"
+        around = lots.random()
+        if around < 0.15:
+            rule = f"@media {lots.choice(MEDIA)}{{ {rule} }}"
+        elif around < 0.25:
+            rule = f"{{% if vip %}} {rule} {{% endif %}}"
+        rules.append(rule)
+    return "\n".join(rules)
+
+
+def test_documents_by_lot_look_as_before(browser: Any) -> None:
+    written = 0
+    people = pl.DataFrame(
+        {"profile_id": ["1", "2"], "email": "a@b.example", "vip": [True, False], "kind": ["x", "z q"]}
+        | {"tint": "green", "numbers": [[1, 2], [1]]}
+    )
+    for seed in range(DOCUMENTS):
+        lots = random.Random(seed)
+        body = "\n".join(lots.sample(BODIES, 7))
+        sources = {
+            "s": "s",
+            "h": "{% macro shown(t) %}<p class=x>{{ t }}</p>{% endmacro %}<!doctype html><html><head><style>"
+            f"{sheet(lots)}</style></head><body>{body}</body></html>",
+            "part": "<p class=y>part</p>",
+        }
+        templates = Templates(folder=Path(), parts={"subject": "s", "html": "h", "text": "s"}, sources=sources)
+        plain, inlined = both(templates, people)
+        assert len(plain) == 2
+        written += inlined[0].count("style=") - plain[0].count("style=")
+        for one, other in zip(plain, inlined, strict=True):
+            assert looks(browser, one) == looks(browser, other), f"seed {seed}\n{one}\n\n{other}"
+    assert written > DOCUMENTS
