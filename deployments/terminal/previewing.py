@@ -17,8 +17,9 @@ from deployments.terminal.running import checked
 from tasks.content.personalization import PersonalizationOptions, TemplateFolder, personalization, read_templates
 from tasks.content.preview import PreviewOptions, counted_findings, previews, write_page
 from tasks.errors import CampaignError, CampaignNotShown
-from tasks.runs.audience import Audience, part_size
+from tasks.runs.audience import Audience
 from tasks.runs.sink import SinkActivity
+from tasks.runs.table import part_size
 from tasks.settings import merged
 
 LOOK_SECONDS = 0.25

@@ -18,9 +18,9 @@ from tasks.files.delimited import delimited
 from tasks.messages.delivered import DeliveredKeys
 from tasks.messages.send_folder import folder_of, placed, writable, write_rejects
 from tasks.messages.sendable import sendable, unsendable
-from tasks.runs.audience import Part
 from tasks.runs.part import current_part
 from tasks.runs.sink import Closing, sink_activity
+from tasks.runs.table import Part
 from tasks.send import Send
 from tasks.tables.transitions import Transitions, require_columns
 

@@ -24,9 +24,9 @@ from tasks.messages.placing import place_mail, place_parquet
 from tasks.messages.send_folder import folder_of, writable, write_rejects, written
 from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.privacy import masked_email
-from tasks.runs.audience import Part
 from tasks.runs.part import current_part
 from tasks.runs.sink import Closing, sink_activity
+from tasks.runs.table import Part
 from tasks.send import Send
 from tasks.settings import Settings
 from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns

@@ -19,8 +19,9 @@ from tasks.errors import PreviewUnwritable
 from tasks.files.storage import private_draft
 from tasks.privacy import masked_email
 from tasks.runs.artifacts import show_link
-from tasks.runs.audience import Audience, part_size
+from tasks.runs.audience import Audience
 from tasks.runs.results import ARROW
+from tasks.runs.table import part_size
 from tasks.templates.fields import ELEMENT
 from tasks.templates.uses import optional_fields
 

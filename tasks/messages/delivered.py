@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 
 from tasks.errors import OutboxUnwritable
 from tasks.files.storage import make_private, private_draft
-from tasks.runs.audience import Part
 from tasks.runs.log import run_logger
+from tasks.runs.table import Part
 from tasks.send import DIGITS
 
 DIGITS_OF_KEY = pl.col("message_key").str.head(DIGITS)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from tasks.runs.audience import Audience, Part, kept_file, read_file
+from tasks.runs.audience import Audience
 from tasks.runs.digest import digest_of
+from tasks.runs.table import Part, kept_file, read_file
 
 PART = "\x00part"
 """Column that holds the number of a member's first part."""

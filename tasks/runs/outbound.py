@@ -9,9 +9,10 @@ from prefect.context import FlowRunContext
 from prefect.runtime import task_run
 
 from tasks.runs.artifacts import as_text
-from tasks.runs.audience import STANDARD, Audience, Table, rejects_of, stored, transitions_of
+from tasks.runs.audience import STANDARD, Audience, rejects_of, transitions_of
 from tasks.runs.counts import COUNTS, counts_of, merged
 from tasks.runs.log import run_logger
+from tasks.runs.table import Table, stored
 from tasks.tables.transitions import REJECTS
 
 

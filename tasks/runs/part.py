@@ -18,12 +18,13 @@ from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.results import get_result_store
 
-from tasks.runs.audience import Part, Plan, first_messages, imported, kept_file, rejects_of, transitions_of
+from tasks.runs.audience import Plan, first_messages, imported, rejects_of, transitions_of
 from tasks.runs.counts import COUNTS, counts_of
 from tasks.runs.members import Moves
 from tasks.runs.outbound import this_run
 from tasks.runs.results import ARROW, ReadableResults
 from tasks.runs.stopping import end_if_stopped
+from tasks.runs.table import Part, kept_file
 from tasks.tables.transitions import Transitions
 
 

@@ -10,10 +10,11 @@ from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.states import Completed
 
 from tasks.runs.activity import Activity, Function, P, R, in_memory, of_prefect
-from tasks.runs.audience import STANDARD, Audience, Plan, Step, part_size, transitions_of
+from tasks.runs.audience import STANDARD, Audience, Plan, Step, transitions_of
 from tasks.runs.digest import digest_of
 from tasks.runs.outbound import at_once, distinct_in_all, in_tables, this_run
 from tasks.runs.results import PER_RUN
+from tasks.runs.table import part_size
 from tasks.tables.transitions import Transitions
 
 

@@ -25,8 +25,6 @@ from tasks.runs.audience import (
     FIRST_MESSAGES,
     STANDARD,
     Audience,
-    Part,
-    Table,
     first_messages,
     imported,
     rejects_of,
@@ -40,6 +38,7 @@ from tasks.runs.part import REJECTED, PartDone, broken_off, inbound_count, part_
 from tasks.runs.published import publish, reject_reasons
 from tasks.runs.results import PER_RUN
 from tasks.runs.stopping import STOPPING_SECONDS, stoppable
+from tasks.runs.table import Part, Table
 from tasks.send import Send
 from tasks.tables.transitions import REJECTS, Transitions
 

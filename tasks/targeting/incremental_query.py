@@ -14,9 +14,9 @@ from pydantic import Field, model_validator
 from tasks.errors import ColumnTypesDiffer, ConfigurationError
 from tasks.files.audiences import AUDIENCE_NAME
 from tasks.files.kept import kept
-from tasks.runs.audience import part_size
 from tasks.runs.results import PER_RUN, ReadableResults
 from tasks.runs.shapes import source_activity
+from tasks.runs.table import part_size
 from tasks.settings import merged
 from tasks.sources.rejects import SOURCE_REJECTS, Rejects
 from tasks.sources.selection import SelectionOptions, selected_rows

@@ -6,9 +6,9 @@ from datetime import date
 
 import polars as pl
 
-from tasks.runs.audience import part_size
 from tasks.runs.log import run_logger
 from tasks.runs.shapes import source_activity
+from tasks.runs.table import part_size
 from tasks.sources.rejects import Rejects
 from tasks.sources.selection import SelectionOptions, selected_batches
 

@@ -38,9 +38,10 @@ from tasks.channels.outbox import OutboxOptions, deliver, outbox
 from tasks.content.personalization import PersonalizationOptions, personalization, personalize, read_templates
 from tasks.execution.report import report
 from tasks.messages.send_folder import write_rejects
-from tasks.runs.audience import Part
 from tasks.runs.engine import ENGINE
 from tasks.runs.results import ARROW, PER_RUN
+from tasks.runs.shapes import streamed
+from tasks.runs.table import Part, lazily
 from tasks.send import Send
 from tasks.settings import Settings
 from tasks.sources.files import ProfileFile
@@ -156,8 +157,11 @@ def without_prefect(profiles: Path, folder: Path) -> int:
             file.write_bytes(ARROW.dumps(rows))
             parts.append(Part(run="plain", number=number, rows=rows.height, file=str(file)))
     with WATCH.phase("deduplication"):
-        zip_codes = pl.concat([pl.read_ipc(part.file).select("zip_code").unique() for part in parts]).unique()
-        coupons = coupons_of.fn(zip_codes)
+        audience = lazily(lambda: (pl.read_ipc(part.file) for part in parts), pl.read_ipc_schema(parts[0].file))
+        found = deduplication.function(audience, BY_ZIP_CODE)
+        for number, rows in enumerate(streamed(found["complement"]), 1):
+            (places / f"duplicates-{number}.arrow").write_bytes(ARROW.dumps(rows))
+        coupons = coupons_of.fn(pl.concat(streamed(found["standard"])))
 
     def work(part: Part) -> dict[str, pl.DataFrame]:
         enriched = enrichment.function(pl.read_ipc(part.file), coupons, WITH_COUPON)
@@ -254,7 +258,8 @@ def by_size(folder: Path, api: str, millions: list[float], rounds: int) -> None:
     for _ in range(rounds):
         for million in millions:
             runs[million].append(run("prefect", profiles_of(folder, int(million * 1e6)), api))
-    print(f"Query to outbox in Parquet, engine threads, 2 workers, partitions of 50,000: median of {rounds} runs")
+    size = Settings.load().partitions.size
+    print(f"Query to outbox in Parquet, engine threads, 2 workers, parts of {size:,}: median of {rounds} runs")
     print("  millions  seconds  s/million  query  deduplication  parts  report  peak MiB: query  parts  MB")
     for million, found in runs.items():
         seconds = median(one["seconds"] for one in found)

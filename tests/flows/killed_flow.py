@@ -20,7 +20,7 @@ from prefect.states import AwaitingRetry
 from flows import birthday_coupons, campaign
 from tasks.delivery.dispatch import Dispatch
 from tasks.delivery.journal.storage import Journal
-from tasks.runs import audience, part, shapes, sink
+from tasks.runs import part, shapes, sink, table
 
 FOLDER = Path(sys.argv[1])
 DAY = date(2026, 11, 24)
@@ -47,7 +47,7 @@ def traced(place: Any, name: str, step: str, number: Callable[..., int] = lambda
     setattr(place, name, work)
 
 
-traced(audience, "_kept", "query", lambda _, __, number, **___: number)
+traced(table, "_kept", "query", lambda _, __, number, **___: number)
 traced(shapes, "_collected", "table")
 traced(shapes, "streamed", "table")
 traced(shapes.RowsActivity, "planned", "planning")

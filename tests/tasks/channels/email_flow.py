@@ -11,8 +11,9 @@ from prefect.utilities.engine import capture_sigterm
 
 from tasks.channels.email import EmailOptions, email
 from tasks.delivery.smtp.connection import MailServer, Security
-from tasks.runs.audience import Audience, stored
+from tasks.runs.audience import Audience
 from tasks.runs.engine import ENGINE
+from tasks.runs.table import stored
 from tasks.send import Send
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))

@@ -13,7 +13,8 @@ from prefect import flow
 
 from tasks.channels.direct_mail import DirectMailOptions, Extracted, direct_mail, extract
 from tasks.errors import ColumnsMissing, OutboxUnwritable, ParameterInvalid
-from tasks.runs.audience import Audience, Part, Table
+from tasks.runs.audience import Audience
+from tasks.runs.table import Part, Table
 from tasks.send import Send
 from tasks.tables.transitions import REJECTS
 

@@ -33,9 +33,10 @@ from tasks.delivery.pace import Pace
 from tasks.delivery.smtp.connection import MailServer, Security
 from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailable
 from tasks.messages.letter import Letter, Message, Skeleton
-from tasks.runs.audience import Audience, stored
+from tasks.runs.audience import Audience
 from tasks.runs.engine import ENGINE
 from tasks.runs.results import ArrowSerializer
+from tasks.runs.table import stored
 from tasks.settings import JournalSettings
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
 

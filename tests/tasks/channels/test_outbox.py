@@ -16,7 +16,8 @@ from tasks.channels.outbox import OutboxOptions, deliver, outbox, write_page
 from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.errors import ColumnsMissing, OutboxUnwritable
-from tasks.runs.audience import Audience, Part, Table
+from tasks.runs.audience import Audience
+from tasks.runs.table import Part, Table
 from tasks.send import Send
 from tasks.settings import Settings
 

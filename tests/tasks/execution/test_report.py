@@ -8,9 +8,10 @@ from prefect import flow
 from prefect.artifacts import Artifact
 
 from tasks.execution.report import CampaignReport, report
-from tasks.runs.audience import Audience, Table
+from tasks.runs.audience import Audience
 from tasks.runs.counts import COUNTS, counts_of, merged, rows_with_content, summed
 from tasks.runs.published import message_preview, reject_reasons
+from tasks.runs.table import Table
 from tasks.send import Send
 
 SEND = Send(campaign="report-test", label="Report test", business_date=date(2026, 11, 24))

@@ -13,10 +13,11 @@ from prefect.client.schemas.filters import FlowRunFilter
 from prefect.futures import wait
 
 from tasks.errors import CampaignError, ColumnsMissing
-from tasks.runs.audience import Audience, part_size
+from tasks.runs.audience import Audience
 from tasks.runs.engine import ENGINE
 from tasks.runs.shapes import Lazily, row_activity, source_activity, table_activity
 from tasks.runs.sink import Closing, sink_activity
+from tasks.runs.table import part_size
 from tasks.tables.transitions import Transitions, require_columns
 from tasks.targeting.segmentation import Segment, SegmentationOptions, segment, segmentation
 

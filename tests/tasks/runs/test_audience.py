@@ -19,11 +19,12 @@ from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 from pydantic import BaseModel, SecretStr
 
 from tasks.errors import CampaignError, PartitionGone, ResultsUnwritable, TransitionUnknown
-from tasks.runs import audience as audience_module
-from tasks.runs.audience import Audience, Part, Plan, Step, Table, lazily, stored
+from tasks.runs import table as table_module
+from tasks.runs.audience import Audience, Plan, Step
 from tasks.runs.counts import COUNTS
 from tasks.runs.digest import digest_of
 from tasks.runs.results import ARROW
+from tasks.runs.table import Part, Table, lazily, stored
 from tasks.sources.files import ProfileFile
 from tasks.targeting.enrichment import EnrichmentOptions, enrichment
 from tasks.targeting.query import QueryOptions, query
@@ -47,7 +48,7 @@ TOLD = pl.DataFrame([("r", "Query", "standard", 25)], schema=COUNTS, orient="row
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalFileSystem:
     """A result storage without a run."""
     place = LocalFileSystem(basepath=str(tmp_path / "storage"))
-    monkeypatch.setattr(audience_module, "result_storage", lambda: place)
+    monkeypatch.setattr(table_module, "result_storage", lambda: place)
     return place
 
 
