@@ -142,7 +142,7 @@ def test_styles_are_inlined_and_links_counted_where_the_parameters_say_so(
     assert messages
     for message in messages:
         shown = message.get_body(("html",)).get_content()
-        assert shown.startswith("<p style=\"color:red\"><a href='https://x.example/")
+        assert shown.startswith('<p style="color:red"><a href=\'https://x.example/')
         assert "?utm_source=news&amp;utm_medium=email&amp;utm_campaign=newsletter'>" in shown
         assert "utm_campaign=newsletter" in message.get_body(("plain",)).get_content()
 
