@@ -103,6 +103,9 @@ class MailSandbox:
     login: tuple[str, str] | None = None
     taken: list[Taken] = field(default_factory=list)
     connections: int = 0
+    open: int = 0
+    """Connections at this moment."""
+    most_open: int = 0
     seen: Counter[str] = field(default_factory=Counter)
     struck: Counter[Fault] = field(default_factory=Counter)
     greylisted: set[str] = field(default_factory=set)
@@ -189,9 +192,23 @@ async def _struck(server: SMTP, fault: Fault) -> str:
 
 
 class _Server(SMTP):
+    _is_counted = False
+
     def __init__(self, sandbox: MailSandbox, **options: Any) -> None:  # noqa: ANN401
         super().__init__(_Handler(sandbox), hostname="sandbox.example", enable_SMTPUTF8=sandbox.utf8, **options)
         self._sandbox = sandbox
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not self._is_counted:  # STARTTLS makes it again
+            self._is_counted = True
+            self._sandbox.open += 1
+            self._sandbox.most_open = max(self._sandbox.most_open, self._sandbox.open)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._sandbox.open -= self._is_counted
+        self._is_counted = False
+        super().connection_lost(error)
 
     async def smtp_DATA(self, arg: str | None) -> None:
         fault = self._sandbox.fault_at(At.DATA)

@@ -26,6 +26,7 @@ from tasks.delivery.journal.states import Event, Resend, State, state_after, sta
 from tasks.delivery.journal.storage import Journal, Known, Settlement
 from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.delivery.pace import Pace
+from tasks.delivery.seats import Seats
 from tasks.errors import CampaignError
 from tasks.runs.log import run_logger
 from tasks.runs.stopping import STOPPING_SECONDS, end_if_stopped
@@ -57,7 +58,15 @@ Told = dict[str, tuple[State, bool, str, bool]]
 
 
 # Settings of a connection that messages are carried over.
-Connections = Annotated[int, Field(ge=1, le=100, title="Connections", description="How many at one time.")]
+Connections = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=100,
+        title="Connections",
+        description="How many at one time, by all runs with the same journal: those that run share them.",
+    ),
+]
 Backoff = Annotated[
     float,
     Field(
@@ -144,10 +153,13 @@ class Carrier(Protocol):
     """Called when a message that had begun to leave was answered."""
 
     account: str
-    """Over which messages leave: those with the same share one rate."""
+    """Over which messages leave: those with the same share one rate and its connections."""
 
     pace: Pace
     """The rate."""
+
+    seats: Seats
+    """How many connections there are at one time."""
 
     async def carry(self, rows: Sequence[Any]) -> list[Settlement]:
         """Carry messages, each a named tuple that begins with `key`; one outcome for each, in any order."""
@@ -209,6 +221,7 @@ class Dispatch:
         self.carrier.arrives = self.journal.arrive
         self.carrier.pace.reserve = partial(self.journal.paces.reserve, self.carrier.account)
         await asyncio.to_thread(self.journal.enter)
+        self.carrier.seats.begin(self.journal.seats.share, self.journal.settings.lease_seconds)
         async with self._alive():
             await asyncio.to_thread(self.journal.expire, self.send, self.channel)
             fates = await self._reconsidered(await self._rounds(messages))

@@ -24,6 +24,7 @@ from tasks.delivery.journal.departures import ClaimLost
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Settlement
 from tasks.delivery.pace import Pace
+from tasks.delivery.seats import NoSeat, Seats
 from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable, SenderBlamed
 from tasks.http.bounded import BoundedReader, Damaged, TooLarge
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
@@ -168,7 +169,8 @@ class ProviderCarrier:
         self._provider = provider
         self._connection = connection
         self._transport = GuardedTransport(trusted_certificates(connection.ca_file), allowed_hosts)
-        self._places = asyncio.Semaphore(connection.connections)
+        self.seats = Seats(self.account, connection.patience_seconds)
+        self._room = self.seats.room(self.account, connection.connections)
         self._open = AsyncExitStack()
         self._taken = 0
         self._losses = 0
@@ -191,6 +193,7 @@ class ProviderCarrier:
     async def __aexit__(self, *_: object) -> None:
         """Close the client."""
         await self._open.aclose()
+        await self.seats.end()
 
     async def carry(self, rows: Sequence[ProviderMessage]) -> list[Settlement]:
         """Send messages; one outcome for each, in the order of the messages."""
@@ -204,6 +207,7 @@ class ProviderCarrier:
     def stop(self, reason: str) -> None:
         """Begin no other message."""
         self.failure = self.failure or self._unavailable(reason)
+        self.seats.close(reason)
 
     def _unavailable(self, reason: str) -> CampaignError:
         return ProviderUnavailable(url=public_url(self._provider.url), reason=reason, sent=self._taken)
@@ -217,8 +221,16 @@ class ProviderCarrier:
             request = self._provider.request(message)
         except Unsendable as reason:
             return Settlement(message.key, Event.POSTPONED, str(reason))
-        async with self._places:
+        try:
+            seat = await self._room.take()
+        except (NoSeat, CampaignError) as none:
+            error = none if isinstance(none, CampaignError) else self._unavailable(str(none))
+            self.failure = self.failure or error
+            return Settlement(message.key, Event.POSTPONED, str(none))
+        try:
             return await self._tried(message.key, request)
+        finally:
+            seat.give_back()
 
     async def _tried(self, key: str, request: ProviderRequest) -> Settlement:
         while self.failure is None:

@@ -170,6 +170,18 @@ def remains_in_file(folder: Path, sender: str) -> Iterator[Remains]:
         os.close(file)
 
 
+def is_gone_in_file(folder: Path, sender: str) -> bool:
+    """Whether a sender that has entered is certainly dead; what it left behind stays."""
+    try:
+        file = os.open(file_of(folder, sender), os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return boot() is not None and _locked(file)
+    finally:
+        os.close(file)
+
+
 class DeparturesTable:
     """The rows of one sender in PostgreSQL, and the session by which it writes them.
 
@@ -316,6 +328,11 @@ def remains_in_table(database: Database, sender: str) -> Iterator[Remains]:
             database.write(lambda connection: connection.execute(sa.delete(DEPARTURES).where(theirs)))
         finally:
             session.invalidate()  # the lock ends with the session
+
+
+def is_gone_in_table(session: sa.Connection, sender: str) -> bool:
+    """Whether a sender that has entered is certainly dead; what it left behind stays. Within a transaction."""
+    return bool(session.execute(sa.select(sa.func.pg_try_advisory_xact_lock(lock_of(sender)))).scalar())
 
 
 def _noted(line: str) -> tuple[str, tuple[Event, str]]:

@@ -36,12 +36,15 @@ from tasks.delivery.journal.departures import (
     DeparturesFile,
     DeparturesTable,
     Remains,
+    is_gone_in_file,
+    is_gone_in_table,
     remains_in_file,
     remains_in_table,
 )
 from tasks.delivery.journal.keys import MessageNames
 from tasks.delivery.journal.outcomes import Outcomes
 from tasks.delivery.journal.paces import Paces
+from tasks.delivery.journal.seats import SharedSeats
 from tasks.delivery.journal.sends import Sends
 from tasks.delivery.journal.states import NOTHING_AGAIN, Event, Resend, State, state_after, states_before
 from tasks.delivery.journal.suppressions import Suppressions
@@ -119,6 +122,11 @@ class Journal:
     def paces(self) -> Paces:
         """When the next message may leave over an account."""
         return Paces(self.database)
+
+    @cached_property
+    def seats(self) -> SharedSeats:
+        """How many connections to an account this sender may have."""
+        return SharedSeats(self.database, self.sender, self._is_gone)
 
     @cached_property
     def suppressions(self) -> Suppressions:
@@ -234,11 +242,13 @@ class Journal:
 
     def leave(self, *, done: bool = True) -> None:
         """Say that this sender ends: nobody needs to wait for it. `done`: all that it claimed is settled."""
-        self.departures.close(done=done)
         statement = (
             sa.update(SENDERS).values(expires_at=self.database.moment()).where(SENDERS.c.sender == self.sender)
         )
-        self.database.write(lambda database: database.execute(statement))
+        try:
+            self.database.write(lambda database: database.execute(statement))
+        finally:
+            self.departures.close(done=done)
 
     def expire(self, send: Send, channel: str) -> int:
         """Settle the claims of senders that are gone; gives how many became unknown.
@@ -290,6 +300,11 @@ class Journal:
         if self.database.is_sqlite:
             return remains_in_file(_departures_folder(self.engine.url), holder)
         return remains_in_table(self.database, holder)
+
+    def _is_gone(self, session: sa.Connection, sender: str) -> bool:
+        if self.database.is_sqlite:
+            return is_gone_in_file(_departures_folder(self.engine.url), sender)
+        return is_gone_in_table(session, sender)
 
     def _keys(self, statement: sa.Select[tuple[str]]) -> list[str]:
         return self.database.read(lambda database: list(database.execute(statement).scalars()))

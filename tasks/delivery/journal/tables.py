@@ -181,3 +181,14 @@ PACES = sa.Table(
 
 `next_at` is in seconds since 1970, by the database's clock.
 """
+
+SEATS = sa.Table(
+    "seats",
+    METADATA,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("sender", sa.String(80), primary_key=True),
+    sa.Column("held", sa.Integer, nullable=False),
+    sa.Column("wanted", sa.Integer, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+)
+"""How many connections to each account every sender has and needs, until when if nothing more is heard of it."""

@@ -12,11 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import anyio
+
 from tasks.delivery.blame import Blame
 from tasks.delivery.journal.departures import ClaimLost
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Settlement
 from tasks.delivery.pace import Pace
+from tasks.delivery.seats import NoSeat, Seat, Seats
 from tasks.delivery.smtp.connection import Line, LineClosed, LineDropped, MailServer, SenderRefused, opened
 from tasks.delivery.smtp.replies import Reply, Step, Verdict, blame_of, verdict_of
 from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable, SenderBlamed
@@ -28,8 +31,13 @@ from tasks.privacy import is_this_machine
 
 IDLE_SECONDS = 20
 """How long a connection with nothing to do is kept."""
+CLOSING_SECONDS = 1.0
+"""How long the connections have to take leave at the end."""
 TRIES = 5
 """How often a message is begun before it waits for the next round: it may be what the server breaks at."""
+
+SEAT_SECONDS = 1.0
+"""A seat that comes later was waited for."""
 
 ALL_WELL = [250, 250, 354]
 """What nearly every envelope hears; whatever else is said, `verdict_of` knows what it means."""
@@ -127,6 +135,9 @@ class MailCarrier:
         self._filled = asyncio.Event()
         self.account = f"{server}/{server.username}"
         self.pace = Pace(server.messages_per_second)
+        self.seats = Seats(str(server), server.patience_seconds, self._filled.set)
+        self._room = self.seats.room(self.account, server.connections)
+        self._is_closing = False
         self._taken = 0
         self._workers: list[asyncio.Task[None]] = []
         self._last_progress = 0.0
@@ -141,10 +152,15 @@ class MailCarrier:
 
     async def __aexit__(self, *_: object) -> None:
         """Close the connections. What has not left comes back as postponed."""
+        self._is_closing = True
+        self._filled.set()
+        with anyio.move_on_after(CLOSING_SECONDS, shield=True):
+            await asyncio.wait(self._workers)
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
         self._return_the_rest("the run ended before it was sent")
+        await self.seats.end()
 
     async def carry(self, letters: Sequence[Letter]) -> list[Settlement]:
         """Send messages; gives what became of each, in the order in which it was known."""
@@ -188,14 +204,18 @@ class MailCarrier:
     async def _work(self) -> None:
         """One connection after the other, for as long as there is work."""
         losses = 0
-        while True:
+        while not self._is_closing:
             await self._some_work()
+            if self._is_closing:
+                return
             taken = self._taken
             reason = ""
             try:
-                await self._over_one_line()
+                await self._over_one_seat()
             except LineDropped as drop:
                 reason = str(drop)
+            except NoSeat as none:
+                self._fail(MailServerUnavailable(server=self._server, reason=str(none), sent=self._taken))
             except SenderRefused as refusal:
                 self._fail(MailServerRefuses(server=self._server, reason=str(refusal), sent=self._taken))
             except CampaignError as error:
@@ -207,10 +227,22 @@ class MailCarrier:
                 self._fail(MailServerUnavailable(server=self._server, reason=reason, sent=self._taken))
             await asyncio.sleep(self._backoff(losses))
 
-    async def _over_one_line(self) -> None:
+    async def _over_one_seat(self) -> None:
+        """Take one of the account's connections, and send over it until there is nothing, or others need it."""
+        asked = self._time()
+        seat = await self._room.take()
+        if self._time() - asked > SEAT_SECONDS:
+            self._last_progress = self._time()  # the server was not even asked meanwhile
+        try:
+            if self._bag:
+                await self._over_one_line(seat)
+        finally:
+            seat.give_back()
+
+    async def _over_one_line(self, seat: Seat) -> None:
         line = await opened(self._server, self._helo_name)
         try:
-            await self._converse(line)
+            await self._converse(line, seat)
         except BaseException:
             line.abort()
             raise
@@ -223,17 +255,20 @@ class MailCarrier:
         self._return_the_rest(str(self.failure.facts.get("reason", self.failure)))
 
     async def _some_work(self) -> None:
-        while not self._bag:
+        while not self._bag and not self._is_closing:
             self._filled.clear()
             await self._filled.wait()
 
-    async def _converse(self, line: Line) -> None:
-        """Send messages over one line until it has long been idle. Errors: `LineDropped`, `SenderRefused`."""
+    async def _converse(self, line: Line, seat: Seat) -> None:
+        """Send messages over one line until it has long been idle, or its seat is due back.
+
+        Errors: `LineDropped`, `SenderRefused`.
+        """
         stand = Stand()
         while True:
-            following = await self._next(line, waits=stand.leaving is None)
+            following = await self._next(line, seat, waits=stand.leaving is None)
             if following is None and stand.leaving is None:
-                line.quit()
+                await line.quit()
                 return
             opening = stand.opening()
             replies: list[Reply] = []
@@ -264,12 +299,17 @@ class MailCarrier:
                 raise
             stand = self._entered(following, replies[len(opening) :]) if following else Stand()
 
-    async def _next(self, line: Line, *, waits: bool) -> Begun | None:
+    async def _next(self, line: Line, seat: Seat, *, waits: bool) -> Begun | None:
         """The next message to begin; None if there is none now or, with `waits`, none for long."""
-        while True:
+        idle_since = self._time()
+        while not seat.is_due_back:
             if not self._bag:
-                if not waits or not await self._filled_within(IDLE_SECONDS):
+                idle = self._time() - idle_since
+                if not waits or self._is_closing or idle >= IDLE_SECONDS:
                     return None
+                seat.is_idle = True
+                await self._filled_within(IDLE_SECONDS - idle)
+                seat.is_idle = False
             elif not waits and not self.pace.is_due():
                 return None
             elif delay := await self.pace.wait():
@@ -280,6 +320,7 @@ class MailCarrier:
                 continue  # another connection took it meanwhile
             elif begun := self._made(self._bag.popleft(), line):
                 return begun
+        return None
 
     def _made(self, parcel: Parcel, line: Line) -> Begun | None:
         """The message; None, with the reason told, where none can be made or the server could not take it."""

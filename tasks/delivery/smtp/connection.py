@@ -5,6 +5,7 @@ sends whole groups of commands where the server offers PIPELINING (RFC 2920), an
 """
 
 import asyncio
+from contextlib import suppress
 from enum import StrEnum
 from typing import Self, cast
 
@@ -15,6 +16,9 @@ from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patien
 from tasks.delivery.smtp.replies import Reply, ReplyReader
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
 from tasks.privacy import unencrypted
+
+GOODBYE_SECONDS = 0.5
+"""How long the answer to a goodbye is waited for."""
 
 
 class Security(StrEnum):
@@ -173,10 +177,15 @@ class Line(asyncio.Protocol):
         else:
             self._look_at_the_clock()
 
-    def quit(self) -> None:
-        """Take leave, without waiting for the answer."""
+    async def quit(self) -> None:
+        """Take leave: when it returns, the server knows that the connection is over, or is not to be heard of."""
         if self.is_open:
             self._transport.write(b"QUIT\r\n")
+            self._wanted = 1
+            self._arrived = self._loop.create_future()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived, GOODBYE_SECONDS)
+            self._arrived = None
         self._transport.close()
 
     def abort(self) -> None:

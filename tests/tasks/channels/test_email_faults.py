@@ -421,7 +421,7 @@ def test_a_full_disk_stops_the_sending_and_the_next_run_does_the_rest(
 
 
 def started_flow(
-    backend: str, url: str, count: int, port: int, folder: Path, parts: int = 1
+    backend: str, url: str, count: int, port: int, folder: Path, parts: int = 1, lease_seconds: int = 2
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, FLOW, str(count), str(port), str(folder), str(parts)],
@@ -430,7 +430,7 @@ def started_flow(
             "PREFECT_API_URL": backend,
             "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),
             "CAMPAIGN_JOURNAL__URL": url,
-            "CAMPAIGN_JOURNAL__LEASE_SECONDS": "2",
+            "CAMPAIGN_JOURNAL__LEASE_SECONDS": str(lease_seconds),
             "PYTHONPATH": str(Path(__file__).parents[3]),
         },
         stdout=subprocess.DEVNULL,
