@@ -307,6 +307,19 @@ class EmailChannel(_FromSomebody):
         title="Proof",
         description="Name of a proof, marked in the subject and sent once per name. Empty: the send itself.",
     )
+    waves: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        title="Waves",
+        description="In how many waves the messages are sent, each by a run of its own; 1: all at once.",
+    )
+    wave: int = Field(
+        default=1,
+        ge=1,
+        title="Wave",
+        description="Up to which wave this run sends; those before it included, as far as they were not sent.",
+    )
 
     @property
     def addresses(self) -> list[str]:

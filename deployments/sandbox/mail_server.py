@@ -47,6 +47,8 @@ class Fault(NamedTuple):
     """One in so many."""
     times: int | None = None
     """No more often than that; None for always."""
+    domain: str = ""
+    """Only at RCPT, for recipients of that domain; empty for all."""
 
 
 class MailBehaviour(StrEnum):
@@ -116,11 +118,11 @@ class MailSandbox:
         """How often each message was taken."""
         return Counter(one.message_id for one in self.taken)
 
-    def fault_at(self, at: At) -> Fault | None:
+    def fault_at(self, at: At, address: str = "") -> Fault | None:
         """The fault that strikes now, if one does."""
         self.seen[at] += 1
         for fault in (*FAULTS.get(self.behaviour, ()), *self.faults):
-            due = fault.at is at and self.seen[at] % fault.every == 0
+            due = fault.at is at and self.seen[at] % fault.every == 0 and address.endswith(fault.domain)
             if due and (fault.times is None or self.struck[fault] < fault.times):
                 self.struck[fault] += 1
                 return fault
@@ -152,7 +154,7 @@ class _Handler:
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        if fault := self._sandbox.fault_at(At.RCPT):
+        if fault := self._sandbox.fault_at(At.RCPT, address):
             return await _struck(server, fault)
         behaviour = self._sandbox.behaviour
         if behaviour is MailBehaviour.PICKY and "bad" in address:

@@ -21,6 +21,7 @@ from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.progress import shown_progress
 from tasks.delivery.record import SendRecord
+from tasks.delivery.windows import wave_of
 from tasks.errors import CampaignError, JournalUnavailable
 from tasks.files.storage import private_draft
 from tasks.messages.send_folder import folder_of, writable, write_rejects
@@ -31,8 +32,10 @@ from tasks.runs.part import PartFailed, current_part
 from tasks.runs.sink import Closing
 from tasks.send import Send
 from tasks.settings import Settings
-from tasks.tables.transitions import Transitions, require_columns
+from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
 
+WAVE = "\x00wave"
+"""No column of anybody's."""
 THE_KEY = pl.col("message_key")
 
 
@@ -110,6 +113,7 @@ def send_messages(
     require_columns(messages, MESSAGE_COLUMNS, activity=channel.title, where="the inbound transition")
     reasons = unsendable(messages, "profile_id", "email", is_mail=channel.is_mail, parts=MESSAGE_PARTS)
     wanted, rejects = sendable(messages, reasons)
+    wanted, later = _until_wave(wanted, channel.name, options, send)
     if options.proof:
         wanted = wanted.with_columns(subject=pl.lit("[Proof] ") + pl.col("subject"))
     tally.total = wanted.height
@@ -132,7 +136,21 @@ def send_messages(
             return await dispatch.run(wanted)
 
     fates = run_showing(work, show)
-    return _delivery(fates, rejects, channel, journal), channel.carrier.failure
+    return _delivery(fates, pl.concat([rejects, later]), channel, journal), channel.carrier.failure
+
+
+def _until_wave(
+    messages: pl.DataFrame, channel: str, options: DeliveryOptions, send: Send
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The messages of this wave and those before it, and the others as rejects."""
+    if options.wave == options.waves:
+        return messages, messages.select(*REJECT_COLUMNS[:2], reason=pl.lit("")).clear()
+    numbered = messages.with_columns(send.message_keys(channel, messages)).with_columns(
+        wave_of(options.waves).alias(WAVE)
+    )
+    why = pl.format(f"not yet: wave {{}} of {options.waves}", WAVE)
+    later = numbered.filter(pl.col(WAVE) > options.wave).select(*REJECT_COLUMNS[:2], reason=why)
+    return numbered.filter(pl.col(WAVE) <= options.wave).drop("message_key", WAVE), later
 
 
 def _delivery(fates: pl.DataFrame, rejects: pl.DataFrame, channel: Channel, journal: Journal) -> Delivery:

@@ -13,20 +13,21 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, Self, TypeVar
 
 import anyio
 import anyio.from_thread
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.delivery.blame import MAILBOX_DAYS, MAILBOX_REFUSALS, Blame, Refusals
 from tasks.delivery.journal.deadlines import SILENCE_SECONDS
+from tasks.delivery.journal.paces import Paces
 from tasks.delivery.journal.states import Event, Resend, State, state_after, states_before
 from tasks.delivery.journal.storage import Journal, Known, Settlement
 from tasks.delivery.journal.suppressions import Kind, Person, Sighting
-from tasks.delivery.pace import Pace
 from tasks.delivery.seats import Seats
+from tasks.delivery.windows import OVERLAPPING, Lane, WindowSize
 from tasks.errors import CampaignError
 from tasks.runs.log import run_logger
 from tasks.runs.stopping import STOPPING_SECONDS, end_if_stopped
@@ -34,10 +35,6 @@ from tasks.send import Send
 
 T = TypeVar("T")
 
-OVERLAPPING = 4
-"""Windows on their way at one time: while one is claimed or written down, the others are carried."""
-WINDOW_SECONDS = 0.1
-LARGEST_WINDOW = 2_000
 LOOKED_UP_AT_ONCE = 10_000
 SHOW_SECONDS = 0.25
 FINISHING_SECONDS = STOPPING_SECONDS - 1
@@ -133,6 +130,29 @@ class DispatchOptions(BaseModel):
         description="Seconds before the second round; doubled for each next.",
     )
 
+    waves: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        title="Waves",
+        description="In how many waves the messages are sent, each by a run of its own; 1: all at once.",
+    )
+    wave: int = Field(
+        default=1,
+        ge=1,
+        title="Wave",
+        description=(
+            "Up to which wave this run sends. It also sends what is left of the waves before it, so that the last"
+            " wave leaves nobody out."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.wave > self.waves:
+            raise ValueError(f"wave {self.wave} is none of {self.waves}")
+        return self
+
     @property
     def resend(self) -> Resend:
         """Which settled messages are sent again."""
@@ -155,11 +175,16 @@ class Carrier(Protocol):
     account: str
     """Over which messages leave: those with the same share one rate and its connections."""
 
-    pace: Pace
-    """The rate."""
-
     seats: Seats
     """How many connections there are at one time."""
+
+    def keep_pace(self, paces: Paces) -> None:
+        """Keep to its rates together with all senders of a journal."""
+        ...
+
+    def lanes(self, messages: pl.DataFrame) -> list[pl.DataFrame]:
+        """Messages, divided so that those of one lane need not wait for those of another."""
+        ...
 
     async def carry(self, rows: Sequence[Any]) -> list[Settlement]:
         """Carry messages, each a named tuple that begins with `key`; one outcome for each, in any order."""
@@ -219,7 +244,7 @@ class Dispatch:
         """
         self.carrier.departs = partial(self.journal.depart, self.send, self.channel)
         self.carrier.arrives = self.journal.arrive
-        self.carrier.pace.reserve = partial(self.journal.paces.reserve, self.carrier.account)
+        self.carrier.keep_pace(self.journal.paces)
         await asyncio.to_thread(self.journal.enter)
         self.carrier.seats.begin(self.journal.seats.share, self.journal.settings.lease_seconds)
         async with self._alive():
@@ -291,23 +316,23 @@ class Dispatch:
         return pl.concat(settled), pl.concat(waiting)
 
     async def _round(self, messages: pl.DataFrame) -> pl.DataFrame:
-        """Every message once, in overlapping windows."""
+        """Every message once, in overlapping windows of each lane."""
         fates: list[pl.DataFrame] = [_fates(messages.clear(), {})]
-        windows: set[asyncio.Task[pl.DataFrame]] = set()
-        sizes = WindowSize(self.smallest_window)
-        begin = 0
+        lanes = [Lane(rows, WindowSize(self.smallest_window)) for rows in self.carrier.lanes(messages)]
+        windows: dict[asyncio.Task[pl.DataFrame], Lane] = {}
         try:
-            while windows or begin < messages.height:
+            while windows or any(lane.has_more for lane in lanes):
                 if self.carrier.failure is not None:
-                    fates.append(self._not_begun(messages.slice(begin)))
-                    begin = messages.height
-                while begin < messages.height and len(windows) < OVERLAPPING:
-                    window = messages.slice(begin, sizes.now)
-                    windows.add(asyncio.create_task(self._window(window, sizes)))
-                    begin += window.height
+                    fates += [self._not_begun(lane.rest()) for lane in lanes]
+                for lane in lanes:
+                    while lane.has_more and lane.on_way < OVERLAPPING:
+                        window = lane.next_window()
+                        windows[asyncio.create_task(self._window(window, lane.sizes))] = lane
                 if windows:
-                    finished, windows = await asyncio.wait(windows, return_when=asyncio.FIRST_COMPLETED)
-                    fates += [window.result() for window in finished]
+                    finished, _ = await asyncio.wait(windows, return_when=asyncio.FIRST_COMPLETED)
+                    for window in finished:
+                        windows.pop(window).on_way -= 1
+                        fates.append(window.result())
         except BaseException:
             self.carrier.stop("the run was stopped")
             # What is on its way is finished and written down, so that little is left unknown.
@@ -453,20 +478,6 @@ def run_showing(work: Callable[[], Awaitable[T]], show: Callable[[], None]) -> T
             future.cancel()
             raise
         return future.result()
-
-
-class WindowSize:
-    """How many messages a window has: as many as are carried in `WINDOW_SECONDS`, found by trying."""
-
-    def __init__(self, smallest: int) -> None:
-        self._smallest = min(smallest, LARGEST_WINDOW)
-        self.now = self._smallest
-
-    def adapt(self, size: int, seconds: float) -> None:
-        """Take into account that a window of `size` was carried in `seconds`."""
-        fitting = size * WINDOW_SECONDS / max(seconds, 1e-9)
-        bounded = min(max(fitting, self.now / 2), self.now * 2)
-        self.now = int(min(max(bounded, self._smallest), LARGEST_WINDOW))
 
 
 def _told(outcomes: list[Settlement], known: dict[str, Known]) -> Told:

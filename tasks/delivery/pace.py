@@ -41,11 +41,17 @@ class Pace:
         self._forget()
         return bool(self._moments) and self._moments[0] <= self._clock()
 
-    async def wait(self) -> float:
-        """Seconds until a message may leave; at nought it has been counted as leaving now.
+    def take(self) -> None:
+        """Count a message as leaving now, which was due."""
+        if self._rate:
+            self._moments.popleft()
 
-        Errors: `JournalUnavailable`.
-        """
+    def drop(self) -> None:
+        """Moments that were taken are of no use: what follows is later."""
+        self._moments.clear()
+
+    async def delay(self) -> float:
+        """Seconds until a message is due. Errors: `JournalUnavailable`."""
         if not self._rate:
             return 0.0
         async with self._taking:
@@ -54,10 +60,13 @@ class Pace:
                 count = min(max(1, int(self._rate * TAKEN_SECONDS)), MOST_TAKEN)
                 begin = await asyncio.to_thread(self.reserve, count, self._rate) + self._clock()
                 self._moments.extend(begin + number / self._rate for number in range(count))
-        if (delay := self._moments[0] - self._clock()) > 0:
-            return delay
-        self._moments.popleft()
-        return 0.0
+        return max(0.0, self._moments[0] - self._clock()) if self._moments else 0.0
+
+    async def wait(self) -> None:
+        """Wait until a message may leave, and count it as leaving. Errors: `JournalUnavailable`."""
+        while not self.is_due():
+            await asyncio.sleep(await self.delay())
+        self.take()
 
     def _forget(self) -> None:
         late = max(LATE_SECONDS, 1 / self._rate)

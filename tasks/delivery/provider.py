@@ -10,17 +10,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple, Protocol, Self
 
 import anyio
 import httpcore
 import httpx
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.delivery.blame import Blame
 from tasks.delivery.delivery import Channel, DeliveryOptions
 from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience, Rate
 from tasks.delivery.journal.departures import ClaimLost
+from tasks.delivery.journal.paces import Paces
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Settlement
 from tasks.delivery.pace import Pace
@@ -195,6 +198,14 @@ class ProviderCarrier:
         await self._open.aclose()
         await self.seats.end()
 
+    def keep_pace(self, paces: Paces) -> None:
+        """Share the rate with all senders of a journal."""
+        self.pace.reserve = partial(paces.reserve, self.account)
+
+    def lanes(self, messages: pl.DataFrame) -> list[pl.DataFrame]:
+        """All messages wait for the same."""
+        return [messages]
+
     async def carry(self, rows: Sequence[ProviderMessage]) -> list[Settlement]:
         """Send messages; one outcome for each, in the order of the messages."""
         return list(await asyncio.gather(*(self._carried(row) for row in rows)))
@@ -236,8 +247,7 @@ class ProviderCarrier:
         while self.failure is None:
             await asyncio.sleep(max(0.0, self._not_before - self._time()))
             try:
-                while delay := await self.pace.wait():
-                    await asyncio.sleep(delay)
+                await self.pace.wait()
                 await self.departs(key)
                 answer = await self._asked(request)
             except CampaignError as error:  # the journal cannot note that a message leaves

@@ -76,10 +76,20 @@ class Room:
         self._peak = self.wanted
         return ask
 
+    def has_free(self) -> bool:
+        """Whether a seat is free at once."""
+        return not self.queue and len(self.held) < self.granted and self.seats.may_take()
+
+    def want(self) -> None:
+        """Have the journal asked for one more."""
+        self._peak = min(self._most, max(self._peak, self.wanted + 1))
+        if self.granted < self._most:
+            self.seats.stir()
+
     def try_take(self) -> Seat | None:
         """A seat, where one is free at once."""
         self._peak = min(self._most, max(self._peak, self.wanted + 1))
-        if self.queue or len(self.held) >= self.granted or not self.seats.may_take():
+        if not self.has_free():
             return None
         seat = Seat(self)
         self.held.append(seat)
@@ -105,6 +115,7 @@ class Room:
         """Free a seat, for the next here or for others."""
         self.held.remove(seat)
         self.serve()
+        self.seats.changed()
         if len(self.held) >= self.granted:  # it was one too many: others wait
             self.seats.stir()
 
@@ -139,7 +150,7 @@ class Seats:
         self._server = server
         """As logs have it."""
         self._patience = patience_seconds
-        self._changed = changed
+        self.changed = changed
         """Called when seats were granted or recalled."""
         self._rooms: dict[str, Room] = {}
         self._stirred = asyncio.Event()
@@ -199,7 +210,7 @@ class Seats:
         while True:
             self._stirred.clear()
             await self._asked(share, lease_seconds)
-            self._changed()
+            self.changed()
             is_of_use = any(room.held or room.queue for room in self._rooms.values())
             await asyncio.sleep(LEAST_SECONDS)
             with suppress(TimeoutError):

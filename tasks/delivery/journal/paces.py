@@ -19,17 +19,27 @@ class Paces:
 
         By the database's clock. Errors: `JournalUnavailable`.
         """
-        seconds = count / per_second
+        return self._moved(account, count / per_second)
+
+    def hold(self, account: str, seconds: float) -> None:
+        """Let nobody take a moment for so many seconds. Errors: `JournalUnavailable`."""
+        self._moved(account, seconds, only_if_earlier=True)
+
+    def _moved(self, account: str, seconds: float, *, only_if_earlier: bool = False) -> float:
+        """Have the next moment so much later; gives how many seconds from now it was before."""
         if self.database.is_sqlite:
-            now: sa.ColumnElement[float] = sa.literal(self.database.now().timestamp(), sa.Double)
-            later: sa.ColumnElement[float] = sa.func.max(PACES.c.next_at, now)
+            later_of, now = sa.func.max, sa.literal(self.database.now().timestamp(), sa.Double)
         else:
+            later_of = sa.func.greatest
             now = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
-            later = sa.func.greatest(PACES.c.next_at, now)
+        later = later_of(PACES.c.next_at, now)
         statement = (
             self.database.insert(PACES)
             .values(account=account, next_at=now + seconds)
-            .on_conflict_do_update(index_elements=[PACES.c.account], set_={"next_at": later + seconds})
+            .on_conflict_do_update(
+                index_elements=[PACES.c.account],
+                set_={"next_at": later_of(PACES.c.next_at, now + seconds) if only_if_earlier else later + seconds},
+            )
             .returning(PACES.c.next_at - sa.literal(seconds, sa.Double) - now)
         )
         wait = self.database.write(lambda database: database.execute(statement).scalar_one())

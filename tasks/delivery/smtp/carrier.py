@@ -6,26 +6,36 @@ second has not left.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
 
 import anyio
+import polars as pl
 
 from tasks.delivery.blame import Blame
 from tasks.delivery.journal.departures import ClaimLost
+from tasks.delivery.journal.paces import Paces
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Settlement
 from tasks.delivery.pace import Pace
 from tasks.delivery.seats import NoSeat, Seat, Seats
-from tasks.delivery.smtp.connection import Line, LineClosed, LineDropped, MailServer, SenderRefused, opened
-from tasks.delivery.smtp.replies import Reply, Step, Verdict, blame_of, verdict_of
+from tasks.delivery.smtp.connection import (
+    Line,
+    LineClosed,
+    LineDropped,
+    MailServer,
+    SenderRefused,
+    TurnedAway,
+    opened,
+)
+from tasks.delivery.smtp.parcel import Batch, Begun, Parcel, Stand
+from tasks.delivery.smtp.receivers import LONGEST_DELAY, Directory, Queues
+from tasks.delivery.smtp.replies import Reply, Step, Verdict, asks_for_less, blame_of, verdict_of
 from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable, SenderBlamed
 from tasks.http.retry import backoff_delay
 from tasks.messages.address import Unsendable
-from tasks.messages.letter import Letter, Message, Skeleton
+from tasks.messages.letter import Letter, Skeleton
 from tasks.messages.senders import is_placeholder
 from tasks.privacy import is_this_machine
 
@@ -41,70 +51,6 @@ SEAT_SECONDS = 1.0
 
 ALL_WELL = [250, 250, 354]
 """What nearly every envelope hears; whatever else is said, `verdict_of` knows what it means."""
-
-
-@dataclass
-class Batch:
-    """Messages that are carried together, and what became of them."""
-
-    waiting: int
-    done: asyncio.Future[None]
-    outcomes: list[Settlement] = field(default_factory=list)
-
-    def settle(self, outcome: Settlement) -> None:
-        """Note what became of one message."""
-        self.outcomes.append(outcome)
-        self.waiting -= 1
-        if not self.waiting and not self.done.done():
-            self.done.set_result(None)
-
-
-@dataclass
-class Parcel:
-    """One message on its way. It is made when it is about to leave: with its files, many would fill the memory."""
-
-    letter: Letter
-    batch: Batch
-    tries: int = 0
-
-    def settle(self, event: Event, answer: str, *, blame: Blame = Blame.UNCLEAR, again: bool = False) -> Settlement:
-        """Note what became of it."""
-        outcome = Settlement(self.letter.key, event, answer, blame, again)
-        self.batch.settle(outcome)
-        return outcome
-
-
-class Begun(NamedTuple):
-    """A message that a line has taken up."""
-
-    parcel: Parcel
-    message: Message
-
-    def envelope(self) -> tuple[bytes, bytes, bytes]:
-        """The commands that begin it."""
-        recipient = self.message.recipient
-        utf8 = b" BODY=8BITMIME SMTPUTF8" if recipient.needs_utf8 else b""
-        return (
-            b"MAIL FROM:<%b>%b\r\n" % (self.message.sender.encode(), utf8),
-            b"RCPT TO:<%b>\r\n" % recipient.address.encode(),
-            b"DATA\r\n",
-        )
-
-
-@dataclass
-class Stand:
-    """Where a line stands between two groups of commands."""
-
-    leaving: "Begun | None" = None
-    """The message whose envelope was accepted: its content goes next."""
-    reset: bytes = b""
-    """What ends a transaction that failed."""
-
-    def opening(self) -> list[bytes]:
-        """What the next group begins with."""
-        if self.leaving:
-            return [self.leaving.message.content.replace(b"\r\n.", b"\r\n..") + b".\r\n"]
-        return [self.reset] if self.reset else []
 
 
 async def _unnoted(_: object) -> None:
@@ -130,13 +76,14 @@ class MailCarrier:
         self._skeleton = skeleton
         self._is_real = not is_this_machine(server.host)
         self._helo_name = server.helo_name or skeleton.domain
-        self._bag: deque[Parcel] = deque()
         self._batches: list[Batch] = []
         self._filled = asyncio.Event()
         self.account = f"{server}/{server.username}"
         self.pace = Pace(server.messages_per_second)
         self.seats = Seats(str(server), server.patience_seconds, self._filled.set)
         self._room = self.seats.room(self.account, server.connections)
+        self._directory = Directory(server.receivers)
+        self._queues: Queues[Parcel] = Queues(self._directory, self.seats, self.account, server)
         self._is_closing = False
         self._taken = 0
         self._workers: list[asyncio.Task[None]] = []
@@ -162,13 +109,23 @@ class MailCarrier:
         self._return_the_rest("the run ended before it was sent")
         await self.seats.end()
 
+    def keep_pace(self, paces: Paces) -> None:
+        """Share the rates of the server and of receivers with all senders of a journal."""
+        self.pace.reserve = partial(paces.reserve, self.account)
+        self._queues.paces = paces
+
+    def lanes(self, messages: pl.DataFrame) -> list[pl.DataFrame]:
+        """Messages by who receives them, as far as those need not wait for others."""
+        return self._queues.lanes(messages)
+
     async def carry(self, letters: Sequence[Letter]) -> list[Settlement]:
         """Send messages; gives what became of each, in the order in which it was known."""
         batch = Batch(len(letters), asyncio.get_running_loop().create_future())
-        if not self._bag:
+        if not self._queues:
             self._last_progress = self._time()
         self._batches.append(batch)
-        self._bag.extend(Parcel(letter, batch) for letter in letters)
+        for letter in letters:
+            self._queues.add(Parcel(letter, batch, self._directory.of_address(letter.email)))
         if self.failure is not None:
             self._return_the_rest(str(self.failure.facts.get("reason", self.failure)))
         self._filled.set()
@@ -194,8 +151,8 @@ class MailCarrier:
         self._return_the_rest(reason)
 
     def _return_the_rest(self, reason: str) -> None:
-        while self._bag:
-            self._bag.popleft().settle(Event.POSTPONED, reason)
+        for parcel in self._queues.drain():
+            parcel.settle(Event.POSTPONED, reason)
 
     @staticmethod
     def _time() -> float:
@@ -212,6 +169,8 @@ class MailCarrier:
             reason = ""
             try:
                 await self._over_one_seat()
+            except TurnedAway:
+                pass  # only messages to that domain wait
             except LineDropped as drop:
                 reason = str(drop)
             except NoSeat as none:
@@ -234,7 +193,7 @@ class MailCarrier:
         if self._time() - asked > SEAT_SECONDS:
             self._last_progress = self._time()  # the server was not even asked meanwhile
         try:
-            if self._bag:
+            if self._queues:
                 await self._over_one_line(seat)
         finally:
             seat.give_back()
@@ -255,7 +214,7 @@ class MailCarrier:
         self._return_the_rest(str(self.failure.facts.get("reason", self.failure)))
 
     async def _some_work(self) -> None:
-        while not self._bag and not self._is_closing:
+        while not self._queues and not self._is_closing:
             self._filled.clear()
             await self._filled.wait()
 
@@ -303,23 +262,24 @@ class MailCarrier:
         """The next message to begin; None if there is none now or, with `waits`, none for long."""
         idle_since = self._time()
         while not seat.is_due_back:
-            if not self._bag:
+            self._give_up()
+            if not self._queues:
                 idle = self._time() - idle_since
                 if not waits or self._is_closing or idle >= IDLE_SECONDS:
                     return None
-                seat.is_idle = True
-                await self._filled_within(IDLE_SECONDS - idle)
-                seat.is_idle = False
-            elif not waits and not self.pace.is_due():
-                return None
-            elif delay := await self.pace.wait():
+                await self._idle(seat, IDLE_SECONDS - idle)
+            elif not self.pace.is_due():
                 if not waits:
                     return None
-                await asyncio.sleep(delay)
-            elif not self._bag:
-                continue  # another connection took it meanwhile
-            elif begun := self._made(self._bag.popleft(), line):
-                return begun
+                await asyncio.sleep(min(await self.pace.delay(), LONGEST_DELAY))
+            elif (parcel := self._queues.pop(self._time())) is not None:
+                self.pace.take()
+                if begun := self._made(parcel, line):
+                    return begun
+            elif not waits:
+                return None
+            else:
+                await self._idle(seat, await self._queues.delay(self._time()))
         return None
 
     def _made(self, parcel: Parcel, line: Line) -> Begun | None:
@@ -337,11 +297,21 @@ class MailCarrier:
             return None
         return Begun(parcel, message)
 
-    async def _filled_within(self, seconds: float) -> bool:
+    async def _idle(self, seat: Seat, seconds: float) -> None:
+        """Wait for something to do; meanwhile others may have the seat."""
+        seat.is_idle = True
         self._filled.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._filled.wait(), seconds)
-        return bool(self._bag)
+        seat.is_idle = False
+
+    def _give_up(self) -> None:
+        """What is not waited for in this round, as its receiver asks for fewer messages."""
+        for parcel, reason in self._queues.given_up(self._time()):
+            parcel.settle(Event.POSTPONED, reason, again=True)
+
+    def _slow_down(self, parcel: Parcel, reply: Reply) -> None:
+        self._queues.slow_down(parcel.receiver, self._time(), str(reply))
 
     def _broken(self, leaving: Begun | None, following: Begun | None, replies: list[Reply], reason: str) -> None:
         """The line broke in the middle: what became of the two messages on it."""
@@ -355,13 +325,16 @@ class MailCarrier:
 
     def _answered(self, parcel: Parcel, reply: Reply) -> None:
         """The server's word on a message that it has whole. Errors: `LineDropped`."""
+        if is_less := asks_for_less(Step.CONTENT, reply):
+            self._slow_down(parcel, reply)
         match verdict_of(Step.CONTENT, reply):
             case Verdict.GO_ON:
                 self._taken += 1
+                self._queues.note_taken(parcel.receiver)
                 self.arrives(parcel.settle(Event.TAKEN, str(reply)))
             case Verdict.GOODBYE:
                 self._put_back(parcel, str(reply))
-                raise LineDropped(str(reply))
+                raise (TurnedAway if is_less else LineDropped)(str(reply))
             case verdict:
                 self._declined(parcel, verdict, reply)
 
@@ -370,12 +343,14 @@ class MailCarrier:
         if [reply.code for reply in replies] == ALL_WELL:
             return Stand(leaving=begun)
         for step, reply in zip((Step.SENDER, Step.RECIPIENT, Step.DATA), replies, strict=True):
+            if is_less := asks_for_less(step, reply):
+                self._slow_down(begun.parcel, reply)
             match verdict_of(step, reply):
                 case Verdict.GO_ON:
                     continue
                 case Verdict.GOODBYE | Verdict.BUSY:
                     self._put_back(begun.parcel, str(reply))
-                    raise LineDropped(str(reply))
+                    raise (TurnedAway if is_less else LineDropped)(str(reply))
                 case Verdict.SENDER_REFUSED:
                     self._put_back(begun.parcel, str(reply))
                     raise SenderRefused(str(reply))
@@ -403,5 +378,6 @@ class MailCarrier:
         elif parcel.tries >= TRIES:
             parcel.settle(Event.POSTPONED, reason, again=True)
         else:
-            self._bag.appendleft(parcel)
+            parcel.leave_seat()
+            self._queues.add(parcel, first=True)
             self._filled.set()

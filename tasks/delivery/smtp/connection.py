@@ -13,6 +13,7 @@ import aiosmtplib
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience, Rate
+from tasks.delivery.smtp.receivers import SHIPPED, ReceiverTable
 from tasks.delivery.smtp.replies import Reply, ReplyReader
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
 from tasks.privacy import unencrypted
@@ -52,6 +53,7 @@ class MailServer(BaseModel):
         default=60, gt=0, title="Timeout", description="How long one reply of the server is waited for, in seconds."
     )
     messages_per_second: Rate = None
+    receivers: ReceiverTable = SHIPPED
     backoff_seconds: Backoff = 1
     backoff_limit_seconds: LongestBackoff = 60
     patience_seconds: Patience = 300
@@ -69,6 +71,10 @@ class MailServer(BaseModel):
 
 class LineDropped(Exception):
     """The connection is of no more use: closed, timed out, or speaking nonsense."""
+
+
+class TurnedAway(LineDropped):
+    """The server closed the connection, as a receiving domain asks for fewer messages: it is not out of order."""
 
 
 class LineClosed(LineDropped):

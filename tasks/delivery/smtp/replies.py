@@ -72,6 +72,19 @@ def verdict_of(step: Step, reply: Reply) -> Verdict:
     return Verdict.GOODBYE if reply.code == 421 else MEANINGS.get((step, reply.code // 100), Verdict.GOODBYE)
 
 
+GREYLISTED = re.compile(r"gr[ae]y.?list", re.IGNORECASE)
+
+
+def asks_for_less(step: Step, reply: Reply) -> bool:
+    """Whether the receiving domain asks for fewer messages: 4.7 is of policy, and no word on one recipient.
+
+    Google's 421 4.7.0 and 4.7.28, Microsoft's 451 4.7.500 to 4.7.699, Yahoo's 421 4.7.0 [TSS04]. Greylisting, which
+    some servers say in the same words, is of one recipient; a reply to MAIL is of the server that is spoken to.
+    """
+    is_later = reply.code in {421, 450, 451, 452} and step is not Step.SENDER
+    return is_later and reply.enhanced.startswith("4.7.") and not GREYLISTED.search(reply.text)
+
+
 def blame_of(reply: Reply) -> Blame:
     """Whom a refusal speaks against: by its enhanced status, and never by the bare code or by its words."""
     return blamed(reply.enhanced)
