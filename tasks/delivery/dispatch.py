@@ -330,9 +330,9 @@ class Dispatch:
                         windows[asyncio.create_task(self._window(window, lane.sizes))] = lane
                 if windows:
                     finished, _ = await asyncio.wait(windows, return_when=asyncio.FIRST_COMPLETED)
-                    for window in finished:
-                        windows.pop(window).on_way -= 1
-                        fates.append(window.result())
+                    for done in finished:
+                        windows.pop(done).on_way -= 1
+                        fates.append(done.result())
         except BaseException:
             self.carrier.stop("the run was stopped")
             # What is on its way is finished and written down, so that little is left unknown.

@@ -156,7 +156,7 @@ class Seats:
         self._stirred = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
         self._share: Share | None = None
-        self._is_asking = False
+        self._asking: asyncio.Future[Mapping[str, int]] | None = None
         self._certain_until = 0.0
 
     def room(self, account: str, most: int) -> Room:
@@ -182,7 +182,7 @@ class Seats:
 
     def may_take(self) -> bool:
         """Whether a seat can be taken of those that were granted: not while others may be given them."""
-        return not self._is_asking and self.are_certain()
+        return self._asking is None and self.are_certain()
 
     def begin(self, share: Share, lease_seconds: float) -> None:
         """From now on the journal says how many there are."""
@@ -197,7 +197,10 @@ class Seats:
             return
         self._keeping.cancel()
         with anyio.move_on_after(LEAVING_SECONDS, shield=True), suppress(CampaignError):
-            await asyncio.gather(self._keeping, return_exceptions=True)
+            # What is being asked is asked to the end, whoever waits for it: it would come after the goodbye.
+            await asyncio.wait([self._keeping])
+            if self._asking is not None:
+                await asyncio.wait([self._asking])
             await asyncio.to_thread(self._share, {})
         self._keeping = None
 
@@ -219,16 +222,16 @@ class Seats:
     async def _asked(self, share: Share, lease_seconds: float) -> None:
         asks = {account: ask for account, room in self._rooms.items() if any((ask := room.ask())[1:])}
         begun = self.time()
-        self._is_asking = True
+        self._asking = asyncio.ensure_future(asyncio.to_thread(share, asks))
         try:
-            granted = await asyncio.to_thread(share, asks)
+            granted = await asyncio.shield(self._asking)
             self._certain_until = begun + lease_seconds
         except CampaignError as error:
             for room in self._rooms.values():
                 room.refuse(error)
+            self._asking = None
             return
-        finally:
-            self._is_asking = False
+        self._asking = None
         for room in list(self._rooms.values()):
             room.grant(granted.get(room.account, 0))
             self._wait(room)

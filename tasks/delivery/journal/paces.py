@@ -1,5 +1,6 @@
 """When the next message may leave over an account, for all senders of a journal."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -27,11 +28,12 @@ class Paces:
 
     def _moved(self, account: str, seconds: float, *, only_if_earlier: bool = False) -> float:
         """Have the next moment so much later; gives how many seconds from now it was before."""
+        now: sa.ColumnElement[float] = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
         if self.database.is_sqlite:
-            later_of, now = sa.func.max, sa.literal(self.database.now().timestamp(), sa.Double)
-        else:
-            later_of = sa.func.greatest
-            now = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+            now = sa.literal(self.database.now().timestamp(), sa.Double)
+        later_of: Callable[..., sa.ColumnElement[float]] = (
+            sa.func.max if self.database.is_sqlite else sa.func.greatest
+        )
         later = later_of(PACES.c.next_at, now)
         statement = (
             self.database.insert(PACES)

@@ -48,7 +48,8 @@ def granted(ask: Ask, me: str, others: Mapping[str, tuple[int, int]], turn: int)
     given = dict(zip(order, shares([wants[name] for name in order], ask.most), strict=True))
     spare = ask.most - sum(given.values())
     free = ask.most - sum(held for held, _ in others.values())
-    return max(0, min(given.get(me, 0) + spare, free, max(ask.held, ask.wanted)))
+    allowed = min(given.get(me, 0) + spare, max(ask.held, ask.wanted))
+    return max(0, min(allowed, max(free, ask.held)))  # nobody loses what is its share to who has too many
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class SharedSeats:
             return {account: self._share(database, account, asks[account]) for account in sorted(asks)}
 
         return self.database.write(work)
+
+    def take_away(self, sender: str) -> None:
+        """Free what a sender that is certainly dead held. Errors: `JournalUnavailable`."""
+        statement = sa.delete(SEATS).where(SEATS.c.sender == sender)
+        self.database.write(lambda database: database.execute(statement))
 
     def _share(self, database: sa.Connection, account: str, ask: Ask) -> int:
         if not self.database.is_sqlite:

@@ -294,6 +294,7 @@ class Journal:
                     Settlement(key, *remains.left.get(parts_of(key)[0], stayed)) for key in self._keys(held)
                 ]
                 replace(self, sender=holder).record(send, channel, outcomes)
+                self.seats.take_away(holder)
         return living
 
     def _remains(self, holder: str) -> AbstractContextManager[Remains]:

@@ -49,6 +49,7 @@ TRIES = 5
 SEAT_SECONDS = 1.0
 """A seat that comes later was waited for."""
 
+ENVELOPE = (Step.SENDER, Step.RECIPIENT, Step.DATA)
 ALL_WELL = [250, 250, 354]
 """What nearly every envelope hears; whatever else is said, `verdict_of` knows what it means."""
 
@@ -247,8 +248,9 @@ class MailCarrier:
                     self._put_back(begun.parcel, str(stayed))
                 raise
             except (LineDropped, asyncio.CancelledError) as drop:
+                heard = replies[len(opening) :]
                 self._broken(stand.leaving, following, replies, str(drop) or "the run was stopped")
-                raise
+                raise self._why_broken(drop, following, heard) from None
             try:
                 if stand.leaving:
                     self._answered(stand.leaving.parcel, replies[0])
@@ -310,6 +312,14 @@ class MailCarrier:
         for parcel, reason in self._queues.given_up(self._time()):
             parcel.settle(Event.POSTPONED, reason, again=True)
 
+    def _why_broken(self, drop: BaseException, begun: Begun | None, replies: list[Reply]) -> BaseException:
+        """The same, or that the receiver of a message asked for fewer before the line broke."""
+        for step, reply in zip(ENVELOPE, replies if begun else (), strict=False):
+            if begun and asks_for_less(step, reply):
+                self._slow_down(begun.parcel, reply)
+                return TurnedAway(str(drop)) if isinstance(drop, LineDropped) else drop
+        return drop
+
     def _slow_down(self, parcel: Parcel, reply: Reply) -> None:
         self._queues.slow_down(parcel.receiver, self._time(), str(reply))
 
@@ -342,7 +352,7 @@ class MailCarrier:
         """The server's words on a message's envelope. Errors: `LineDropped`, `SenderRefused`."""
         if [reply.code for reply in replies] == ALL_WELL:
             return Stand(leaving=begun)
-        for step, reply in zip((Step.SENDER, Step.RECIPIENT, Step.DATA), replies, strict=True):
+        for step, reply in zip(ENVELOPE, replies, strict=True):
             if is_less := asks_for_less(step, reply):
                 self._slow_down(begun.parcel, reply)
             match verdict_of(step, reply):

@@ -437,3 +437,22 @@ def test_partitions_that_are_mailed_side_by_side_are_one_send(
     assert pl.read_parquet(folder / "email-manifest.parquet")["outcome"].to_list() == ["sent"] * 99
     assert pl.read_csv(folder / "rejects.csv")["reason"].to_list() == ["no address"]
     assert "99 messages sent, 0 sent by another run, 1 not sent" in caplog.text
+
+
+def test_waves_together_reach_everyone_once_and_the_last_one_leaves_nobody_out(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    messages, parts = made_up_messages(300), []
+    for wave in (1, 2, 4):  # the third one's run never came
+        mailed, failure = sent(messages, options_for(sandbox.port, tmp_path, waves=4, wave=wave), tmp_path)
+        assert failure is None
+        assert mailed.standard.height + mailed.complement.height + mailed.rejects.height == 300
+        assert mailed.rejects["reason"].str.contains(r"^not yet: wave [2-4] of 4$").all()
+        parts.append(mailed.standard.height)
+    assert sum(parts) == 300
+    assert set(sandbox.message_ids.values()) == {1}
+    assert 40 < parts[0] < 110
+    assert 40 < parts[1] < 110
+    with pytest.raises(ValidationError, match="wave 5 is none of 4"):
+        options_for(sandbox.port, tmp_path, waves=4, wave=5)

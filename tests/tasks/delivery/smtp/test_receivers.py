@@ -167,7 +167,7 @@ def test_a_receiver_that_asks_for_less_is_left_alone_and_the_others_are_not(send
     assert failure is None
     assert domains_of(sandbox) == [FAST] * 400
     assert mailed.rejects.height == 400
-    assert set(mailed.rejects["reason"]) == {f"not taken yet: {reply}"}
+    assert mailed.rejects["reason"].str.starts_with(f"not taken yet: {reply}").all()
     assert sandbox.struck.total() < 60, "it was not asked four hundred times"
 
 
