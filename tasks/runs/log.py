@@ -7,6 +7,7 @@ on its loggers replaces that record by the sentence when the exception is one of
 import logging
 
 from tasks.errors import CampaignError
+from tasks.runs.stopping import Stopped
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 """What a run's logger is: Prefect's, or a plain one."""
@@ -41,12 +42,12 @@ class ParametersNotRepeated(logging.Filter):
 
 
 class SentenceOfExpectedFailure(logging.Filter):
-    """Keeps every record; takes the traceback off those that carry a `CampaignError`."""
+    """Keeps every record; takes the traceback off expected failures, and off what a stopped run ends."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite `record` in place where its exception is an expected failure."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(error, CampaignError):
+        if isinstance(error, CampaignError | Stopped):
             record.msg, record.args = str(error), ()
             record.exc_info = record.exc_text = None
         return True

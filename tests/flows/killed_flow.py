@@ -1,7 +1,8 @@
 """A shipped campaign as a program that dies once, at a step that the test names, and goes on when it is run again.
 
 Usage: `python killed_flow.py FOLDER birthday|mail`; mail is the form by e-mail. The step's name is in the
-file FOLDER/die; each piece of work leaves a trace FOLDER/trace-<step>-<number>-<random>.
+file FOLDER/die; after "stop " it is SIGTERM that comes, and not SIGKILL. Each piece of work leaves a trace
+FOLDER/trace-<step>-<number>-<random>.
 """
 
 import os
@@ -39,9 +40,10 @@ def traced(place: Any, name: str, step: str, number: Callable[..., int] = lambda
         done = function(*args, **kwargs)
         this, order = f"{step}-{number(*args, **kwargs)}", FOLDER / "die"
         (FOLDER / f"trace-{this}-{uuid.uuid4().hex}").touch()
-        if order.exists() and order.read_text() == this:
+        asked = order.read_text() if order.exists() else ""
+        if asked.removeprefix("stop ") == this:
             order.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL if asked == this else signal.SIGTERM)
         return done
 
     setattr(place, name, work)

@@ -130,3 +130,29 @@ def test_a_campaign_by_mail_that_is_killed_and_resumed_sends_every_message_once(
         assert {"claimed-1", "answered-1", "part-3", "closing-1"} <= set(traces(folder))
         assert messages == (manifest.height, manifest.height)
     assert found[step] == found[""]
+
+
+def test_a_campaign_that_is_stopped_in_its_parts_closes_and_goes_on_later(
+    sample_profiles: pl.DataFrame, in_folder: Path, tmp_path: Path, run: Callable[..., int]
+) -> None:
+    size = 5
+    sample_profiles.head(4 * size).write_parquet(in_folder / "samples" / "profiles.parquet")
+    sent = tmp_path / "sent" / "mail" / DAY.isoformat()
+    with running_sink() as (port, taken):
+        server = {"HOST": "127.0.0.1", "PORT": str(port), "SECURITY": "none"}
+        settings = {f"CAMPAIGN_EMAIL__SERVER__{key}": value for key, value in server.items()}
+        (tmp_path / "die").write_text("stop answered-1")
+        assert run(tmp_path, "mail", size, **settings) != 0
+        assert not (tmp_path / "die").exists()
+        log = (tmp_path / "log").read_text()
+        assert traces(tmp_path)["closing-1"] == 1, log
+        stopped = pl.read_parquet(sent / "email-manifest.parquet")
+        assert set(stopped["outcome"]) <= {"sent", "deferred"}, log
+        assert "Traceback" not in log, log
+        assert (sent / "rejects.csv").exists()
+        before = stopped.filter(outcome="sent")["profile_id"].to_list()
+        assert run(tmp_path, "mail", size, **settings) == 0, (tmp_path / "log").read_text()
+        manifest = pl.read_parquet(sent / "email-manifest.parquet")
+        assert set(manifest["outcome"]) == {"sent"}
+        assert set() < set(before) < set(manifest["profile_id"])
+        assert taken() == (manifest.height, manifest.height), "each message came once"
