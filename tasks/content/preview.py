@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.content._checks import findings
 from tasks.content._options import PersonalizationOptions, Renderers
+from tasks.content._variants import DEFAULT
 from tasks.errors import PreviewUnwritable
 from tasks.files.storage import private_draft
 from tasks.privacy import masked_email
@@ -22,6 +23,7 @@ from tasks.runs.artifacts import show_link
 from tasks.runs.audience import Audience
 from tasks.runs.results import ARROW
 from tasks.runs.table import part_size
+from tasks.send import VARIANT
 from tasks.templates.fields import ELEMENT
 from tasks.templates.uses import optional_fields
 
@@ -81,7 +83,11 @@ def previews(inbound: pl.DataFrame, options: PreviewOptions) -> pl.DataFrame:
     bare = _without_optional(chosen.head(1), options.personalization, renderers)
     messages = pl.concat([renderers.rendered(chosen), renderers.rendered(bare)])
     why = [*map(", ".join, reasons.values()), *["without any value that can be missing"] * bare.height]
-    made = [_judged(row, shown_as, options) for row, shown_as in zip(messages.to_dicts(), why, strict=True)]
+    of_templates = {code: renderer.findings() for code, renderer in renderers.by_code.items()}
+    made = [
+        _judged(row, shown_as, options, of_templates[row.get(VARIANT) or DEFAULT])
+        for row, shown_as in zip(messages.to_dicts(), why, strict=True)
+    ]
     text = dict.fromkeys(["why", "profile_id", "email", "subject", "html", "text"], pl.String())
     table = pl.DataFrame(made, schema={**text, "findings": FINDINGS})
     return _masked(table)
@@ -143,13 +149,14 @@ def _type_of(kind: pl.Struct, name: str) -> Any:  # noqa: ANN401
     return next(field.dtype for field in kind.fields if field.name == name)
 
 
-def _judged(row: dict[str, Any], why: str, options: PreviewOptions) -> dict[str, Any]:
+def _judged(row: dict[str, Any], why: str, options: PreviewOptions, of_templates: list[str]) -> dict[str, Any]:
+    """A message with what a run would say of it, and of the templates that it is made of."""
     person = {"why": why, "profile_id": row["profile_id"], "email": row["email"]}
     if row["reason"] is not None:
         return {**person, "findings": [f"there is no message: {row['reason']}"]}
     parts = {part: row[part] for part in ("subject", "html", "text")}
     found = findings(**parts, longest_subject=options.longest_subject, unsubscribe=options.unsubscribe)
-    return {**person, **parts, "findings": list(found)}
+    return {**person, **parts, "findings": [*found, *of_templates]}
 
 
 def _masked(table: pl.DataFrame) -> pl.DataFrame:

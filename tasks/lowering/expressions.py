@@ -389,10 +389,8 @@ class Expressions(ABC):
             case "_own":
                 return ((True, replace(text_of(atom, True, frame), safe=True)),)
             case "_address":
-                attribute, region, prefix = map(str, call.arguments)
-                fault = frame.space.derive(
-                    atom.expr, address_faults(attribute, region, prefix), key=("address", call.arguments)
-                )
+                faults = address_faults(*map(str, call.arguments))
+                fault = frame.space.derive(atom.expr, faults, key=("address", call.arguments))
                 frame.fail(fault.is_not_null(), fault)
             case _ if atom.kind == "text":
                 frame.fail(*refused(call.name, atom, str(call.arguments[0])))

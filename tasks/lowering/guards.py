@@ -11,9 +11,9 @@ from tasks.templates.escaping import (
     QUOTES,
     SEPARATOR,
     STYLE_FUNCTION,
-    UNFINISHED_HOST,
     UNQUOTED_CHARACTERS,
     address_fault,
+    has_own_host,
     more_than_one,
     unsafe_style,
 )
@@ -33,16 +33,16 @@ def refused(name: str, value: Vector, attribute: str) -> tuple[Mask, str]:
     return ~plain | value.expr.str.contains(f"(?i){STYLE_FUNCTION.pattern}"), unsafe_style(attribute)
 
 
-def address_faults(attribute: str, region: str, prefix: str) -> Callable[[pl.Series], pl.Series]:
+def address_faults(attribute: str, region: str, prefix: str, suffix: str) -> Callable[[pl.Series], pl.Series]:
     """What is wrong with each address of a column of markup, null where nothing is."""
-    looked_at = region == "address" and not UNFINISHED_HOST.fullmatch(prefix.strip())
+    looked_at = region == "address" and not has_own_host(prefix, suffix)
 
     def faults(addresses: pl.Series) -> pl.Series:
         plain = addresses.str.contains(PLAIN_ADDRESS) if looked_at else pl.repeat(False, len(addresses), eager=True)
         others = addresses.filter(~plain.fill_null(value=True)).unique()
         if not len(others):
             return pl.repeat(None, len(addresses), dtype=pl.String(), eager=True)
-        found = [address_fault(each, attribute, region, prefix) for each in others.to_list()]
+        found = [address_fault(each, attribute, region, prefix, suffix) for each in others.to_list()]
         told = pl.Series(found, dtype=pl.String())
         return addresses.replace_strict(others, told, default=None, return_dtype=pl.String())
 

@@ -21,8 +21,9 @@ ADDRESS, ONE, STYLE, QUOTED, UNQUOTED, OWN = "_address", "_one", "_style", "_quo
 SCHEMES = ("https", "http", "mailto", "tel", "sms", "cid")
 """Schemes that an address may have into which a value is printed."""
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-AUTHORITY = re.compile(r"https?:/*([^/?#]*)", re.IGNORECASE)
-UNFINISHED_HOST = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*[^/?#\\]+")
+AUTHORITY = re.compile(r"https?:[/\\]*([^/\\?#]*)", re.IGNORECASE)
+"""Where a browser finds the host: it takes any number of slashes, and backslashes for slashes (WHATWG URL)."""
+UNFINISHED_HOST = re.compile(r"https?:[/\\]*[^/?#\\]+", re.IGNORECASE)
 REFRESH = re.compile(r"\s*[\d.]*\s*[;,]?\s*(?:url\s*=\s*)?[\"']?", re.IGNORECASE)
 MARK = re.compile("\x02[^\x02]*\x02")
 """What says which branch printed, for the preview."""
@@ -52,19 +53,23 @@ def text_shown(value: object) -> str:
     return html.unescape(str(value)) if isinstance(value, Markup) else str(printed(value))
 
 
-def guarded_address(value: object, attribute: str, region: str = "address", prefix: str = "") -> object:
+def guarded_address(
+    value: object, attribute: str, region: str = "address", prefix: str = "", suffix: str = ""
+) -> object:
     """The whole address as it was rendered, if a reader's program may follow it."""
-    fault = address_fault(str(value), attribute, region, prefix)
+    fault = address_fault(str(value), attribute, region, prefix, suffix)
     if fault:
         raise UnsafeValue(fault)
     return value
 
 
-def address_fault(rendered: str, attribute: str, region: str = "address", prefix: str = "") -> str | None:
+def address_fault(
+    rendered: str, attribute: str, region: str = "address", prefix: str = "", suffix: str = ""
+) -> str | None:
     """What is wrong with the markup of an address: it has another scheme than `SCHEMES`, or another host.
 
     `region` is "address", "list" (of srcset), "refresh" (of a meta) or "style"; `prefix` is the template's own text
-    before the first value.
+    before the first value, `suffix` the end of the host after it.
     """
     shown = html.unescape(MARK.sub("", rendered))
     if region == "list":
@@ -75,14 +80,33 @@ def address_fault(rendered: str, attribute: str, region: str = "address", prefix
         parts = [shown.strip(" \t\n\r\f\"'") if region == "style" else shown]
     if any(not _is_allowed(part) for part in parts):
         return f"the address in '{attribute}' does not begin with one of {', '.join(SCHEMES)}"
-    own = html.unescape(prefix).strip()
-    if region == "address" and UNFINISHED_HOST.fullmatch(own) and _goes_on_with_another_host(shown.strip(), own):
-        return f"the value in '{attribute}' changes the host of the address"
+    if region == "address" and has_own_host(prefix, suffix):
+        own, read = _as_read(html.unescape(prefix)), _as_read(shown)
+        ends = AUTHORITY.match(read)
+        if suffix and not (ends and ends[1].lower().endswith(html.unescape(suffix).strip().lower())):
+            return another_host(attribute)
+        if not suffix and _goes_on_with_another_host(read, own):
+            return another_host(attribute)
     return None
 
 
+def has_own_host(prefix: str, suffix: str) -> bool:
+    """Whether the template has a part of the host that a value must not change."""
+    return bool(suffix) or UNFINISHED_HOST.fullmatch(_as_read(html.unescape(prefix))) is not None
+
+
+def another_host(attribute: str) -> str:
+    """Reason of a reject."""
+    return f"the value in '{attribute}' changes the host of the address"
+
+
+def _as_read(address: str) -> str:
+    """An address without what a browser leaves out of it."""
+    return re.sub(r"[\t\n\r]", "", address.strip("".join(map(chr, range(0x21)))))
+
+
 def _is_allowed(address: str) -> bool:
-    bare = re.sub(r"[\t\n\r]", "", address.strip("".join(map(chr, range(0x21)))))
+    bare = _as_read(address)
     if re.search(r"[\x00-\x1f\x7f]", bare):
         return False
     scheme = SCHEME.match(bare)
@@ -92,12 +116,12 @@ def _is_allowed(address: str) -> bool:
     if scheme[1].lower() not in SCHEMES:
         return False
     authority = AUTHORITY.match(bare)
-    return authority is None or not re.search(r"[@\\\s\"'<>]", authority[1])
+    return authority is None or not re.search(r"[@\s\"'<>]", authority[1])
 
 
 def _goes_on_with_another_host(address: str, own: str) -> bool:
     rest = address[len(own) :]
-    return bool(rest) and re.match(r"[/?#]|:\d", rest) is None
+    return bool(rest) and re.match(r"[/\\?#]|:\d", rest) is None
 
 
 def guarded_one(value: object, attribute: str) -> object:

@@ -6,8 +6,10 @@ that its places ask for; an address into which values are printed is wrapped as 
 and what stands in a place that differs from branch to branch, is a problem with its file and line.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from html import unescape
 from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
@@ -15,6 +17,7 @@ from jinja2 import TemplateSyntaxError, nodes
 from tasks.templates.escaping import ADDRESS, GUARDS, ONE, OWN, QUOTED, STYLE, UNQUOTED
 from tasks.templates.html import STYLES, TEXT, Edge, Place, Places, after, after_value
 
+HOST_BEGINS = re.compile(r"\s*https?:[/\\]*[^/?#\\]*", re.IGNORECASE)
 MOST_PLACES = 40
 MOST_ROUNDS = 8
 """Rounds of a loop after which its end must be in a place that is known."""
@@ -369,7 +372,8 @@ class Guard:
         first = inside[0].nodes[0] if isinstance(inside[0], nodes.Output) else None
         own_text = first.data if isinstance(first, nodes.TemplateData) else ""
         line = values[0].lineno if values else inside[0].lineno
-        guard = _filter(ADDRESS, nodes.Const("", lineno=line), attribute, region, own_text)
+        suffix = _end_of_host(own_text, inside) if region == "address" else ""
+        guard = _filter(ADDRESS, nodes.Const("", lineno=line), attribute, region, own_text, suffix)
         guard.node = None
         made[start:] = [nodes.FilterBlock(_merged(inside), guard, lineno=line)]
 
@@ -470,6 +474,23 @@ def _constant(node: nodes.Node) -> object:
 def _files(walk: Walk) -> set[str]:
     """Files that the walk is in, which are not walked again within themselves."""
     return {walk.file, *(place.rsplit(", line ", 1)[0] for place in walk.chain)}
+
+
+def _end_of_host(prefix: str, inside: list[nodes.Node]) -> str:
+    """The template's own text that ends the host of an address after a value; "" where there is none."""
+    if not HOST_BEGINS.fullmatch(unescape(prefix)):
+        return ""
+    outputs = [node for node in inside if isinstance(node, nodes.Output)]
+    if len(outputs) < len(inside):
+        return ""
+    children = [child for node in outputs for child in node.nodes]
+    last = ""
+    for child in children[1:]:
+        last = child.data if isinstance(child, nodes.TemplateData) else ""
+        ended = re.search(r"[/?#\\]", unescape(last))
+        if ended:
+            return unescape(last)[: ended.start()]
+    return last
 
 
 def _filter(name: str, node: nodes.Expr, *arguments: object) -> nodes.Filter:

@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from html import escape, unescape
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -55,7 +55,19 @@ class Styled:
     apart: bool = False
     """Whether it is not known what stands around."""
 
-    @property
+    @cached_property
+    def classes(self) -> set[str]:
+        """All that it can have."""
+        return {name for each in self.at_most for name in each.classes}
+
+    def can_be(self, subject: Any) -> bool:  # noqa: ANN401
+        """Whether it has the name and the class that a selector asks for, before more is looked at."""
+        return subject is None or (
+            subject.lower_local_name in {None, self.tag.name}
+            and (subject.class_name is None or subject.class_name in self.classes)
+        )
+
+    @cached_property
     def is_open(self) -> bool:
         """Whether nothing can be written into it."""
         style = self.tag.get("style")
@@ -224,7 +236,7 @@ class _Inlining:
         staying: list[Found] = []
         for rule in self._rules:
             for selector in rule.selectors:
-                if selector.on_part:
+                if selector.on_part or not styled.can_be(selector.subject):
                     continue
                 matches, doubt = self._match(selector, styled)
                 if not matches:

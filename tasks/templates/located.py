@@ -122,15 +122,17 @@ class File:
         self.source = re.sub(r"\r\n|\r", "\n", source)
         self.tree = ENVIRONMENT.parse(self.source, name)
         self._bodies = sorted(_bodies(self.tree))
+        self._lines = [match.start() for match in re.finditer("\n", self.source)]
 
     def line(self, offset: int) -> int:
         """Number of the line."""
-        return self.source.count("\n", 0, offset) + 1
+        return bisect_left(self._lines, offset) + 1
 
     def body(self, offset: int) -> int:
         """Which body of which statement the text stands in; -1 for what is no text."""
-        found = [body for start, end, body in self._bodies if start <= offset < end]
-        return found[0] if found else -1
+        place = bisect_left(self._bodies, (offset + 1,)) - 1
+        _, end, body = self._bodies[place] if place >= 0 else (0, 0, -1)
+        return body if offset < end else -1
 
     @cached_property
     def masked(self) -> str:

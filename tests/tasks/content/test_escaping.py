@@ -83,6 +83,28 @@ NO_STYLE = "the value in 'style' is not a plain color, number, unit or word"
         ('<a href="https://x.example{{ v }}">', ".evil.example", HOST),
         ('<a href="https://x.example{{ v }}">', "@evil.example", RUNS_CODE),
         ('<a href="https://x.example{{ v }}">', "/a", '<a href="https://x.example/a">'),
+        # As a browser reads addresses: any number of slashes, backslashes too, without tabs and line breaks
+        (HREF, "https:x.example/a", '<a href="https:x.example/a">x</a>'),
+        (HREF, "https:x.example@evil.example", RUNS_CODE),
+        (HREF, "https:\\\\x.example@evil.example", RUNS_CODE),
+        (HREF, "ht\ntps:/\t/x.example@evil.example", RUNS_CODE),
+        (HREF, "/\t/evil.example", RUNS_CODE),
+        ('<a href="/{{ v }}">', "\t\\evil.example", RUNS_CODE),
+        ('<a href="https:x.example{{ v }}">', ".evil.example", HOST),
+        ('<a href="https:\\x.example{{ v }}">', ".evil.example", HOST),
+        ('<a href="ht\ntps://x.example{{ v }}">', ".evil.example", HOST),
+        ('<a href="https&#58;//x.example{{ v }}">', ".evil.example", HOST),
+        ('<a href="https://x.example{{ v }}">', "\t.evil.example", HOST),
+        ('<a href="https://x.example{{ v }}">', "\uff0eevil.example", HOST),
+        ('<a href="https://{{ v }}.x.example/a">', "shop", '<a href="https://shop.x.example/a">'),
+        *(
+            ('<a href="https://{{ v }}.x.example/a">', f"evil.example{end}", HOST)
+            for end in ("/", "?", "#", "\\", "/\t", "/https://y.x.example")
+        ),
+        ('<a href="https://{{ v }}.{{ v }}.x.example">', "evil.example/", HOST),
+        ('<a href="https://a{{ v }}.x.example:443/">', "evil.example?", HOST),
+        ('<a href="mailto:info+{{ v }}@x.example">', "5", '<a href="mailto:info+5@x.example">'),
+        ('<a href="tel:+43{{ v }}">', "123", '<a href="tel:+43123">'),
         (
             '<meta http-equiv="refresh" content="0;url={{ v }}">',
             "javascript:x",

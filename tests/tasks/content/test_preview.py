@@ -36,7 +36,9 @@ AUDIENCE = pl.DataFrame(
 )
 
 
-def options(folder: Path = Path(), html: str = HTML, **given: object) -> PreviewOptions:
+def options(
+    folder: Path = Path(), html: str = HTML, of_personalization: dict[str, object] | None = None, **given: object
+) -> PreviewOptions:
     templates = Templates(
         folder=Path("templates"),
         parts={"subject": "subject.txt", "html": "body.html", "text": "body.txt"},
@@ -46,7 +48,7 @@ def options(folder: Path = Path(), html: str = HTML, **given: object) -> Preview
             "body.txt": "{{ profile.email }}",
         },
     )
-    personalization = PersonalizationOptions(templates=templates, send=SEND)
+    personalization = PersonalizationOptions(templates=templates, send=SEND, **(of_personalization or {}))
     return PreviewOptions(personalization=personalization, folder=folder, **given)
 
 
@@ -99,6 +101,32 @@ def test_the_page_needs_nothing_else_and_no_message_can_run_or_leave_its_frame(t
     assert "Spring &lt;&amp;&gt; more" in page
     assert "has no alt text" in page
     assert given.page.stat().st_mode & 0o077 == 0
+
+
+def test_what_a_run_says_of_the_templates_stands_beside_each_message(tmp_path: Path) -> None:
+    html = "<html><head><style>a{color:red}a:hover{color:blue}</style></head><table width=700><tr><td>"
+    html += "<a href='https://x.example/unsubscribe?n={{ first_name }}'>x</a></table>" + "<p>" + "a" * 110_000
+    given = options(tmp_path, html=html, of_personalization={"inline_css": True}, random=0, branches=False)
+    made = previews(AUDIENCE, given)
+    page = write_page(made, AUDIENCE.height, given).read_text(encoding="utf-8")
+    told = [
+        "the HTML has no &lt;meta name=viewport&gt;",
+        "the HTML says nothing of dark mode",
+        "the HTML has a table of 700 pixels and no @media",
+        "Gmail clips it at 102 KB",
+        "a value in the query of an address is not encoded",
+        "stays in &lt;style&gt;: the rule &#39;a:hover&#39;",
+    ]
+    assert [page.count(finding) for finding in told] == [made["html"].count()] * len(told)
+
+
+def test_the_page_shows_inlined_styles_and_counted_links(tmp_path: Path) -> None:
+    html = "<style>p{color:red}</style><p>{{ first_name }} <a href='https://x.example/'>x</a></p>"
+    given = options(tmp_path, html=html, of_personalization={"inline_css": True, "utm": {"source": "news"}})
+    made = previews(AUDIENCE, given)
+    assert made["html"].drop_nulls().str.starts_with('<p style="color:red">').all()
+    page = write_page(made, AUDIENCE.height, given).read_text(encoding="utf-8")
+    assert page.count("utm_source=news&amp;amp;utm_medium=email") == 2 * made["html"].count()
 
 
 def test_nobody_is_no_error(tmp_path: Path) -> None:
