@@ -54,6 +54,8 @@ CampaignError
 ├── FeedbackIncomplete        CMP-191      some sources of feedback could not be read
 ├── SendForgotten             CMP-192      a send is so old that the journal has forgotten who got it
 ├── DecisionIncomplete        CMP-193      an operation lacks what it needs: on what, by whom, why
+├── PoolUnknown               CMP-194      there is no pool of codes of a name
+├── PoolDry                   CMP-195      a pool has fewer codes than messages need
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
     ├── ProfileLevelCall      CMP-180      the mapping would send one row per profile
     ├── LimitNotFree          CMP-181      a concurrency or rate limit of Prefect gave no place in time
@@ -573,6 +575,22 @@ class DecisionIncomplete(CampaignError):
     code = "CMP-193"
     sentence = "'{operation}' needs {missing}."
     remedy = "Fill it in and run again; nothing was changed."
+
+
+class PoolUnknown(CampaignError):
+    """There is no pool of codes of a name."""
+
+    code = "CMP-194"
+    sentence = "There is no pool of codes '{pool}', only {present}.{cure}"
+    remedy = "Fill it with the activity Code pool, or correct the name."
+
+
+class PoolDry(CampaignError):
+    """A pool has fewer codes than messages need."""
+
+    code = "CMP-195"
+    sentence = "The pool '{pool}' has no code for {missing} of {wanted} messages{until}."
+    remedy = "Fill it and run again, or choose in the campaign that these are rejected, or get another text."
 
 
 class ProviderUnavailable(CampaignError):

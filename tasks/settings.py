@@ -185,6 +185,12 @@ class JournalSettings(BaseModel):
         title="Patience",
         description="How long a sender waits for a journal that is locked, full or away before it gives up.",
     )
+    code_lease_hours: float = Field(
+        default=24,
+        gt=0,
+        title="Lease of codes",
+        description="How long a pool's code stays reserved for a message that no run begins to send.",
+    )
 
 
 class UnsubscribeSettings(BaseModel):

@@ -26,7 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FLAT = ("errors", "settings", "send", "privacy", "characters", "extras", "forms")
 PACKAGES = (
     *("tables", "runs", "http", "files", "templates", "lowering"),
-    *("messages", "sources", "endpoint", "delivery", "feedback", "operations"),
+    *("messages", "sources", "endpoint", "delivery", "pools", "feedback", "operations"),
 )
 """Packages by theme, from the lowest: each may use those before it."""
 ACTIVITY_GROUPS = ("targeting", "data_management", "content", "channels", "execution")

@@ -21,6 +21,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.delivery.blame import MAILBOX_DAYS, MAILBOX_REFUSALS, Blame, Refusals
+from tasks.delivery.journal.codes import GIVEN_BACK, code_numbers, wrong_samples
 from tasks.delivery.journal.deadlines import SILENCE_SECONDS
 from tasks.delivery.journal.paces import Paces
 from tasks.delivery.journal.states import Event, Resend, State, state_after, states_before
@@ -356,13 +357,25 @@ class Dispatch:
             await asyncio.to_thread(self.claimed)
         others = profiles.keys() - mine
         known = await asyncio.to_thread(self.journal.known, self.send, self.channel, others) if others else {}
-        rows = [row for row in self._rows(messages) if row.key in mine]
+        lost = await self._without_their_codes(messages, mine)
+        rows = [row for row in self._rows(messages) if row.key in mine and row.key not in lost]
         begun = asyncio.get_running_loop().time()
         outcomes = self._weighed(await self.carrier.carry(rows))
+        outcomes += [Settlement(key, Event.POSTPONED, reason) for key, reason in lost.items()]
         if rows:
             sizes.adapt(len(rows), asyncio.get_running_loop().time() - begun)
         await asyncio.to_thread(self._write_down, outcomes, messages)
         return self._counted(messages, _told(outcomes, known) | _kept_back(barred))
+
+    async def _without_their_codes(self, messages: pl.DataFrame, mine: set[str]) -> dict[str, str]:
+        """The claimed messages that must stay, with the reason: what they show is not, or no more, their code."""
+        numbers = {key: each for key, each in code_numbers(messages).items() if key in mine}
+        if not numbers:
+            return {}
+        lost = wrong_samples(numbers, is_proof=self.medium != self.channel)
+        real = {key: [one for one in each if one] for key, each in numbers.items() if key not in lost}
+        gone = await asyncio.to_thread(self.journal.hold, self.send, self.channel, real)
+        return lost | dict.fromkeys(gone, GIVEN_BACK)
 
     def _weighed(self, outcomes: list[Settlement]) -> list[Settlement]:
         """What was refused, unless it is the sender who is refused: that settles nothing."""

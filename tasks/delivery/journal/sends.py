@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from tasks.delivery.journal.codes import has_codes
 from tasks.delivery.journal.database import Database
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.tables import MESSAGES, SENDS
@@ -32,6 +33,7 @@ class Sends:
     database: Database
     _numbers: dict[tuple[str, date, str], int] = field(default_factory=dict)
     _forgotten: set[int] = field(default_factory=set)
+    _with_codes: dict[int, bool] = field(default_factory=dict)
 
     def find(self, send: Send, channel: str) -> int | None:
         """The number of a send; None where nothing of it was ever claimed."""
@@ -70,6 +72,16 @@ class Sends:
         number = self.find(send, channel)
         assert number is not None, "it was written just now"  # noqa: S101
         return number
+
+    def has_codes(self, number: int) -> bool:
+        """Whether messages of a send had codes when this was first asked: they have them before they are sent."""
+        if number not in self._with_codes:
+            self._with_codes[number] = has_codes(self.database, number)
+        return self._with_codes[number]
+
+    def note_codes(self, number: int) -> None:
+        """Messages of a send have codes."""
+        self._with_codes[number] = True
 
     def owner(self, send: Send) -> str | None:
         """The deployment that sent a campaign's business date first, empty if none did; None for a new send."""

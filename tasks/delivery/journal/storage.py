@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tasks.delivery.blame import Blame
+from tasks.delivery.journal import codes
 from tasks.delivery.journal.database import (
     Clock,
     Database,
@@ -173,10 +174,23 @@ class Journal:
         mine = set(self.database.read(lambda database: database.execute(held, wanted).scalars().all()))
         return {key for key in profiles if parts_of(key)[0] in mine}
 
+    def hold(self, send: Send, channel: str, numbers: Mapping[str, Iterable[int]]) -> set[str]:
+        """Hold the codes of messages that this sender has claimed; gives the keys of those that lost one.
+
+        Errors: `JournalUnavailable`.
+        """
+        number = self.sends.begin(send, channel)
+        self.sends.note_codes(number)
+        return codes.hold(self.database, number, numbers)
+
     def record(self, send: Send, channel: str, outcomes: Sequence[Settlement]) -> None:
-        """Write down what became of messages that this sender claimed. Errors: `JournalUnavailable`."""
+        """Write down what became of messages that this sender claimed, and of their codes.
+
+        Errors: `JournalUnavailable`.
+        """
         statement = _record_statement(self.database.is_sqlite)
         number = self.sends.begin(send, channel)
+        with_codes = self.sends.has_codes(number)
         rows = document(
             {
                 **_named(outcome.key),
@@ -197,6 +211,8 @@ class Journal:
 
         def work(database: sa.Connection) -> None:
             database.execute(statement, given)
+            if with_codes:
+                codes.settle(database, rows, self.sender, is_sqlite=self.database.is_sqlite)
             if not self.database.is_sqlite:
                 database.execute(told)
 

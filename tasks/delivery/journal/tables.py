@@ -192,3 +192,50 @@ SEATS = sa.Table(
     sa.Column("expires_at", Moment, nullable=False),
 )
 """How many connections to each account every sender has and needs, until when if nothing more is heard of it."""
+
+IS_FREE = sa.text("state = 'free'")
+HAS_MESSAGE = sa.text("key IS NOT NULL")
+
+POOLS = sa.Table(
+    "pools",
+    METADATA,
+    _number(),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("columns", sa.Text, nullable=False),
+    sa.Column("low", sa.Integer, nullable=False),
+    sa.Column("batches", sa.Integer, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.UniqueConstraint("name", name="one_pool"),
+)
+"""Pools of codes. `columns`: names and types beside the code, as JSON; `low`: from which stock on somebody is told;
+`batches`: how many batches were asked for and kept."""
+
+CODES = sa.Table(
+    "codes",
+    METADATA,
+    _number(),
+    sa.Column("pool", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String(32), nullable=False),
+    sa.Column("sealed", sa.Text, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("send", sa.BigInteger),
+    sa.Column("key", sa.String(32)),
+    sa.Column("profile_id", sa.Text, nullable=False),
+    sa.Column("reserved_by", sa.String(80), nullable=False),
+    sa.Column("changed_at", Moment, nullable=False),
+    sa.UniqueConstraint("pool", "digest", name="one_code"),
+    sa.Index(
+        "one_code_of_a_message",
+        "send",
+        "key",
+        "pool",
+        unique=True,
+        sqlite_where=HAS_MESSAGE,
+        postgresql_where=HAS_MESSAGE,
+    ),
+    sa.Index("free_codes", "pool", "expires_at", "number", sqlite_where=IS_FREE, postgresql_where=IS_FREE),
+)
+"""One row a code. `digest` is a keyed hash, by which a code that comes twice is noticed; `sealed` is the code with
+its columns, encrypted. `send` and `key` name the message that it belongs to; `reserved_by` the run that wanted it.
+"""

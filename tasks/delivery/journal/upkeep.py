@@ -8,10 +8,12 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from tasks.delivery.journal.codes import NOBODYS, ON_ITS_WAY, CodeState, settle_send
 from tasks.delivery.journal.database import Database, storable
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import WHOLE_KEY, Journal
 from tasks.delivery.journal.tables import (
+    CODES,
     DEPARTURES,
     MESSAGES,
     OUTCOMES,
@@ -43,6 +45,7 @@ COUNTED = {
     "departures": DEPARTURES,
     "positions": POSITIONS,
     "sends": SENDS,
+    "codes": CODES,
 }
 
 
@@ -91,7 +94,13 @@ class Upkeep:
             )
             .where(MESSAGES.c.send == number, MESSAGES.c.state == State.UNKNOWN, *of_these)
         )
-        return self._count(statement)
+
+        def work(database: sa.Connection) -> int:
+            settled = int(database.execute(statement).rowcount)
+            settle_send(database, number)
+            return settled
+
+        return self._database.write(work, at_leisure=True)
 
     def counts(self) -> pl.DataFrame:
         """Rows of each table of the journal: table, rows."""
@@ -129,6 +138,8 @@ class Upkeep:
                 if not dry_run:
                     database.execute(sa.delete(table).where(condition))
             if not dry_run:
+                for statement in _left_alone(CODES.c.send.in_(sends)):
+                    database.execute(statement)
                 forgotten = sa.update(SENDS).values(forgotten_at=self._database.now())
                 database.execute(forgotten.where(*old, SENDS.c.forgotten_at.is_(None)))
             return found
@@ -153,6 +164,7 @@ class Upkeep:
             OUTCOMES: OUTCOMES.c.key.in_(sa.select(MESSAGES.c.key).where(theirs)),
             UNMATCHED: sa.and_(told, sa.literal(bool(address))),
             MESSAGES: theirs,
+            CODES: sa.and_(CODES.c.profile_id == profile_id, sa.literal(bool(profile_id))),
             SUPPRESSIONS: sa.and_(known.profile_id == profile_id, sa.literal(bool(profile_id))),
         }
 
@@ -170,6 +182,8 @@ class Upkeep:
             for table in (OUTCOMES, UNMATCHED, SUPPRESSIONS):
                 database.execute(sa.delete(table).where(conditions[table]))
             database.execute(sa.update(MESSAGES).values(profile_id="", key=nobody, answer="").where(theirs))
+            for statement in _left_alone(conditions[CODES]):
+                database.execute(statement)
             kept = [_without_profile(row, hashed) for row in rows if row["address"] or hashed]
             if kept:
                 database.execute(self._database.insert(SUPPRESSIONS).on_conflict_do_nothing(), kept)
@@ -227,6 +241,19 @@ class Upkeep:
 
     def _count(self, statement: Any) -> int:  # noqa: ANN401  # an Update or a Delete
         return self._database.write(lambda database: int(database.execute(statement).rowcount), at_leisure=True)
+
+
+def _left_alone(condition: sa.ColumnElement[bool]) -> list[sa.Update]:
+    """What becomes of codes whose messages nobody will try again, and of whose people nothing is kept.
+
+    One that may have gone out stays used, and says no more whose it was.
+    """
+    is_reserved = CODES.c.state == CodeState.RESERVED
+    went_out = CODES.c.state.in_([CodeState.USED, *ON_ITS_WAY])
+    return [
+        sa.update(CODES).values(state=after, **NOBODYS).where(states, condition)
+        for after, states in ((CodeState.FREE, is_reserved), (CodeState.USED, went_out))
+    ]
 
 
 def _without_profile(row: dict[str, Any], hashed: str) -> dict[str, Any]:

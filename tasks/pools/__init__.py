@@ -1,0 +1,1 @@
+"""Pools of codes: one for each recipient, bound to the message; see README.md."""
