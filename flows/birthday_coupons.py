@@ -1,7 +1,7 @@
 """Birthday coupons: mail a coupon to everyone whose birthday is today.
 
 query -> deduplication of zip codes -> external API -> enrichment -> personalization -> outbox
-   \\_________________ primary set _________________/
+   \\_________________ preparation _________________/
 """
 
 from datetime import date
@@ -11,6 +11,7 @@ from prefect import flow
 from flows.closing import business_date_of
 from flows.settings import CampaignSettings
 from tasks.channels.outbox import outbox
+from tasks.channels.preparation import PreparationOptions, preparation
 from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
 from tasks.data_management.external_api import external_api
 from tasks.execution.report import CampaignReport, report
@@ -33,16 +34,18 @@ def birthday_coupons(business_date: date | None = None) -> CampaignReport:
     today = business_date_of(business_date, settings.zone)
     send = Send(campaign="birthday-coupons", label="Birthday coupons", business_date=today)
     templates = read_templates(settings.templates)
-    who = [birthday_on("birth_date", today), has_text("zip_code"), has_text("email"), "may_contact"]
+    where = [birthday_on("birth_date", today), has_text("zip_code"), has_text("email"), "may_contact"]
+    who = QueryOptions(source=settings.profiles, where=" AND ".join(where))
 
-    audience = query(QueryOptions(source=settings.profiles, where=" AND ".join(who)))
+    audience = query(who)
     zip_codes = deduplication(audience, DeduplicationOptions(columns=["zip_code"]))
     coupons = external_api(zip_codes, settings.coupons)
     with_coupon = EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"})
-    enriched = enrichment(audience, coupons.standard, with_coupon)
+    prepared = preparation(audience, PreparationOptions(selection=who), send)
+    enriched = enrichment(prepared, coupons.standard, with_coupon)
     messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
     sent = outbox(messages, settings.outbox, send)
-    return report(send, audience, zip_codes, coupons, enriched, messages, sent)
+    return report(send, audience, zip_codes, coupons, prepared, enriched, messages, sent)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The configurable campaign: a whole campaign as parameters, for the form of the Prefect UI and for YAML.
 
-query -> for each content: deduplication -> external API -> enrichment; then personalization -> channel
+query -> preparation -> for each content: deduplication -> external API -> enrichment; then personalization
+-> perhaps preview, perhaps confirmation -> channel
 """
 
 from datetime import date
@@ -9,29 +10,45 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
+from flows.channels import (
+    AS_FILES,
+    Channel,
+    DirectMailChannel,
+    EmailChannel,
+    InAppChannel,
+    OutboxChannel,
+    PreviewOnly,
+    PushChannel,
+    SmsChannel,
+)
 from flows.closing import business_date_of
 from flows.plan import (
-    AS_FILES,
     CAMPAIGNS_HERE,
     EVERYONE,
     GREETING,
-    Channel,
+    AnyTemplates,
     Contents,
-    EmailChannel,
-    OutboxChannel,
-    PreviewOnly,
+    PreviewRules,
     Recipients,
-    WrittenTemplates,
-    check_channel,
     check_characters,
     check_columns,
     check_paths,
     parsed_templates,
+    prepared_for,
 )
 from flows.settings import CampaignSettings
+from tasks.channels.confirmation import ConfirmationOptions, asked_about
+from tasks.channels.confirmation import confirmation as ask_first
+from tasks.channels.direct_mail import direct_mail
 from tasks.channels.email import email
+from tasks.channels.in_app import in_app
 from tasks.channels.outbox import outbox
-from tasks.content.personalization import PersonalizationOptions, TemplateFolder, Utm, personalization
+from tasks.channels.preparation import PreparationRules
+from tasks.channels.preparation import preparation as prepare_audience
+from tasks.channels.push import push
+from tasks.channels.sms import sms
+from tasks.content.personalization import PersonalizationOptions, Utm, personalization
+from tasks.content.preview import preview as show_messages
 from tasks.data_management.external_api import external_api
 from tasks.endpoint.endpoint import Endpoint
 from tasks.execution.report import CampaignReport, report
@@ -44,6 +61,10 @@ from tasks.targeting.deduplication import DeduplicationOptions, deduplication
 from tasks.targeting.enrichment import enrichment
 from tasks.targeting.query import query
 
+NO_RULES = PreparationRules()
+NOT_SHOWN = PreviewRules()
+NOT_ASKED = ConfirmationOptions()
+
 
 @flow(name="Campaign", flow_run_name="{name}", task_runner=ENGINE)
 def campaign(
@@ -52,10 +73,13 @@ def campaign(
     label: Annotated[str, Field(min_length=1, max_length=200)] = "Newsletter",
     audience: Recipients = EVERYONE,
     contents: Contents = [],  # noqa: B006  # Prefect shows it as the form's default, and never changes it
-    templates: WrittenTemplates | TemplateFolder = GREETING,
+    templates: AnyTemplates = GREETING,
     inline_css: bool = False,
     utm: Utm | None = None,
     channel: Channel = AS_FILES,
+    preparation: PreparationRules = NO_RULES,
+    preview: PreviewRules = NOT_SHOWN,
+    confirmation: ConfirmationOptions = NOT_ASKED,
     business_date: date | None = None,
 ) -> CampaignReport:
     """Run a campaign that is described by these parameters alone.
@@ -72,6 +96,9 @@ def campaign(
             leave <style> out. What has to stay there, stays, and the log says why.
         utm: Parameters (utm_source and its like) to add to the links of the templates. Left out: none.
         channel: How messages are delivered.
+        preparation: Who gets no message. Who has opted out, complained or cannot be reached never does.
+        preview: Whether some messages are shown before the others are delivered.
+        confirmation: Whether a person must say yes before anything is delivered.
         business_date: The day to run for. Left out, it is the day that the run was scheduled for.
     """
     check_characters(
@@ -82,29 +109,44 @@ def campaign(
         templates=templates,
         utm=utm,
         channel=channel,
+        preparation=preparation,
+        preview=preview,
     )
     settings = CampaignSettings.load()
     today = business_date_of(business_date, settings.zone)
     send = Send(campaign=name, label=label, business_date=today)
     check_name(name, CAMPAIGNS_HERE)
     check_paths(audience, templates, settings)
-    check_channel(channel, settings)
+    channel.check(settings)
     written = parsed_templates(templates)
     who = audience.query_on(today, settings.profiles)
     endpoints = [content.endpoint_on(today, settings, audience) for content in contents]
-    check_columns(who, contents, endpoints)
+    check_columns(who, contents, endpoints, channel, preparation)
 
     selected = query(who)
-    enriched, fetched = selected, list[Transitions]()
+    prepared = prepare_audience(selected, prepared_for(channel, preparation, who), send)
+    enriched, fetched = prepared, list[Transitions]()
     for content, endpoint in zip(contents, endpoints, strict=True):
         answer = external_api(rows_to_send(selected, endpoint), endpoint)
         enriched = enrichment(enriched, answer.standard, content.relation_on(today))
         fetched.append(answer)
-    messages = personalization(
-        enriched, PersonalizationOptions(templates=written, send=send, inline_css=inline_css, utm=utm)
+    key = who.source.key
+    making = PersonalizationOptions(
+        templates=written,
+        send=send,
+        key=key,
+        address=channel.address_column or key,
+        inline_css=inline_css,
+        utm=utm,
     )
-    sent = sent_over(messages, channel, settings, send)
-    return report(send, selected, *fetched, enriched, messages, sent)
+    leaving = personalization(enriched, making) if channel.has_messages else enriched
+    if channel.has_messages and (preview.shown or isinstance(channel, PreviewOnly)):
+        show_messages(enriched, preview.options(making))
+    if confirmation.required:
+        leaving = leaving.counted()
+        ask_first(send, *asked_about(leaving), confirmation)
+    sent = sent_over(leaving, channel, settings, send)
+    return report(send, selected, *fetched, prepared, enriched, leaving, sent)
 
 
 def rows_to_send(selected: Audience, endpoint: Endpoint) -> Audience | None:
@@ -113,12 +155,20 @@ def rows_to_send(selected: Audience, endpoint: Endpoint) -> Audience | None:
     return deduplication(selected, DeduplicationOptions(columns=columns)) if columns else None
 
 
-def sent_over(messages: Audience, channel: Channel, settings: CampaignSettings, send: Send) -> Audience:
+def sent_over(leaving: Audience, channel: Channel, settings: CampaignSettings, send: Send) -> Audience:  # noqa: PLR0911
     """Deliver over the channel that was chosen, or not at all: the messages are what is reported then."""
     match channel:
         case OutboxChannel():
-            return outbox(messages, channel.options(settings.outbox), send)
+            return outbox(leaving, channel.options(settings), send)
         case EmailChannel():
-            return email(messages, channel.options(settings.email), send)
+            return email(leaving, channel.options(settings), send)
+        case SmsChannel():
+            return sms(leaving, channel.options(settings), send)
+        case PushChannel():
+            return push(leaving, channel.options(settings), send)
+        case InAppChannel():
+            return in_app(leaving, channel.options(settings), send)
+        case DirectMailChannel():
+            return direct_mail(leaving, channel.options(settings), send)
         case PreviewOnly():
-            return messages
+            return leaving

@@ -1,6 +1,6 @@
 """Latest offers: mail everyone the best offers of the day in their favourite category.
 
-query ----------------> enrichment (a collection) -> personalization (a loop) -> outbox
+query -> preparation -> enrichment (a collection) -> personalization (a loop) -> outbox
 external API (offers) _/
 """
 
@@ -13,6 +13,7 @@ from pydantic import Field
 from flows.closing import business_date_of
 from flows.settings import CampaignSettings
 from tasks.channels.outbox import outbox
+from tasks.channels.preparation import PreparationOptions, preparation
 from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
 from tasks.data_management.external_api import external_api
 from tasks.execution.report import CampaignReport, report
@@ -37,16 +38,16 @@ def latest_offers(
     today = business_date_of(business_date, settings.zone)
     send = Send(campaign="latest-offers", label="Latest offers", business_date=today)
     templates = read_templates(settings.latest_offers_templates)
-
-    audience = query(
-        QueryOptions(
-            source=settings.profiles,
-            where=" AND ".join([has_text("favourite_category"), has_text("email"), "may_contact"]),
-        )
+    who = QueryOptions(
+        source=settings.profiles,
+        where=" AND ".join([has_text("favourite_category"), has_text("email"), "may_contact"]),
     )
+
+    audience = query(who)
     products = external_api(None, settings.offers)
+    prepared = preparation(audience, PreparationOptions(selection=who), send)
     enriched = enrichment(
-        audience,
+        prepared,
         products.standard,
         EnrichmentOptions(
             name="offers",
@@ -59,7 +60,7 @@ def latest_offers(
     )
     messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
     sent = outbox(messages, settings.outbox, send)
-    return report(send, audience, products, enriched, messages, sent)
+    return report(send, audience, products, prepared, enriched, messages, sent)
 
 
 if __name__ == "__main__":

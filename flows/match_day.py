@@ -1,6 +1,6 @@
 """Match day: mail everyone the latest match of their favourite team.
 
-query ------------------> enrichment -> personalization -> outbox
+query -> preparation ---> enrichment -> personalization -> outbox
 external API (schedule) _/
 """
 
@@ -14,6 +14,7 @@ from flows.closing import business_date_of
 from flows.endpoints import days_before, schedule_between
 from flows.settings import CampaignSettings
 from tasks.channels.outbox import outbox
+from tasks.channels.preparation import PreparationOptions, preparation
 from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
 from tasks.data_management.external_api import external_api
 from tasks.execution.report import CampaignReport, report
@@ -38,16 +39,16 @@ def match_day(business_date: date | None = None, days: Annotated[int, Field(ge=1
     first = days_before(today, days)
     send = Send(campaign="match-day", label="Match day", business_date=today)
     templates = read_templates(settings.match_day_templates)
-
-    audience = query(
-        QueryOptions(
-            source=settings.profiles,
-            where=" AND ".join([has_text("favourite_team"), has_text("email"), "may_contact"]),
-        )
+    who = QueryOptions(
+        source=settings.profiles,
+        where=" AND ".join([has_text("favourite_team"), has_text("email"), "may_contact"]),
     )
+
+    audience = query(who)
     matches = external_api(None, schedule_between(settings.schedule, first, today))
+    prepared = preparation(audience, PreparationOptions(selection=who), send)
     enriched = enrichment(
-        audience,
+        prepared,
         matches.standard,
         EnrichmentOptions(
             name="match",
@@ -61,7 +62,7 @@ def match_day(business_date: date | None = None, days: Annotated[int, Field(ge=1
     )
     messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
     sent = outbox(messages, settings.outbox, send)
-    return report(send, audience, matches, enriched, messages, sent)
+    return report(send, audience, matches, prepared, enriched, messages, sent)
 
 
 if __name__ == "__main__":

@@ -8,38 +8,40 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import polars as pl
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     GetJsonSchemaHandler,
     SecretStr,
+    Tag,
     TypeAdapter,
     model_validator,
 )
 from pydantic_core import CoreSchema
 
+from flows.channels import Channel
 from flows.endpoints import asked_on, dated
 from flows.settings import CampaignSettings
-from tasks.channels.email import EmailOptions, check_placeholder
-from tasks.channels.outbox import OutboxOptions
+from tasks.channels.preparation import PreparationOptions, PreparationRules
 from tasks.characters import forbidden_character
-from tasks.content.personalization import TemplateFolder, Templates, read_templates
+from tasks.content.personalization import PersonalizationOptions, TemplateFolder, Templates, read_templates
+from tasks.content.preview import PreviewOptions
 from tasks.endpoint.authors import described_by_author
 from tasks.endpoint.block import KIND
 from tasks.endpoint.endpoint import Endpoint
 from tasks.errors import CampaignError, OutsideRoot, ParameterInvalid
 from tasks.files.roots import check_under
 from tasks.forms import AsChoice
-from tasks.messages.senders import check_sender
 from tasks.settings import merged
 from tasks.sources.files import ProfileFile
 from tasks.tables.relations import Relation
-from tasks.tables.transitions import quoted, require_columns
+from tasks.tables.transitions import nearest, quoted, require_columns
 from tasks.targeting.enrichment import EnrichmentOptions
 from tasks.targeting.query import QueryOptions
 
@@ -50,12 +52,28 @@ LINES = frozenset({"where", "fields", "html", "text", "sample", "params"})
 """Parameters whose texts may have several lines."""
 
 
+def _names_columns(schema: dict[str, Any]) -> None:
+    """The form's help names the columns of the settings' source, where it can be read at once."""
+    if columns := ", ".join(columns_of_profiles()):
+        for name in ("where", "fields"):
+            schema["properties"][name]["description"] += f" Columns of the settings' source: {columns}."
+
+
+def columns_of_profiles() -> list[str]:
+    """The columns of the settings' source; none where it is not one file, or cannot be read."""
+    try:
+        source = CampaignSettings.load().profiles
+        return list(source.types_of_columns()) if source.path.is_file() else []
+    except CampaignError:
+        return []
+
+
 class Recipients(BaseModel):
     """Who may get a message."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Audience")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Audience", json_schema_extra=_names_columns)
 
-    source: ProfileFile | None = Field(
+    source: ProfileFile | Annotated[None, Field(title="The one of the settings")] = Field(
         default=None,
         title="Source",
         description="Where the profiles are. Left out: where the settings (CAMPAIGN_PROFILES) say.",
@@ -133,20 +151,41 @@ def columns_there() -> dict[str, list[str]]:
 def _is_there(name: str) -> str:
     there = columns_there()
     if name not in there:
-        raise ValueError(f"there is no endpoint '{name}' in the settings, only {quoted(there)}")
+        reason = f"there is no endpoint '{name}' in the settings, only {quoted(there)}. {nearest([name], there)}"
+        raise ValueError(reason.rstrip(". "))
     return name
+
+
+def _kind_of_endpoint(given: object) -> str:
+    if not isinstance(given, str):
+        return "described"
+    return "block" if given.startswith(f"{KIND}/") else "named"
+
+
+Named = Annotated[str, AfterValidator(_is_there), _NamedInSettings(), Field(title="Endpoint of the settings")]
+OfBlock = Annotated[str, Field(title="Endpoint block", pattern=rf"^{KIND}/.+$")]
+AnyEndpoint = Annotated[
+    Annotated[Named, Tag("named")] | Annotated[OfBlock, Tag("block")] | Annotated[OwnEndpoint, Tag("described")],
+    Discriminator(_kind_of_endpoint),
+    AsChoice(),
+]
+
+
+def _endpoint_first(schema: dict[str, Any]) -> None:
+    """The form asks where the content comes from before it asks what of it is joined, and how."""
+    fields = schema["properties"]
+    ordered = {"endpoint": fields.pop("endpoint"), **fields}
+    schema["properties"] = {
+        name: {**field, "position": place} for place, (name, field) in enumerate(ordered.items())
+    }
 
 
 class JoinedContent(Relation):
     """Campaign-wide content from an endpoint, joined to the audience."""
 
-    model_config = ConfigDict(title="Content")
+    model_config = ConfigDict(title="Content", json_schema_extra=_endpoint_first)
 
-    endpoint: (
-        Annotated[str, AfterValidator(_is_there), _NamedInSettings(), Field(title="Endpoint of the settings")]
-        | Annotated[str, Field(title="Endpoint block", pattern=rf"^{KIND}/.+$")]
-        | OwnEndpoint
-    ) = Field(
+    endpoint: AnyEndpoint = Field(
         title="Endpoint",
         description=(
             "Where the content comes from: an endpoint of the settings by its name, a block as endpoint/<name>, or"
@@ -211,6 +250,10 @@ def _named_once(contents: list[JoinedContent]) -> list[JoinedContent]:
 Contents = Annotated[list[JoinedContent], AfterValidator(_named_once)]
 
 
+LARGE_BOX: dict[str, Any] = {"format": "json-string"}
+"""The Prefect UI draws a text in one line, and one of this format in an editor that grows: it is not JSON."""
+
+
 class WrittenTemplates(BaseModel):
     """Templates that are written here."""
 
@@ -227,17 +270,31 @@ class WrittenTemplates(BaseModel):
         min_length=1,
         title="HTML",
         description="The HTML part.",
+        json_schema_extra=LARGE_BOX,
     )
     text: str = Field(
         default="Hello {{ profile.first_name | default('there') }},\n\n{{ campaign.label }}\n",
         min_length=1,
         title="Text",
         description="The plain text part.",
+        json_schema_extra=LARGE_BOX,
     )
 
 
 GREETING = WrittenTemplates()
 """What is said where nothing is."""
+
+
+def _kind_of_templates(given: object) -> str:
+    in_folder = "folder" in given if isinstance(given, dict) else isinstance(given, TemplateFolder)
+    return "folder" if in_folder else "written"
+
+
+AnyTemplates = Annotated[
+    Annotated[WrittenTemplates, Tag("written")] | Annotated[TemplateFolder, Tag("folder")],
+    Discriminator(_kind_of_templates),
+    AsChoice(),
+]
 
 
 def parsed_templates(chosen: WrittenTemplates | TemplateFolder) -> Templates:
@@ -253,59 +310,38 @@ def parsed_templates(chosen: WrittenTemplates | TemplateFolder) -> Templates:
     return merged(read, folder=Path("the form"))
 
 
-class _FromSomebody(BaseModel):
-    """What every channel that sends mail is told."""
+class PreviewRules(BaseModel):
+    """Whether, and whose, messages are shown before any is delivered."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Preview")
 
-    sender_name: str = Field(
-        default="", title="Sender name", description="Name in From. Empty: the one of the settings."
-    )
-    sender_address: str = Field(
-        default="",
-        pattern=r"^([^@\s]+@[^@\s]+)?$",
-        title="Sender address",
+    shown: bool = Field(
+        default=False,
+        title="Show messages first",
         description=(
-            "Address in From, one that the operator allows (CAMPAIGN_SENDERS). Empty: the one of the settings."
+            "Write a page with messages as their readers will see them, and say what a sender should look at."
+            " With the channel 'Nothing (preview only)' it is always written."
         ),
     )
-
-    @property
-    def addresses(self) -> list[str]:
-        """Those that are the parameters' own."""
-        return [self.sender_address] if self.sender_address else []
-
-    def chosen(self) -> dict[str, Any]:
-        """What is said here and is not left to the settings."""
-        return {name: value for name, value in self.model_dump(exclude={"kind"}).items() if value != ""}
-
-
-class OutboxChannel(_FromSomebody):
-    """Files that any mail program opens."""
-
-    model_config = ConfigDict(title="Outbox")
-
-    kind: Literal["outbox"] = Field(default="outbox", title="Kind", description="Messages are delivered as files.")
-
-    def options(self, settings: OutboxOptions) -> OutboxOptions:
-        """The activity's options; where its folder is, the settings say."""
-        return merged(settings, **self.chosen())
-
-
-class EmailChannel(_FromSomebody):
-    """Mail, through the mail server of the settings."""
-
-    model_config = ConfigDict(title="Email")
-
-    kind: Literal["email"] = Field(default="email", title="Kind", description="Messages are sent by mail.")
-    reply_to: str = Field(
-        default="", title="Reply address", description="Address that answers go to, if not the sender's."
+    profiles: tuple[str, ...] = Field(
+        default=(), title="Profiles", description="Keys of profiles whose messages to show."
     )
-    proof: str = Field(
-        default="",
-        pattern=r"^[a-z0-9-]*$",
-        title="Proof",
-        description="Name of a proof, marked in the subject and sent once per name. Empty: the send itself.",
+    random: int = Field(default=3, ge=0, title="Random profiles", description="How many more, chosen by lot.")
+
+    def options(self, personalization: PersonalizationOptions) -> PreviewOptions:
+        """The activity's options."""
+        return PreviewOptions(personalization=personalization, profiles=self.profiles, random=self.random)
+
+
+def prepared_for(channel: Channel, rules: PreparationRules, who: QueryOptions) -> PreparationOptions:
+    """The options of Preparation for a channel and the query that gives the audience."""
+    return PreparationOptions(
+        **rules.model_dump(),
+        channel=channel.medium,
+        key=who.source.key,
+        address=channel.address_column,
+        addresses_are_mail=channel.is_mail,
+        selection=who,
     )
     waves: int = Field(
         default=1,
@@ -320,30 +356,6 @@ class EmailChannel(_FromSomebody):
         title="Wave",
         description="Up to which wave this run sends; those before it included, as far as they were not sent.",
     )
-
-    @property
-    def addresses(self) -> list[str]:
-        """Those that are the parameters' own."""
-        return [*super().addresses, *([self.reply_to] if self.reply_to else [])]
-
-    def options(self, settings: EmailOptions) -> EmailOptions:
-        """The activity's options; the mail server and whatever is secret, the settings say."""
-        return merged(settings, **self.chosen())
-
-
-class PreviewOnly(BaseModel):
-    """Nothing is delivered: the preview and the counts can be looked at."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Preview only")
-
-    kind: Literal["preview"] = Field(default="preview", title="Kind", description="Nothing is delivered.")
-
-
-AS_FILES = OutboxChannel()
-"""How messages are delivered where nothing is said."""
-
-
-Channel = Annotated[OutboxChannel | EmailChannel | PreviewOnly, Field(discriminator="kind"), AsChoice()]
 
 
 def check_paths(
@@ -372,22 +384,6 @@ def check_paths(
             )
 
 
-def check_channel(channel: OutboxChannel | EmailChannel | PreviewOnly, settings: CampaignSettings) -> None:
-    """Check from whom the messages would come, before anything is read.
-
-    Errors: `SenderNotAllowed`; `ParameterInvalid`; `ConfigurationError` (a placeholder's address to a real server).
-    """
-    match channel:
-        case OutboxChannel():
-            channel.options(settings.outbox)
-        case EmailChannel():
-            check_placeholder(channel.options(settings.email))
-        case PreviewOnly():
-            return
-    for address in channel.addresses:
-        check_sender(address, settings.allowed_senders)
-
-
 def check_characters(**parameters: object) -> None:
     """Check every text of a run's parameters for control characters, before anything is done with it.
 
@@ -413,8 +409,14 @@ def _texts(place: str, value: object) -> Iterator[tuple[str, str, bool]]:
                 yield from _texts(f"{place}.{number}", each)
 
 
-def check_columns(who: QueryOptions, contents: Sequence[JoinedContent], endpoints: Sequence[Endpoint]) -> None:
-    """Check, before anything is read, that the audience has the columns that the contents need of it.
+def check_columns(
+    who: QueryOptions,
+    contents: Sequence[JoinedContent],
+    endpoints: Sequence[Endpoint],
+    channel: Channel,
+    rules: PreparationRules,
+) -> None:
+    """Check, before anything is read, that the audience has the columns that are asked of it.
 
     Errors: `ColumnsMissing`; those of the source.
     """
@@ -426,3 +428,10 @@ def check_columns(who: QueryOptions, contents: Sequence[JoinedContent], endpoint
             activity=f"The content '{content.name}'",
             where=f"'{who.source.shown}'",
         )
+    asked = {
+        f"The channel '{channel.medium}'": channel.needed_columns,
+        "Preparation": [rules.consent, rules.test_profiles],
+    }
+    for activity, columns in asked.items():
+        wanted = [column for column in columns if column]
+        require_columns(audience, wanted, activity=activity, where=f"'{who.source.shown}'")

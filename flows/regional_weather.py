@@ -1,6 +1,6 @@
 """Regional weather: the weather of a profile's region chooses what the mail says.
 
-query -----------------> enrichment -> personalization (a choice) -> outbox
+query -> preparation --> enrichment -> personalization (a choice) -> outbox
 external API (weather) _/
 """
 
@@ -12,6 +12,7 @@ from flows.closing import business_date_of
 from flows.endpoints import forecast_of
 from flows.settings import CampaignSettings
 from tasks.channels.outbox import outbox
+from tasks.channels.preparation import PreparationOptions, preparation
 from tasks.content.personalization import PersonalizationOptions, personalization, read_templates
 from tasks.data_management.external_api import external_api
 from tasks.execution.report import CampaignReport, report
@@ -33,22 +34,22 @@ def regional_weather(business_date: date | None = None) -> CampaignReport:
     today = business_date_of(business_date, settings.zone)
     send = Send(campaign="regional-weather", label="Regional weather", business_date=today)
     templates = read_templates(settings.regional_weather_templates)
-
-    audience = query(
-        QueryOptions(
-            source=settings.profiles,
-            where=" AND ".join([has_text("region"), has_text("email"), "may_contact"]),
-        )
+    who = QueryOptions(
+        source=settings.profiles,
+        where=" AND ".join([has_text("region"), has_text("email"), "may_contact"]),
     )
+
+    audience = query(who)
     forecast = external_api(None, forecast_of(settings.weather, settings.regions, today))
+    prepared = preparation(audience, PreparationOptions(selection=who), send)
     enriched = enrichment(
-        audience,
+        prepared,
         forecast.standard,
         EnrichmentOptions(name="weather", on={"region": "region"}, where=f"day = DATE '{today}'"),
     )
     messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
     sent = outbox(messages, settings.outbox, send)
-    return report(send, audience, forecast, enriched, messages, sent)
+    return report(send, audience, forecast, prepared, enriched, messages, sent)
 
 
 if __name__ == "__main__":

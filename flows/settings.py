@@ -28,8 +28,12 @@ from flows.endpoints import (
     schedule_between,
 )
 from flows.feedback_services import PROVIDERS, ProviderAccess, ProviderList
+from tasks.channels.direct_mail import DirectMailOptions
 from tasks.channels.email import EmailOptions
+from tasks.channels.in_app import InAppOptions
 from tasks.channels.outbox import OutboxOptions
+from tasks.channels.push import PushOptions
+from tasks.channels.sms import SmsOptions
 from tasks.content.personalization import TemplateFolder
 from tasks.endpoint.block import endpoint_of_block
 from tasks.endpoint.endpoint import Endpoint
@@ -134,6 +138,10 @@ class CampaignSettings(Settings):
     )
     outbox: OutboxOptions = Field(default=OutboxOptions(), title="Outbox")
     email: EmailOptions = Field(default=EmailOptions(), title="Email")
+    sms: SmsOptions = Field(default=SmsOptions(), title="SMS")
+    push: PushOptions = Field(default=PushOptions(), title="Push")
+    in_app: InAppOptions = Field(default=InAppOptions(), title="In-app")
+    direct_mail: DirectMailOptions = Field(default=DirectMailOptions(), title="Direct mail")
     senders: frozenset[str] = Field(
         default=frozenset(),
         title="Senders",

@@ -5,6 +5,7 @@ Unlike the other activities this is called by the flow itself and is no task: it
 
 from collections.abc import Mapping
 
+import polars as pl
 from prefect import get_run_logger
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
@@ -12,13 +13,15 @@ from prefect.input import RunInput
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import SendNotConfirmed
+from tasks.runs.audience import Audience
+from tasks.runs.published import message_preview
 from tasks.send import Send
 
 
 class ConfirmationOptions(BaseModel):
     """Options of the Confirmation activity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Confirmation")
 
     required: bool = Field(
         default=False, title="Ask before sending", description="Whether a person must confirm the send."
@@ -45,6 +48,12 @@ def question(send: Send, counts: Mapping[str, int], preview: str) -> str:
     return f"## Send {send.label}, {send.business_date}?\n\n{table}\n\n{preview}"
 
 
+def asked_about(leaving: Audience) -> tuple[dict[str, int], str]:
+    """What a person is shown of an audience that is to be delivered: how many, and the first messages, masked."""
+    left_out = leaving.rejects_so_far().select(pl.len()).collect(engine="streaming").item()
+    return {"get a message": leaving.height, "are left out": left_out}, message_preview(leaving.shown)
+
+
 def confirmation(send: Send, counts: Mapping[str, int], preview: str, options: ConfirmationOptions) -> None:
     """Pause the flow until a person confirms the send; nothing happens where the options do not ask for it.
 
@@ -53,6 +62,12 @@ def confirmation(send: Send, counts: Mapping[str, int], preview: str, options: C
     """
     if not options.required:
         return
+    get_run_logger().info(
+        "Waiting until a person says whether '%s' is sent: press Resume on the page of this run in the Prefect UI."
+        " Without an answer within %g hours nothing is sent; Cancel ends the run at once.",
+        send.label,
+        options.hours,
+    )
     asked = SendConfirmation.with_initial_data(description=question(send, counts, preview))
     try:
         answer = pause_flow_run(asked, timeout=round(options.hours * 3600), poll_interval=options.poll_seconds)

@@ -1,48 +1,35 @@
 """Preparation: who of an audience gets a message over a channel, and who does not, each with the reason.
 
-The reasons, the first that holds: not a test profile (in a proof), no consent, what no channel
-can send to (no profile id, no address, an address that is not valid), quarantine, opt-out, complaint, control
-group, duplicate address, already sent, already refused, perhaps already sent.
+The reasons, the first that holds: not a test profile (in a proof), no consent, what no channel can send to (no
+profile id, no address, an address that is not valid), quarantine, opt-out, complaint, changed since the run began
+(in a later try of it), control group, duplicate address. What was sent before the channel knows, at the claim.
 """
 
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import polars as pl
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.delivery.journal.states import State
+from tasks.channels._whole_audience import CHANGED, SHARED, Pieces, changed_profiles, shared_addresses
 from tasks.delivery.journal.storage import open_journal
-from tasks.delivery.journal.suppressions import Person
+from tasks.errors import ParameterInvalid
 from tasks.messages.address import AROUND, normalized_addresses
 from tasks.messages.sendable import unsendable
 from tasks.runs.shapes import row_activity
 from tasks.send import Send
 from tasks.settings import Settings
+from tasks.sources.selection import SelectionOptions
 from tasks.tables.lots import lot
 from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
 
-SETTLED = {
-    str(State.SENT): "already sent",
-    str(State.REFUSED): "already refused",
-    str(State.UNKNOWN): "perhaps already sent",
-}
-"""States of a message that must not be created again, each with the reason."""
 
+class PreparationRules(BaseModel):
+    """Who gets no message, beside those whom the journal names."""
 
-class PreparationOptions(BaseModel):
-    """Options of the Preparation activity."""
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Preparation")
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    channel: str = Field(default="email", title="Channel", description="Channel as message keys have it.")
-    key: str = Field(default="profile_id", title="Key", description="Column that tells profiles apart.")
-    address: str = Field(default="email", title="Address", description="Column of the address to send to.")
-    addresses_are_mail: bool = Field(
-        default=True, title="Mail addresses", description="Whether addresses must be valid for mail."
-    )
     consent: str = Field(
         default="",
         title="Consent",
@@ -68,6 +55,29 @@ class PreparationOptions(BaseModel):
     )
 
 
+class PreparationOptions(PreparationRules):
+    """Options of the Preparation activity."""
+
+    channel: str = Field(default="email", title="Channel", description="Channel as message keys have it.")
+    key: str = Field(default="profile_id", title="Key", description="Column that tells profiles apart.")
+    address: str = Field(
+        default="email",
+        title="Address",
+        description="Column of the address to send to; empty: the channel has none.",
+    )
+    addresses_are_mail: bool = Field(
+        default=True, title="Mail addresses", description="Whether addresses must be valid for mail."
+    )
+    selection: SelectionOptions | None = Field(
+        default=None,
+        title="Selection",
+        description=(
+            "The query that gave the audience. A later try of the run asks it again, and leaves out who is not"
+            " selected any more or has another address."
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class Prepared(Transitions):
     """Outbound transitions of Preparation."""
@@ -78,81 +88,107 @@ class Prepared(Transitions):
     """Profiles that are left out: profile_id, email (the address), reason."""
 
 
-@dataclass(frozen=True)
-class KnownBefore:
-    """What the journal says of profiles: who is not to be written to, with the reason, and states of messages."""
-
-    suppressed: dict[str, str] = field(default_factory=dict)
-    settled: dict[str, str] = field(default_factory=dict)
-
-
-SHARED = pl.DataFrame(schema={"same": pl.String(), "keeps": pl.String()})
-"""Addresses, as they are compared, that rows of several parts have, each with the profile that keeps it."""
-
-
 def prepare(
     audience: pl.DataFrame,
     options: PreparationOptions,
     send: Send,
-    known: KnownBefore,
+    *,
+    suppressed: pl.Series | None = None,
     shared: pl.DataFrame = SHARED,
+    changed: pl.DataFrame = CHANGED,
 ) -> Prepared:
     """Split an audience into those who get a message and those who do not.
 
-    In: the rows of an audience, or of one part of it; then `shared` are addresses that other parts have too.
-    Errors: `ColumnsMissing`.
+    In: the rows of an audience, or of one part of it; `suppressed`, why each row's person is not to be written to,
+    null for most; then what is known of all parts. Errors: `ColumnsMissing`.
     """
-    rows = _judged(audience, options, send, known).join(shared, on="same", how="left", maintain_order="left")
+    rows = _judged(audience, options, send, suppressed, changed)
+    rows = rows.join(shared, on="same", how="left", maintain_order="left")
     rows = rows.with_columns(_and_then("duplicate address", _is_duplicate(options)))
-    settled = {key: SETTLED[state] for key, state in known.settled.items() if state in SETTLED}
-    rows = rows.with_columns(reason=pl.coalesce("reason", _told(rows["profile_id"], settled)))
     return Prepared(
         standard=audience.filter(rows["reason"].is_null()),
         rejects=rows.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS),
     )
 
 
-def shared_addresses(
-    pieces: Iterator[pl.DataFrame],
+def of_the_whole(
+    pieces: Pieces, options: PreparationOptions, send: Send, **_: pl.DataFrame
+) -> dict[str, pl.DataFrame]:
+    """What must be known of all parts before the first is judged: `shared` and `changed`.
+
+    Only rows that share an address with another part are judged here. Errors: `ColumnsMissing`,
+    `JournalUnavailable`; those of the selection.
+    """
+    changed = changed_profiles(pieces, options.selection, options.key, options.address)
+    if options.duplicates or not options.address:
+        return {"shared": SHARED, "changed": changed}
+
+    def left(rows: pl.DataFrame) -> pl.DataFrame:
+        judged = _judged(rows, options, send, suppressed_in(rows, options), changed)
+        return judged.filter(pl.col("reason").is_null())
+
+    return {"shared": shared_addresses(pieces, options.address, left), "changed": changed}
+
+
+def _judged(
+    audience: pl.DataFrame,
     options: PreparationOptions,
     send: Send,
-    shared: pl.DataFrame = SHARED,  # noqa: ARG001
-) -> dict[str, pl.DataFrame]:
-    """The addresses that rows of several parts have. Errors: `ColumnsMissing`, `JournalUnavailable`."""
-    if options.duplicates:
-        return {}
-    firsts = [pl.DataFrame(schema={"same": pl.String(), "profile_id": pl.String()})]
-    for piece in pieces:
-        rows = _judged(piece, options, send, known_before(piece, options, send))
-        left = rows.filter(pl.col("reason").is_null()).select("same", "profile_id")
-        firsts.append(left.unique("same", keep="first", maintain_order=True))
-    found = pl.concat(firsts).group_by("same", maintain_order=True).agg(pl.col("profile_id").first(), pl.len())
-    return {"shared": found.filter(pl.col("len") > 1).select("same", keeps="profile_id")}
-
-
-def _judged(audience: pl.DataFrame, options: PreparationOptions, send: Send, known: KnownBefore) -> pl.DataFrame:
+    suppressed: pl.Series | None,
+    changed: pl.DataFrame,
+) -> pl.DataFrame:
     """Each row with the reason that it has by itself: profile_id, email, same, reason."""
-    columns = [options.key, options.address, *filter(None, (options.consent, options.test_profiles))]
+    columns = [options.key, *filter(None, (options.address, options.consent, options.test_profiles))]
     require_columns(audience, columns, activity="Preparation", where="the inbound transition")
     key = audience[options.key].cast(pl.String())
-    address = audience[options.address].cast(pl.String()).str.strip_chars(AROUND)
+    address = _addresses(audience, options).str.strip_chars(AROUND)
     cannot = unsendable(audience, options.key, options.address, is_mail=options.addresses_are_mail)
+    nothing = pl.Series([None], dtype=pl.String()).new_from_index(0, audience.height)
     nobody = pl.Series([False]).new_from_index(0, audience.height)
 
-    def unset(column: str) -> pl.Series:
-        return ~audience[column].cast(pl.Boolean()).fill_null(value=False) if column else nobody
+    def unset(option: str) -> pl.Series:
+        column: str = getattr(options, option)
+        return ~_truths(audience, column, option).fill_null(value=False) if column else nobody
 
-    reasons = {
-        "not a test profile": unset(options.test_profiles),
-        "no consent for the channel": unset(options.consent),
+    flags = {
+        "not a test profile": unset("test_profiles"),
+        "no consent for the channel": unset("consent"),
     }
-    flags = pl.DataFrame(reasons)
-    first = pl.coalesce(*(pl.when(pl.col(reason)).then(pl.lit(reason)) for reason in reasons))
-    rows = pl.DataFrame({"profile_id": key, "email": address, "same": normalized_addresses(address)})
-    rows = rows.with_columns(flags.select(first.alias("reason")))
-    rows = rows.with_columns(reason=pl.coalesce("reason", cannot))
-    rows = rows.with_columns(reason=pl.coalesce("reason", _told(key, known.suppressed)))
+    first = pl.coalesce(*(pl.when(pl.col(reason)).then(pl.lit(reason)) for reason in flags))
+    rows = pl.DataFrame(
+        {
+            "profile_id": key,
+            "email": address,
+            "same": normalized_addresses(address),
+            "own": pl.DataFrame(flags).select(first).to_series(),
+            "cannot": cannot,
+            "suppressed": nothing if suppressed is None else suppressed,
+        }
+    ).join(changed.rename({"reason": "changed"}), on="profile_id", how="left", maintain_order="left")
+    rows = rows.with_columns(reason=pl.coalesce("own", "cannot", "suppressed", "changed"))
+    rows = rows.select("profile_id", "email", "same", "reason")
     return rows.with_columns(_and_then("control group", pl.lit(_control(key, options, send))))
+
+
+def _truths(audience: pl.DataFrame, column: str, option: str) -> pl.Series:
+    """A column of true and false. Errors: `ParameterInvalid` for any other: what 'J' or 2 means is not guessed."""
+    truths = audience[column]
+    if truths.dtype == pl.Null():
+        return truths.cast(pl.Boolean())
+    if truths.dtype != pl.Boolean():
+        reason = (
+            f"the column '{column}' is {truths.dtype}, and not true or false; the source makes it so by its types"
+            f" ({{{column}: boolean}}) and, for words of its own, by its remapping"
+        )
+        raise ParameterInvalid(parameter=option, reason=reason)
+    return truths
+
+
+def _addresses(audience: pl.DataFrame, options: PreparationOptions) -> pl.Series:
+    """The address of each row; null where the channel has none."""
+    if options.address:
+        return audience[options.address].cast(pl.String())
+    return pl.Series("email", [None], dtype=pl.String()).new_from_index(0, audience.height)
 
 
 def _and_then(reason: str, condition: pl.Expr) -> pl.Expr:
@@ -167,28 +203,19 @@ def _is_duplicate(options: PreparationOptions) -> pl.Expr:
     return again | (pl.col("keeps") != pl.col("profile_id")).fill_null(value=False)
 
 
-def _told(keys: pl.Series, reasons: dict[str, str]) -> pl.Series:
-    """The reason that the journal has for each profile; null for the others."""
-    if not reasons:
-        return pl.Series([None], dtype=pl.String()).new_from_index(0, len(keys))
-    return pl.Series([reasons.get(key) for key in keys], dtype=pl.String())
+def suppressed_in(audience: pl.DataFrame, options: PreparationOptions) -> pl.Series:
+    """Why the person of each row is not to be written to, by the journal; null for most.
 
-
-def known_before(audience: pl.DataFrame, options: PreparationOptions, send: Send) -> KnownBefore:
-    """What the journal says of an audience. Errors: `ColumnsMissing`, `JournalUnavailable`."""
-    require_columns(
-        audience, [options.key, options.address], activity="Preparation", where="the inbound transition"
+    Errors: `ColumnsMissing`, `JournalUnavailable`.
+    """
+    columns = [options.key, *filter(None, [options.address])]
+    require_columns(audience, columns, activity="Preparation", where="the inbound transition")
+    people = pl.DataFrame(
+        {"profile_id": audience[options.key].cast(pl.String()), "email": _addresses(audience, options)}
     )
-    named = audience.select(pl.col(options.key, options.address).cast(pl.String()).fill_null(""))
-    people = {key: Person(key, address) for key, address in named.iter_rows()}
+    medium = options.channel.partition("-proof-")[0]
     with closing(open_journal(Settings.load().journal)) as journal:
-        medium = options.channel.partition("-proof-")[0]
-        suppressed = journal.suppressions.of(people, medium)
-        if not journal.has_any(send, options.channel):
-            return KnownBefore(suppressed)
-        keys = {send.message_key(options.channel, key): key for key in people}
-        known = journal.known(send, options.channel, keys)
-        return KnownBefore(suppressed, {keys[key]: str(one.state) for key, one in known.items()})
+        return journal.suppressions.reasons(people.fill_null(""), medium)
 
 
 def _control(keys: pl.Series, options: PreparationOptions, send: Send) -> pl.Series:
@@ -203,16 +230,22 @@ def _control(keys: pl.Series, options: PreparationOptions, send: Send) -> pl.Ser
     "Preparation",
     task_run_name="Preparation {options.channel}",
     cache_policy=NO_CACHE,
-    across=shared_addresses,
+    across=of_the_whole,
 )
 def preparation(
-    audience: pl.DataFrame, options: PreparationOptions, send: Send, shared: pl.DataFrame = SHARED
+    audience: pl.DataFrame,
+    options: PreparationOptions,
+    send: Send,
+    shared: pl.DataFrame = SHARED,
+    changed: pl.DataFrame = CHANGED,
 ) -> Prepared:
     """Leave out of an audience who must not, need not or cannot get a message, each with the reason.
 
     In: the audience, with the columns that the options name. Out: `standard` (the audience's rows that are left),
-    `rejects` (profile_id, email, reason). What is quarantined or already sent is the journal's to say. Of profiles
-    with one address the first of the audience gets the message; for many parts `shared` is found before.
-    Errors: `ColumnsMissing`, `JournalUnavailable`.
+    `rejects` (profile_id, email, reason). Who is in quarantine, has opted out or complained is the journal's to
+    say, in each try of a run anew. Of profiles with one address the first of the audience gets the message.
+    `shared` and `changed` are what is known of all parts; they are found before the first is judged.
+    Errors: `ColumnsMissing`, `ParameterInvalid`, `JournalUnavailable`; those of the selection.
     """
-    return prepare(audience, options, send, known_before(audience, options, send), shared)
+    suppressed = suppressed_in(audience, options)
+    return prepare(audience, options, send, suppressed=suppressed, shared=shared, changed=changed)

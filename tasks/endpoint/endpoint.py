@@ -17,7 +17,7 @@ from tasks.http.retry import backoff_delays
 class Calls(BaseModel):
     """One call for each distinct key, or for each chunk of rows, instead of one call for all rows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Many calls")
 
     per: Literal["key", "chunk"] = Field(
         default="key",
@@ -51,7 +51,7 @@ class Incremental(BaseModel):
     What is kept is the activity's own result: if it is gone, the next call begins at the start again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Only what is new")
 
     column: str = Field(
         title="Column",
@@ -73,6 +73,11 @@ class Incremental(BaseModel):
     )
 
 
+NoPages = Annotated[None, Field(title="One page")]
+OneCall = Annotated[None, Field(title="One call for all rows")]
+AllOfIt = Annotated[None, Field(title="All of it, each time")]
+
+
 class Endpoint(Connection):
     """Options of the External API activity: how the partner is reached, what is sent and what is read."""
 
@@ -91,7 +96,7 @@ class Endpoint(Connection):
     outbound: OutboundMapping = Field(
         default=OutboundMapping(), title="Outbound mapping", description="What is read."
     )
-    pagination: Annotated[Pagination | None, AsChoice()] = Field(
+    pagination: Annotated[Pagination | NoPages, AsChoice()] = Field(
         default=None,
         title="Pagination",
         description="How further pages are asked for, as JSON: {kind: page, offset, cursor, link or next, ...}.",
@@ -104,12 +109,12 @@ class Endpoint(Connection):
             " pages are only right together."
         ),
     )
-    calls: Calls | None = Field(
+    calls: Calls | OneCall = Field(
         default=None,
         title="Many calls",
         description="One call for each key or chunk of rows, as JSON: {per: key}. Left out: one call for all rows.",
     )
-    incremental: Incremental | None = Field(
+    incremental: Incremental | AllOfIt = Field(
         default=None,
         title="Incremental",
         description=(

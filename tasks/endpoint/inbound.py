@@ -29,7 +29,7 @@ Method = Literal["POST", "GET", "PUT", "PATCH"]
 class InboundMapping(BaseModel):
     """What is sent: a body `{"params": {...}, "data": [{...}, ...]}` or another one; with GET a query alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Inbound mapping")
 
     columns: dict[str, str] = Field(
         default_factory=dict,

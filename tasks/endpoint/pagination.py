@@ -117,7 +117,9 @@ class _Pagination(BaseModel):
 class PageNumber(_Pagination):
     """Pages by number: `?page=1`, `?page=2`, ... until one is empty, or shorter than the size."""
 
-    kind: Literal["page"] = "page"
+    model_config = ConfigDict(title="By page number")
+
+    kind: Literal["page"] = Field(default="page", title="Kind", description="How the next page is asked for.")
     parameter: str = Field(default="page", title="Parameter", description="Name of the page number.")
     start: int = Field(default=1, title="First page", description="Number of the first page.")
     size_parameter: str = Field(
@@ -160,7 +162,9 @@ class PageNumber(_Pagination):
 class Offset(_Pagination):
     """Pages by offset and limit: `?skip=0&limit=30`, `?skip=30&limit=30`, ... until the total, or an empty page."""
 
-    kind: Literal["offset"] = "offset"
+    model_config = ConfigDict(title="By offset")
+
+    kind: Literal["offset"] = Field(default="offset", title="Kind", description="How the next page is asked for.")
     parameter: str = Field(default="offset", title="Offset parameter", description="Name of the offset.")
     start: int = Field(default=0, ge=0, title="First offset", description="Offset of the first row: 0, or 1.")
     limit_parameter: str = Field(default="limit", title="Limit parameter", description="Name of the limit.")
@@ -192,7 +196,9 @@ class Offset(_Pagination):
 class Cursor(_Pagination):
     """Pages by a cursor that each answer gives, until one gives none (absent, null, false or empty)."""
 
-    kind: Literal["cursor"] = "cursor"
+    model_config = ConfigDict(title="By cursor")
+
+    kind: Literal["cursor"] = Field(default="cursor", title="Kind", description="How the next page is asked for.")
     path: str = Field(
         default="",
         title="Path",
@@ -259,7 +265,9 @@ class _NextAddress(_Pagination):
 class LinkHeader(_NextAddress):
     """Pages by the `Link: <...>; rel="next"` header (RFC 8288), followed on the same host only."""
 
-    kind: Literal["link"] = "link"
+    model_config = ConfigDict(title="By the Link header")
+
+    kind: Literal["link"] = Field(default="link", title="Kind", description="How the next page is asked for.")
 
     def _next(self, step: Step, page: Page) -> Step | None:
         links = links_in(page.headers.get_list("Link"))
@@ -270,7 +278,9 @@ class LinkHeader(_NextAddress):
 class NextAddress(_NextAddress):
     """Pages by the next page's address in the body, relative or absolute, followed on the same host only."""
 
-    kind: Literal["next"] = "next"
+    model_config = ConfigDict(title="By the next address")
+
+    kind: Literal["next"] = Field(default="next", title="Kind", description="How the next page is asked for.")
     path: str = Field(
         title="Path", description="JMESPath of the address, for example paging.next, or @odata.nextLink as it is."
     )

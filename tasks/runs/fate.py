@@ -49,6 +49,14 @@ def first_flow_run() -> FlowRun | None:
         return list(_line(client, UUID(flow_run.id)))[-1]
 
 
+def tries() -> int:
+    """How often the workflow run that this is a part of was begun: 1 in its first try, 0 outside a run."""
+    if not flow_run.id:
+        return 0
+    with get_client(sync_client=True) as client:
+        return max(one.run_count for one in _line(client, UUID(flow_run.id)))
+
+
 def _line(client: SyncPrefectClient, run: UUID | None) -> Iterator[FlowRun]:
     """A flow run, the one that started it, and so on."""
     while run is not None:

@@ -22,7 +22,8 @@ class RowsActivity(Activity[P, R]):
     """An activity that works on each row by itself.
 
     `across` finds what must be known of all parts before the first is worked on, such as the addresses that several
-    parts have. In: the pieces and the arguments. Out: further arguments.
+    parts have. In: what gives the rows part by part, as often as it is called, and the arguments. Out: arguments in
+    the place of theirs.
     """
 
     def __init__(self, function: Function[P, R], *, across: Callable[..., dict[str, Any]], **options: Any) -> None:  # noqa: ANN401
@@ -50,8 +51,10 @@ class RowsActivity(Activity[P, R]):
         """Run on the rows, or check on none and plan."""
         inbound, others = self.arguments(bound)
         if not isinstance(inbound, Audience):
+            others |= self.across(lambda: iter([inbound]), **others)
             return self.with_counts_shown(self.function(inbound, **others))
         if inbound.in_memory:
+            others |= self.across(inbound.pieces, **others)
             made = self.function(inbound.collect(), **others)
             return at_once(made, [inbound], self.label, inbound.distinct)
         planned = self.planned(inbound, others)
@@ -65,7 +68,7 @@ class RowsActivity(Activity[P, R]):
         Errors: those of the activity.
         """
         outbound = transitions_of(cast("Any", self.function(inbound.schema.to_frame(), **others)))
-        others = {**others, **self.across(inbound.pieces(), **others)}
+        others = {**others, **self.across(inbound.pieces, **others)}
         step = Step(self.where, self.label, others, STANDARD, run=this_run())
         step.made = digest_of([inbound.table.key, inbound.plan.key, step.key])
 

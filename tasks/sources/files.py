@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 import polars as pl
 from polars.exceptions import PolarsError
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from tasks.errors import SourceMissing, SourceUnreadable
 from tasks.files.shape import ROW, Dialect, ShapeRefused, columns_of, shaped
@@ -33,6 +33,8 @@ FILE = "Check the file, and the options of its source."
 
 class ProfileFile(Source):
     """A file of profiles, or of their additional data, and how its columns are named and written."""
+
+    model_config = ConfigDict(title="A file")
 
     path: Path = Field(
         default=Path("samples/profiles.parquet"),

@@ -57,18 +57,15 @@ def exclusion_of_few(
 def _by_rows(
     inbound: Mapping[str, Audience | pl.DataFrame], options: ExclusionOptions | None = None
 ) -> Callable[..., Audience] | None:
+    """The call for a primary set in parts, if nothing else is in parts."""
     chosen = options or ExclusionOptions()
-    ordered = primary_first(inbound, chosen, activity="Exclusion")
-    name, *others = ordered
-    people, few = ordered[name], [ordered[other] for other in others]
-    if not isinstance(people, Audience) or people.in_memory:
+    in_parts = {name: one for name, one in inbound.items() if isinstance(one, Audience) and not one.in_memory}
+    if [*in_parts] != [chosen.primary or next(iter(inbound), "")]:
         return None
-    if not all(isinstance(one, pl.DataFrame) or one.in_memory for one in few):
-        return None
-    met = people.after(one for one in few if isinstance(one, Audience))
-    tables = {
-        other: one.collect() if isinstance(one, Audience) else one for other, one in zip(others, few, strict=True)
-    }
+    ((name, people),) = in_parts.items()
+    few = {other: one for other, one in inbound.items() if other != name}
+    met = people.after(one for one in few.values() if isinstance(one, Audience))
+    tables = {other: one.collect() if isinstance(one, Audience) else one for other, one in few.items()}
     return partial(exclusion_of_few, met, name, tables, chosen)
 
 

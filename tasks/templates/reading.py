@@ -27,7 +27,7 @@ MOST_FILES = 2_000
 class TemplateFolder(BaseModel):
     """Where a campaign's templates are."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Files of a folder")
 
     folder: Path = Field(
         title="Template folder",

@@ -292,7 +292,14 @@ def test_the_form_has_a_label_a_help_and_a_default_for_every_field() -> None:
         "WrittenTemplates",
         "OutboxChannel",
         "EmailChannel",
+        "SmsChannel",
+        "PushChannel",
+        "InAppChannel",
+        "DirectMailChannel",
         "PreviewOnly",
+        "PreparationRules",
+        "PreviewRules",
+        "ConfirmationOptions",
         "OwnEndpoint",
     ):
         for name, field in form["definitions"][model]["properties"].items():

@@ -10,10 +10,17 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pydantic import SecretStr
 
+from deployments.sandbox.mail_server import MailSandbox, running_mail_server
 from deployments.sandbox.partner import Partner
+from tasks.channels._whole_audience import GONE, MOVED
+from tasks.delivery.journal.storage import open_journal
+from tasks.delivery.journal.suppressions import Kind, Sighting
+from tasks.settings import JournalSettings
 from tests.benchmarks.mail_sink import running_sink
 from tests.flows.conftest import Messages
+from tests.made_up import WRITTEN
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2026, 11, 24)
@@ -156,3 +163,37 @@ def test_a_campaign_that_is_stopped_in_its_parts_closes_and_goes_on_later(
         assert set(manifest["outcome"]) == {"sent"}
         assert set() < set(before) < set(manifest["profile_id"])
         assert taken() == (manifest.height, manifest.height), "each message came once"
+
+
+@pytest.mark.parametrize("step", ["planning-1", "part-1"])
+def test_a_run_that_goes_on_writes_to_nobody_who_was_removed_moved_or_opted_out_meanwhile(
+    step: str, sample_profiles: pl.DataFrame, in_folder: Path, tmp_path: Path, run: Callable[..., int]
+) -> None:
+    size, file = 4, in_folder / "samples" / "profiles.parquet"
+    people = sample_profiles.filter("may_contact", pl.col("email").is_not_null(), WRITTEN).head(4 * size)
+    people.write_parquet(file)
+    # Of the last part, whose turn had not come when the process died.
+    removed, withdrawn, moved, opted_out = people["profile_id"].tail(size)
+    with running_mail_server(MailSandbox()) as server:
+        of_mail = {"HOST": "127.0.0.1", "PORT": str(server.port), "SECURITY": "none"}
+        settings = {f"CAMPAIGN_EMAIL__SERVER__{key}": value for key, value in of_mail.items()}
+        (tmp_path / "die").write_text(step)
+        assert run(tmp_path, "mail", size, **settings) == -9, (tmp_path / "log").read_text()
+        key = pl.col("profile_id")
+        people.filter(key != removed).with_columns(
+            may_contact=pl.col("may_contact") & (key != withdrawn),
+            email=pl.when(key == moved).then(pl.lit("elsewhere@profiles.example")).otherwise("email"),
+        ).write_parquet(file)
+        journal = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{tmp_path}/journal.db")))
+        journal.suppressions.add([Sighting(Kind.OPT_OUT, "email", "", "test", profile_id=opted_out)])
+        assert run(tmp_path, "mail", size, **settings) == 0, (tmp_path / "log").read_text()
+        recipients = Counter(one.recipient for one in server.taken)
+    assert recipients == Counter(people["email"].head(3 * size))
+    rejects = pl.read_csv(tmp_path / "sent" / "mail" / DAY.isoformat() / "rejects.csv", infer_schema=False)
+    assert dict(rejects.select("profile_id", "reason").iter_rows()) == {
+        removed: GONE,
+        withdrawn: GONE,
+        moved: MOVED,
+        opted_out: "opt-out",
+    }
+    assert "3 people who are not selected any more, or have another address now" in (tmp_path / "log").read_text()

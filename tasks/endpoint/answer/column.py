@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from tasks.tables.columns import ColumnDefinition
 
@@ -31,6 +31,8 @@ def json_type_of(value: Any) -> FoundType:  # noqa: ANN401
 
 class OutboundColumn(ColumnDefinition):
     """A column read from an answer."""
+
+    model_config = ConfigDict(title="Outbound column")
 
     key: str = Field(
         min_length=1,

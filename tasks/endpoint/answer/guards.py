@@ -30,7 +30,7 @@ ESCAPE = re.compile(
 class ReaderLimits(BaseModel):
     """Limits of an answer's shape. The defaults are Adobe Campaign's; an endpoint can raise its own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Limits of the reader")
 
     max_depth: int = Field(
         default=10,

@@ -21,7 +21,7 @@ Action = Literal["error", "warn", "accept"]
 class Contract(BaseModel):
     """What a run does when an answer is not what the mapping was written for."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Contract of the answer")
 
     missing: Action = Field(
         default="error",
@@ -75,7 +75,7 @@ class OutboundMapping(BaseModel):
     Made from a `sample`, the mapping is what was found in it: the sample itself is not kept.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Outbound mapping")
 
     format: Format = Field(
         default=JsonFormat(),

@@ -13,6 +13,7 @@ from tasks.tables.transitions import nearest, quoted
 EVERYTHING = "TRUE"
 """The condition that holds for every row."""
 LONGEST_SHOWN = 200
+NO_SUCH_NAME = "Correct the name; a text stands in single quotes, as in city = 'Paris'."
 """Characters of a text that an error shows."""
 
 
@@ -113,7 +114,7 @@ def _read(text: str, schema: pl.Schema, *, activity: str, where: str, cure: str)
             missing=quoted(missing),
             where=where,
             present=quoted(present),
-            cure=" ".join(filter(None, [f"({places})", nearest(missing, present) or "Correct the name.", cure])),
+            cure=" ".join(filter(None, [f"({places})", nearest(missing, present) or NO_SUCH_NAME, cure])),
         )
     return reading.tree()
 
