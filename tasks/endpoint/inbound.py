@@ -29,7 +29,7 @@ Method = Literal["POST", "GET", "PUT", "PATCH"]
 class InboundMapping(BaseModel):
     """What is sent: a body `{"params": {...}, "data": [{...}, ...]}` or another one; with GET a query alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Inbound mapping")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="What is sent")
 
     columns: dict[str, str] = Field(
         default_factory=dict,

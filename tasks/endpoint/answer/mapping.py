@@ -75,7 +75,7 @@ class OutboundMapping(BaseModel):
     Made from a `sample`, the mapping is what was found in it: the sample itself is not kept.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", title="Outbound mapping")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="What is read")
 
     format: Format = Field(
         default=JsonFormat(),
