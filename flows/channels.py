@@ -99,8 +99,8 @@ class OutboxChannel(_FromSomebody):
         super().check(settings)
 
 
-class _Provable(_Choice):
-    """What every channel is told whose messages can be a proof."""
+class _Journaled(_Choice):
+    """What every channel is told whose messages are claimed in the journal."""
 
     proof: str = Field(
         default="",
@@ -108,9 +108,22 @@ class _Provable(_Choice):
         title="Proof",
         description="Name of a proof, marked in the subject and sent once per name. Empty: the send itself.",
     )
+    waves: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        title="Waves",
+        description="In how many waves the messages are sent, each by a run of its own; 1: all at once.",
+    )
+    wave: int = Field(
+        default=1,
+        ge=1,
+        title="Wave",
+        description="Up to which wave this run sends; those before it included, as far as they were not sent.",
+    )
 
 
-class EmailChannel(_Provable, _FromSomebody):
+class EmailChannel(_Journaled, _FromSomebody):
     """Mail, through the mail server of the settings."""
 
     model_config = ConfigDict(title="E-mail")
@@ -144,7 +157,7 @@ def _needed(settings: BaseModel, prefix: str, *names: str) -> None:
             raise ConfigurationError(setting=f"CAMPAIGN_{prefix}__{name.upper()}", reason=reason)
 
 
-class SmsChannel(_Provable):
+class SmsChannel(_Journaled):
     """Text messages, through the provider of the settings."""
 
     model_config = ConfigDict(title="SMS")
@@ -172,7 +185,7 @@ class SmsChannel(_Provable):
         _needed(settings.sms, "SMS", "account", "password", "sender")
 
 
-class PushChannel(_Provable):
+class PushChannel(_Journaled):
     """Notifications on telephones, through Firebase Cloud Messaging."""
 
     model_config = ConfigDict(title="Push")
@@ -199,7 +212,7 @@ class PushChannel(_Provable):
         _needed(settings.push, "PUSH", "project", "access_token")
 
 
-class InAppChannel(_Provable):
+class InAppChannel(_Journaled):
     """Messages inside an application, through its own service."""
 
     model_config = ConfigDict(title="In-app")

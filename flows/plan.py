@@ -343,19 +343,6 @@ def prepared_for(channel: Channel, rules: PreparationRules, who: QueryOptions) -
         addresses_are_mail=channel.is_mail,
         selection=who,
     )
-    waves: int = Field(
-        default=1,
-        ge=1,
-        le=1000,
-        title="Waves",
-        description="In how many waves the messages are sent, each by a run of its own; 1: all at once.",
-    )
-    wave: int = Field(
-        default=1,
-        ge=1,
-        title="Wave",
-        description="Up to which wave this run sends; those before it included, as far as they were not sent.",
-    )
 
 
 def check_paths(

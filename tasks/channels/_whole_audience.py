@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 import polars as pl
 
 from tasks.messages.address import AROUND, normalized_addresses
-from tasks.runs.audience import part_size
 from tasks.runs.fate import tries
 from tasks.runs.log import run_logger
+from tasks.runs.table import part_size
 from tasks.sources.selection import SelectionOptions, selected_batches
 from tasks.tables.transitions import require_columns
 

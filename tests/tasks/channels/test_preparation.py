@@ -19,8 +19,8 @@ from tasks.delivery.journal.storage import Journal, Settlement, open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.errors import ColumnsMissing
 from tasks.messages.address import PLAIN_ADDRESS, checked_recipient
-from tasks.runs.audience import part_size
 from tasks.runs.shapes import source_activity
+from tasks.runs.table import part_size
 from tasks.send import Send
 from tasks.settings import JournalSettings
 
