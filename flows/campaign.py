@@ -75,7 +75,7 @@ def campaign(
     contents: Contents = [],  # noqa: B006  # Prefect shows it as the form's default, and never changes it
     templates: AnyTemplates = GREETING,
     inline_css: bool = False,
-    utm: Utm | None = None,
+    utm: Utm | Annotated[None, Field(title="None")] = None,
     channel: Channel = AS_FILES,
     preparation: PreparationRules = NO_RULES,
     preview: PreviewRules = NOT_SHOWN,

@@ -74,6 +74,7 @@ def test_no_choice_has_the_name_of_a_class() -> None:
     }
     assert chosen == {
         "templates": ["Templates written here", "Files of a folder"],
+        "utm": ["UTM parameters", "None"],
         "channel": [
             "Files (outbox)",
             "E-mail",
