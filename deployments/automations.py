@@ -9,17 +9,23 @@ name the day that the campaign is run for:
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
-from prefect.automations import AutomationCore, EventTrigger, Posture, RunDeployment, SendNotification
+from prefect.automations import (
+    AutomationCore,
+    ChangeFlowRunState,
+    EventTrigger,
+    Posture,
+    RunDeployment,
+    SendNotification,
+)
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
 
-CAMPAIGN = "campaign"
-"""Tag of every campaign's deployment: runs have the tags of their deployment."""
-OPERATIONS = "operations"
-"""Tag of the deployments that keep the campaigns going."""
+from deployments.declared import CAMPAIGN, OPERATIONS
+
 REQUESTED = "campaign.requested"
 
 FAILED = frozenset({"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"})
@@ -54,6 +60,34 @@ def notification(
     )
 
 
+def mark_dead_runs(tag: str, silence: timedelta) -> AutomationCore:
+    """An automation that marks a run of a tag as crashed when its process has died without a word.
+
+    A run says that it lives as often as its work pool has it; `silence` is several times that. What a run does
+    otherwise (ends, waits, is suspended) is an event too, after which nothing more is expected of it.
+    """
+    return AutomationCore(
+        name=f"A run that has died is crashed ({tag})",
+        description="Made by deployments/automations.py.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.*"},
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{tag}"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=silence,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"The run's process has died: no word for {silence.total_seconds():.0f} seconds.",
+            )
+        ],
+    )
+
+
 def start_by_event(deployment: str, deployment_id: UUID) -> AutomationCore:
     """An automation that runs a deployment when it is requested, for the day that the event names."""
     return AutomationCore(
@@ -76,26 +110,37 @@ def start_by_event(deployment: str, deployment_id: UUID) -> AutomationCore:
     )
 
 
-def wanted(campaigns: Mapping[str, UUID], notify: UUID | None) -> list[AutomationCore]:
+def wanted(campaigns: Mapping[str, UUID], notify: UUID | None, silence: timedelta) -> list[AutomationCore]:
     """The automations of these campaigns, {name: id}; those that notify only where there is a block to do it."""
-    starting = [start_by_event(name, identifier) for name, identifier in campaigns.items()]
+    always = [
+        *(mark_dead_runs(tag, silence) for tag in (CAMPAIGN, OPERATIONS)),
+        *(start_by_event(name, identifier) for name, identifier in campaigns.items()),
+    ]
     if notify is None:
-        return starting
+        return always
     return [
         notification("A campaign failed", FAILED, "Campaign failed: {{ flow.name }}", notify),
         notification("A campaign is late", LATE, "Campaign late: {{ flow.name }}", notify),
         notification("An operation failed", FAILED, "Operation failed: {{ flow.name }}", notify, OPERATIONS),
         notification("An operation is late", LATE, "Operation late: {{ flow.name }}", notify, OPERATIONS),
-        *starting,
+        *always,
     ]
 
 
 def put(automations: Iterable[AutomationCore], client: SyncPrefectClient) -> None:
-    """Make each automation, in the place of those of the same name."""
+    """Make each automation, or bring those of its name up to date; one that people have switched off stays off."""
     for automation in automations:
-        for former in client.read_automations_by_name(automation.name):
-            client.delete_automation(former.id)
-        client.create_automation(automation)
+        known = client.read_automations_by_name(automation.name)
+        for doubled in known[1:]:
+            client.delete_automation(doubled.id)
+        if not known:
+            client.create_automation(automation)
+        elif _without_switch(known[0]) != _without_switch(automation):
+            client.update_automation(known[0].id, automation.model_copy(update={"enabled": known[0].enabled}))
+
+
+def _without_switch(automation: AutomationCore) -> dict[str, Any]:
+    return automation.model_dump(mode="json", include={"name", "description", "trigger", "actions"})
 
 
 def block_id(name: str) -> UUID:

@@ -1,56 +1,42 @@
 """`make serve`: a Prefect server, a worker, every campaign and the unsubscribe page here, until Ctrl-C.
 
-What the settings leave open, the sandbox is: its partner runs here, and its profiles are made. The server's
-database, log, login and key are in PREFECT_HOME. Whoever calls the server needs the login: it is made at the first
-start and printed once.
+What the settings leave open, the sandbox is: its partner runs here, and its profiles are made. The campaigns are
+those of this folder's prefect.yaml. The server's database, log, login and key are in PREFECT_HOME. Whoever calls
+the server needs the login: it is made at the first start and printed once.
 """
 
 import argparse
-import json
 import os
 import secrets
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import httpx
-
-from deployments.register import POOL, ROOT
+from deployments.guard import LOGIN, OF_THE_SERVER, SERVER, guarded_server, kept, login_of
+from deployments.home_server import WORD_SECONDS, HomeServer, Running
+from deployments.ports import HOST, holder_of, port_is_free
+from deployments.processes import child
+from deployments.register import POOL
 from deployments.sandbox.partner import PATHS
-from deployments.sandbox.substitute import port_is_free, substitute
+from deployments.sandbox.substitute import substitute
+from deployments.terminal.server import end as end_kept_server
+from deployments.terminal.server import say
 from flows.settings import CampaignSettings
 from tasks.errors import CampaignError
-from tasks.files.storage import make_private, written_whole
 from tasks.settings import UnsubscribeSettings
 
-HOST = "127.0.0.1"
-SERVER = {
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-}
-"""Task runs are recorded together, once a second: one by one is half of a server's work for a large audience."""
-OF_THE_SERVER = (
-    "PREFECT_SERVER_API_AUTH_STRING",
-    "PREFECT_SERVER_ENCRYPTION_KEY",
-    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED",
-    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS",
-    "PREFECT_SERVER_UI_API_URL",
-)
-"""What the server alone is told: runs have no use for its key."""
-LOGIN, KEY = "login", "encryption.key"
-"""Files of the Prefect home."""
 PAGE_AFTER = 80
 """The unsubscribe page's port is so much higher than the server's."""
-START_SECONDS = 180
-STOP_SECONDS = 30
+LOOK_SECONDS = 0.5
+QUICK_SECONDS = 30
+"""A worker that ends so soon after its start is not started again."""
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class CannotServe(Exception):
@@ -58,20 +44,19 @@ class CannotServe(Exception):
 
 
 class _Stopped(BaseException):
-    """Ctrl-C or SIGTERM: no error."""
+    """Ctrl-C, SIGTERM or the terminal's end: no error."""
 
 
 def main() -> None:
-    """Read the command line and serve. Status 0: stopped by Ctrl-C or SIGTERM; 1: told in one sentence why not."""
+    """Read the command line and serve. Status 0: stopped by a signal; 1: told in one sentence why not."""
     parser = argparse.ArgumentParser(prog="python -m deployments.serve", description=__doc__)
     parser.add_argument("--port", type=int, default=4200, help="port of the server on loopback (default: 4200)")
     parser.add_argument(
         "--notify", default="", help="notification block, <kind>/<name>, that is told of failed and late campaigns"
     )
     options = parser.parse_args()
-    os.chdir(ROOT)
     os.umask(0o077)  # what the server, the worker and the runs write is this user's alone
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, _stop)
     try:
         serve(options.port, options.notify)
@@ -84,48 +69,79 @@ def main() -> None:
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     # Once: a second Ctrl-C must not interrupt the stopping.
-    for other in (signal.SIGINT, signal.SIGTERM):
+    for other in STOPPING:
         signal.signal(other, signal.SIG_IGN)
     raise _Stopped
 
 
 def serve(port: int, notify: str = "") -> NoReturn:
     """Serve until a signal stops it. Errors: `CannotServe`, `CampaignError`."""
-    if not port_is_free(port):
-        raise CannotServe(f"Port {port} is taken: stop what is on it, or choose another one (make serve PORT=...).")
     page_port = port + PAGE_AFTER
-    if not port_is_free(page_port):
-        raise CannotServe(
-            f"Port {page_port}, the unsubscribe page's, is taken: stop what is on it, or take another PORT."
-        )
-    home = Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect"))
-    make_private(home)
-    log = home / "server.log"
+    for number, whose in ((port, ""), (page_port, ", the unsubscribe page's,")):
+        if not port_is_free(number):
+            holder = holder_of(number)
+            raise CannotServe(
+                f"Port {number}{whose} is taken{' ' if holder else ''}{holder}: stop that, or choose another one"
+                " (make serve PORT=...)."
+            )
+    place = HomeServer(Path(os.environ.get("PREFECT_HOME", Path.home() / ".prefect")))
     address = f"http://{HOST}:{port}"
-    guarded = guarded_server(home, address, os.environ)
-    with substitute(CampaignSettings.load(), PATHS) as variables:
+    with _only_server(place, port), substitute(CampaignSettings.load(), PATHS) as variables:
+        guarded = guarded_server(place.home, address, _with_login_shown(place.home))
         environment = {
             **SERVER,
             **os.environ,
             **variables,
-            **unsubscribe_page(CampaignSettings.load().unsubscribe, home, page_port),
+            **unsubscribe_page(CampaignSettings.load().unsubscribe, place.home, page_port),
             "PREFECT_API_URL": f"{address}/api",
             "PREFECT_API_AUTH_STRING": guarded["PREFECT_SERVER_API_AUTH_STRING"],
-            "PWD": str(ROOT),
         }
         environment = {name: value for name, value in environment.items() if name not in OF_THE_SERVER}
         if variables:
             print("The sandbox answers for what has no address in the settings.", flush=True)
-        print(f"Starting the Prefect server (its log: {log}) ...", flush=True)
-        with _server(port, {**environment, **guarded}, log) as server:
-            _wait_until_healthy(address, server, log)
+        print(f"Starting the Prefect server (its log: {place.log}) ...", flush=True)
+        with _server(port, {**environment, **guarded}, place.log) as server:
+            _wait_until_healthy(Running(server.pid, port, is_kept=False), server, place.log)
             _register(notify, environment)
             with (
-                child(["-m", "prefect", "worker", "start", "--pool", POOL], environment) as worker,
+                ExitStack() as workers,
                 child(["-m", "deployments.unsubscribe", "--port", str(page_port)], environment) as page,
             ):
                 print(f"Open {address}/deployments and run a campaign. Ctrl-C stops everything.", flush=True)
-                _watch({"server": server, "worker": worker, "unsubscribe page": page})
+                _watch({"server": server, "unsubscribe page": page}, workers, environment)
+
+
+@contextmanager
+def _only_server(place: HomeServer, port: int) -> Iterator[None]:
+    """This is the server of its home: runs at a terminal use it too. One that is kept for them ends before.
+
+    Errors: `ServerInUse`, `CannotServe` (another one serves this home).
+    """
+    with place.gate(say):
+        if there := place.who():
+            if not there.is_kept:
+                raise CannotServe(f"Process {there.pid} serves {place.home} already, on port {there.port}.")
+            end_kept_server(place, there)
+        lock = place.take()
+        if lock is None:
+            raise CannotServe(f"Another server has {place.home}.")
+        place.tell(Running(os.getpid(), port, is_kept=False))
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _with_login_shown(home: Path) -> dict[str, str]:
+    """The environment with the login in it, which is shown once: when it is made."""
+    if os.environ.get("PREFECT_SERVER_API_AUTH_STRING"):
+        return dict(os.environ)
+    login, is_new = login_of(home, os.environ)
+    file = home / LOGIN
+    print(f"Log in with {login}" if is_new else f"The login is in {file}", flush=True)
+    if is_new:
+        print(f"It is kept in {file}. Other clients: export PREFECT_API_AUTH_STRING=$(cat {file})", flush=True)
+    return {**os.environ, "PREFECT_SERVER_API_AUTH_STRING": login}
 
 
 def unsubscribe_page(settings: UnsubscribeSettings, home: Path, port: int) -> dict[str, str]:
@@ -139,52 +155,6 @@ def unsubscribe_page(settings: UnsubscribeSettings, home: Path, port: int) -> di
     return variables
 
 
-def guarded_server(home: Path, address: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """What the server is told so that nobody without the login is answered, and no page of another origin.
-
-    The login is that of PREFECT_SERVER_API_AUTH_STRING; else it is made once, kept in `home`, and printed once. The
-    key that encrypts accounts is kept beside the server's database, not in it.
-    """
-    login = environment.get("PREFECT_SERVER_API_AUTH_STRING", "")
-    if not login:
-        file = home / LOGIN
-        login, is_new = kept(file, lambda: f"admin:{secrets.token_urlsafe(24)}")
-        print(f"Log in with {login}" if is_new else f"The login is in {file}", flush=True)
-        if is_new:
-            print(f"It is kept in {file}. Other clients: export PREFECT_API_AUTH_STRING=$(cat {file})", flush=True)
-    key = environment.get("PREFECT_SERVER_ENCRYPTION_KEY", "") or _encryption_key(home)
-    values = (login, key, "true", address, "/api")
-    return dict(zip(OF_THE_SERVER, values, strict=True))
-
-
-def kept(file: Path, make: Callable[[], str]) -> tuple[str, bool]:
-    """The one line of a file of this user alone, and whether it was made now."""
-    is_new = not file.exists()
-    if is_new:
-        with written_whole(file) as draft:
-            draft.write_text(make(), encoding="ascii")
-    return file.read_text(encoding="ascii").strip(), is_new
-
-
-def _encryption_key(home: Path) -> str:
-    """The key of `home`. One that an earlier server has put into its own database is moved from there."""
-    if "PREFECT_SERVER_DATABASE_CONNECTION_URL" in os.environ and not (home / KEY).exists():
-        raise CannotServe(
-            "A server with its own database needs PREFECT_SERVER_ENCRYPTION_KEY: deployments/README.md says how"
-            " to make it."
-        )
-    with closing(sqlite3.connect(home / "prefect.db")) as database, database:
-        is_made = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'configuration'").fetchone()
-        row = (
-            is_made and database.execute("SELECT value FROM configuration WHERE key = 'ENCRYPTION_KEY'").fetchone()
-        )
-        there = str(json.loads(row[0])["fernet_key"]) if row else ""
-        key, _ = kept(home / KEY, lambda: there or urlsafe_b64encode(secrets.token_bytes(32)).decode())
-        if key == there:
-            database.execute("DELETE FROM configuration WHERE key = 'ENCRYPTION_KEY'")
-    return key
-
-
 @contextmanager
 def _server(port: int, environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     arguments = ["-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
@@ -192,52 +162,15 @@ def _server(port: int, environment: Mapping[str, str], log: Path) -> Iterator[su
         yield server
 
 
-@contextmanager
-def child(
-    arguments: list[str], environment: Mapping[str, str], output: int | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of this Python in a group of its own: a Ctrl-C reaches it through us alone, and in order."""
-    process = subprocess.Popen(  # noqa: S603
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT if output is not None else None,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process, and whatever of its group it leaves behind."""
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    finally:
-        process.wait()
-
-
-def _wait_until_healthy(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
+def _wait_until_healthy(there: Running, server: subprocess.Popen[bytes], log: Path) -> None:
+    begun = said = time.monotonic()
+    while not there.is_healthy():
         if server.poll() is not None:
             raise CannotServe(f"The Prefect server ended with status {server.returncode}; see {log}.")
-        try:
-            if httpx.get(f"{address}/api/health", timeout=5).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.25)
-    raise CannotServe(f"The Prefect server did not start in {START_SECONDS} seconds; see {log}.")
+        time.sleep(0.1)
+        if time.monotonic() - said > WORD_SECONDS:
+            said = time.monotonic()
+            print(f"The Prefect server is still starting ({said - begun:.0f} s) ...", flush=True)
 
 
 def _register(notify: str, environment: Mapping[str, str]) -> None:
@@ -246,12 +179,22 @@ def _register(notify: str, environment: Mapping[str, str]) -> None:
             raise CannotServe("The deployments could not be registered; the reason stands above.")
 
 
-def _watch(children: Mapping[str, subprocess.Popen[bytes]]) -> NoReturn:
+def _watch(
+    children: Mapping[str, subprocess.Popen[bytes]], workers: ExitStack, environment: Mapping[str, str]
+) -> NoReturn:
+    """Wait for ever. A worker that ends is started again: its runs go on, and those that died are told."""
+    arguments = ["-m", "prefect", "worker", "start", "--pool", POOL]
     while True:
-        for name, child in children.items():
-            if child.poll() is not None:
-                raise CannotServe(f"The {name} ended by itself with status {child.returncode}.")
-        time.sleep(0.5)
+        begun = time.monotonic()
+        worker = workers.enter_context(child(arguments, environment))
+        while worker.poll() is None:
+            for name, process in children.items():
+                if process.poll() is not None:
+                    raise CannotServe(f"The {name} ended by itself with status {process.returncode}.")
+            time.sleep(LOOK_SECONDS)
+        if time.monotonic() - begun < QUICK_SECONDS:
+            raise CannotServe(f"The worker ended by itself with status {worker.returncode}.")
+        print(f"The worker ended by itself with status {worker.returncode}: it is started again.", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ CampaignError
 ├── CampaignNotShown          CMP-103      a campaign's messages cannot be shown without a run
 ├── CodeUnknown               CMP-104      no error has a code that was asked for
 ├── CampaignNotWritten        CMP-105      the files of a new campaign cannot be written
+├── ServerUnreachable         CMP-106      the Prefect server that is set does not take a run
+├── ServerNotStarted          CMP-107      Prefect's server for local runs does not start
+├── ServerInUse               CMP-108      a Prefect server that should be stopped is in use
 ├── SourceMissing             CMP-110      a file that should be read is not there
 ├── SourceUnreadable          CMP-111      a file is there but cannot be read as what it should be
 ├── ColumnsMissing            CMP-112      a table lacks columns that an activity needs
@@ -171,6 +174,30 @@ class CampaignNotWritten(CampaignError):
 
     code = "CMP-105"
     sentence = "The campaign '{name}' cannot be written: {reason}."
+    remedy = "{cure}"
+
+
+class ServerUnreachable(CampaignError):
+    """The Prefect server that is set does not take a run."""
+
+    code = "CMP-106"
+    sentence = "The Prefect server of PREFECT_API_URL, {url}, cannot be used: {reason}."
+    remedy = "Correct it, or unset PREFECT_API_URL: the run then uses a server of its own, kept in the background."
+
+
+class ServerNotStarted(CampaignError):
+    """Prefect's server for local runs does not start."""
+
+    code = "CMP-107"
+    sentence = "Prefect's server for local runs has ended while it started."
+    remedy = "The last lines of {log} say why."
+
+
+class ServerInUse(CampaignError):
+    """A Prefect server that should be stopped is in use."""
+
+    code = "CMP-108"
+    sentence = "Prefect's server, process {pid}, is not stopped."
     remedy = "{cure}"
 
 

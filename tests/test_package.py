@@ -130,7 +130,7 @@ def test_every_deployment_names_a_flow_that_takes_its_parameters() -> None:
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     assert declared
     for deployment in declared:
-        found = import_object(str(ROOT / deployment["entrypoint"]))
+        found = import_object(deployment["entrypoint"])
         assert isinstance(found, Flow)
         assert set(deployment["parameters"]) <= set(found.parameters.properties)
         assert deployment["concurrency_limit"]["limit"] == 1

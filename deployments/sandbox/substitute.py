@@ -1,12 +1,12 @@
 """The sandbox in the place of partners and profiles that nobody has set."""
 
 import json
-import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from deployments.ports import port_is_free
 from deployments.sandbox.partner import PORT, Behaviour, running_partner
 from deployments.sandbox.profiles import write_sample_profiles
 from deployments.sandbox.server import HOST
@@ -43,14 +43,3 @@ def _place() -> Iterator[tuple[Path, int]]:
         return
     with TemporaryDirectory(prefix="sandbox-") as folder:
         yield Path(folder), 0
-
-
-def port_is_free(port: int) -> bool:
-    """Whether a server can be started on this port of loopback."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -7,13 +7,16 @@ from typing import Annotated, Literal, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from deployments.sandbox.partner import PATHS, Behaviour
-from deployments.terminal.running import Day, outcome, temporary_server
+from deployments.terminal.running import Day, outcome
 from deployments.terminal.running import sandbox as partner_or_sandbox
+from deployments.terminal.server import server_for_runs
 from tasks.errors import CampaignError
 
 app = App(name="campaign", help="Campaigns of this folder: write, look at, run.", version_flags=[])
 endpoint = App(name="endpoint", help="Partners' endpoints.")
+server = App(name="server", help="Prefect's server that is kept in the background for runs here.")
 app.command(endpoint)
+app.command(server)
 
 
 def told(app: App, arguments: list[str] | None = None) -> NoReturn:
@@ -37,9 +40,9 @@ def main() -> NoReturn:
 @app.command(name="list")
 def list_campaigns() -> None:
     """List the campaigns of this folder: those that its prefect.yaml declares."""
-    from deployments.terminal.declared import declared_campaigns  # noqa: PLC0415  # Prefect takes a second
+    from deployments.declared import CAMPAIGN, declared  # noqa: PLC0415  # Prefect takes a second
 
-    found = declared_campaigns()
+    found = declared(CAMPAIGN)
     for one in found.values():
         print(f"{one.name:<24}{one.description}")
     if not found:
@@ -70,7 +73,7 @@ def run(name: str, *, date: Day = None, sandbox: Behaviour = Behaviour.NORMAL) -
         date: Business date to run for, as 2027-02-28. Left out: today.
         sandbox: How the sandbox partner behaves, if it is used.
     """
-    from deployments.terminal.declared import declared_campaign  # noqa: PLC0415
+    from deployments.declared import declared_campaign  # noqa: PLC0415
     from deployments.terminal.previewing import parameters_on  # noqa: PLC0415
 
     found = declared_campaign(name)
@@ -94,13 +97,13 @@ def preview(
         profile: Key of a profile whose message to show; may be given several times.
         watch: Make the page again whenever a template is saved, until Ctrl-C.
     """
-    from deployments.terminal.declared import declared_campaign  # noqa: PLC0415
+    from deployments.declared import declared_campaign  # noqa: PLC0415
     from deployments.terminal.previewing import parameters_on  # noqa: PLC0415
     from deployments.terminal.previewing import preview as lines  # noqa: PLC0415
 
     found = declared_campaign(name)
     flow = found.flow()
-    with partner_or_sandbox(PATHS, Behaviour.NORMAL), temporary_server():
+    with partner_or_sandbox(PATHS, Behaviour.NORMAL), server_for_runs():
         for line in lines(flow, parameters_on(flow, date, found.parameters), profile or (), watch=watch):
             print(line, flush=True)
 
@@ -161,6 +164,22 @@ def try_endpoint(
     trial = tried(name, row or (), date)
     print(trial.text, end="")
     return 1 if trial.error else 0
+
+
+@server.command(name="stop")
+def stop_server() -> None:
+    """Stop it; the next run starts another one."""
+    from deployments.terminal.server import stop  # noqa: PLC0415
+
+    print(stop())
+
+
+@server.command(name="status")
+def server_status() -> None:
+    """Say whether there is one, on which port, and whether a run uses it."""
+    from deployments.terminal.server import status  # noqa: PLC0415
+
+    print(status())
 
 
 if __name__ == "__main__":

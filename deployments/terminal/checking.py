@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from deployments.terminal.declared import declared_campaigns
+from deployments.declared import CAMPAIGN, declared
 from flows.settings import CampaignSettings
 from tasks.content.personalization import TemplateFolder, read_templates
 from tasks.errors import CampaignError
@@ -27,7 +27,7 @@ def problems() -> list[str]:
             for name, endpoint in settings.all_endpoints.items()
             if endpoint.account
         ),
-        *((f"campaign {one.name}", one.flow) for one in declared_campaigns().values()),
+        *((f"campaign {one.name}", one.flow) for one in declared(CAMPAIGN).values()),
     ]
     return [sentence for what, check in checks for sentence in _found(what, check)]
 

@@ -1,7 +1,6 @@
 """Run a campaign from a terminal: the sandbox where nothing else is set, and numbers or one sentence at the end."""
 
 import logging
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,20 +11,13 @@ from typing import Annotated, Any, NoReturn
 from cyclopts import App, Parameter, Token
 from prefect import Flow
 from prefect.exceptions import ParameterTypeError
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
-    temporary_settings,
-)
 
 from deployments.sandbox.partner import Behaviour
 from deployments.sandbox.substitute import substitute
+from deployments.terminal.server import environment, server_for_runs
 from flows.settings import CampaignSettings
 from tasks.errors import ParameterInvalid
 from tasks.execution.report import CampaignReport
-
-START_SECONDS = 180
-"""A server that starts beside other load takes longer than Prefect's own 20 seconds."""
 
 
 def written_day(_: type, tokens: Iterable[Token]) -> date:
@@ -76,7 +68,7 @@ def outcome(
     campaign: Flow[..., Any], parameters: Mapping[str, Any], calls: Iterable[str], behaviour: Behaviour
 ) -> list[str]:
     """Run a campaign in this process. Out: lines that say what it did. Errors: those of the campaign."""
-    with sandbox(calls, behaviour), temporary_server():
+    with sandbox(calls, behaviour), server_for_runs():
         report = campaign(**checked(campaign, parameters))
     if not isinstance(report, CampaignReport):
         return [f"'{campaign.name}' has completed."]
@@ -108,18 +100,6 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def temporary_server() -> Iterator[None]:
-    """Time to start for the server that Prefect starts where none is set, and a word about it."""
-    # It is for this run alone: it has no use to report, and on a new database its first report collides with the
-    # run's own writes.
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    if not PREFECT_API_URL.value():
-        print("Prefect starts a server for this run (set PREFECT_API_URL to use one that is there) ...", flush=True)
-    with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: START_SECONDS}):
-        yield
-
-
-@contextmanager
 def sandbox(calls: Iterable[str], behaviour: Behaviour) -> Iterator[None]:
     """The sandbox in the place of what has no address in the settings, until the block ends."""
     settings = CampaignSettings.load()
@@ -127,22 +107,8 @@ def sandbox(calls: Iterable[str], behaviour: Behaviour) -> Iterator[None]:
     if unset:
         variables = ", ".join(f"CAMPAIGN_{name.upper()}__URL" for name in unset)
         print(f"No address is set ({variables}): the sandbox partner answers, {behaviour}.", flush=True)
-    with substitute(settings, unset, behaviour) as variables_of_sandbox, _environment(variables_of_sandbox):
+    with substitute(settings, unset, behaviour) as variables_of_sandbox, environment(variables_of_sandbox):
         yield
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def closing_lines(report: CampaignReport, settings: CampaignSettings) -> list[str]:

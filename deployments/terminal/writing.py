@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from deployments.terminal.declared import DECLARATIONS, declared_campaigns
+from deployments.declared import FILE, declared
 from tasks.errors import CampaignNotWritten
 
 NAME = re.compile(r"[a-z][a-z0-9-]*(?<!-)")
@@ -29,24 +29,24 @@ def write_campaign(name: str, kind: Literal["flow", "yaml"]) -> list[Path]:
     words["form"] = f"{form}:campaign" if form.is_file() else "flows.campaign.campaign"
     written = dict(_files(words, flows, kind))
     there = [path for path in written if path.exists()]
-    if there or name in declared_campaigns():
+    if there or name in (declared(file=FILE) if FILE.exists() else {}):
         raise CampaignNotWritten(
             name=name,
-            reason=f"{there[0] if there else DECLARATIONS} has it already",
+            reason=f"{there[0] if there else FILE} has it already",
             cure="Take another name, or remove what is there.",
         )
     try:
         for path, text in written.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        head = "" if DECLARATIONS.exists() else _text("prefect.txt")
+        head = "" if FILE.exists() else _text("prefect.txt")
         declaration = _text("deployment.txt" if kind == "flow" else "parameters.txt").format(**words)
-        with DECLARATIONS.open("a", encoding="utf-8") as file:
+        with FILE.open("a", encoding="utf-8") as file:
             file.write(head + declaration)
     except OSError as error:
         cure = "Make room for it, or change to a folder that can be written."
         raise CampaignNotWritten(name=name, reason=error.strerror or str(error), cure=cure) from None
-    return [*written, DECLARATIONS]
+    return [*written, FILE]
 
 
 def _files(words: dict[str, str], flows: Path, kind: str) -> Iterator[tuple[Path, str]]:

@@ -30,7 +30,7 @@ from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from deployments.serve import SERVER
+from deployments.guard import SERVER
 from flows.campaign import campaign as form
 from flows.plan import EmailChannel, Recipients
 from flows.settings import template_folder_of

@@ -22,8 +22,8 @@ from prefect.client.schemas import FlowRun
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from sqlalchemy.exc import OperationalError
 
+from deployments.processes import child
 from deployments.register import POOL
-from deployments.serve import child
 from tests.postgresql import new_database
 
 ROOT = Path(__file__).parents[2]

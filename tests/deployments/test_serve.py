@@ -21,8 +21,10 @@ import polars as pl
 import pytest
 import yaml
 
+from deployments.guard import SERVER
+from deployments.register import HEARTBEAT_SECONDS, MISSED_HEARTBEATS
 from deployments.sandbox.profiles import sample_profiles
-from deployments.serve import PAGE_AFTER, SERVER
+from deployments.serve import PAGE_AFTER
 from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import Send
 from tasks.settings import UnsubscribeSettings
@@ -310,7 +312,7 @@ def test_a_failed_campaign_is_told_to_the_team(served: Served, webhook: tuple[st
     assert "no_such_column" in message["text"]
     # Registered a second time, nothing is there twice.
     names = [automation["name"] for automation in served.post("automations/filter")]
-    assert len(names) == len(set(names)) == len(CAMPAIGNS) + 4
+    assert len(names) == len(set(names)) == len(CAMPAIGNS) + 6
 
 
 def field(page: Any, label: str) -> Any:
@@ -440,21 +442,116 @@ def test_a_second_one_on_the_same_port_says_so_in_one_sentence(served: Served) -
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.strip() == (
-        f"Port {port} is taken: stop what is on it, or choose another one (make serve PORT=...)."
-    )
+    (holder,) = re.findall(r"is taken by process (\d+) \(\S+ -m prefect\): stop that, or choose", done.stderr)
+    assert str(served.folder).encode() in Path(f"/proc/{holder}/environ").read_bytes()
+    assert (len(done.stderr.splitlines()), str(port) in done.stderr) == (1, True)
+
+
+def test_a_second_one_on_the_same_home_and_a_run_at_a_terminal_find_the_first(served: Served) -> None:
+    environment = {**os.environ, "PREFECT_HOME": str(served.folder / "prefect"), "PYTHONPATH": str(ROOT)}
+
+    def said(*command: str) -> str:
+        arguments = [sys.executable, "-m", *command]
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        return done.stdout + done.stderr
+
+    port = served.address.rpartition(":")[2]
+    assert f"already, on port {port}." in said("deployments.serve", "--port", str(free_port()))
+    assert f"on port {port}, of `make serve`" in said("deployments.terminal.app", "server", "status")
+    assert "stop it there, with Ctrl-C" in said("deployments.terminal.app", "server", "stop")
+
+
+def process_of_run(run: str) -> int | None:
+    """The process that executes a run."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"PREFECT__FLOW_RUN_ID={run}".encode() in (entry / "environ").read_bytes():
+                return int(entry.name)
+        except OSError:
+            continue
+    return None
+
+
+def frozen_while_running(served: Served) -> tuple[str, int]:
+    """A run, and its process, which stands still in the middle of it."""
+    run = served.run("campaign", name="frozen", business_date=DAY)
+    process = until(lambda: process_of_run(run), "the run's process")
+    # It goes on in steps, until it is in its flow.
+    while True:
+        os.kill(process, signal.SIGSTOP)
+        state = served.state_of(run)["type"]
+        if state == "RUNNING":
+            return run, process
+        assert state in {"SCHEDULED", "PENDING"}, state
+        os.kill(process, signal.SIGCONT)
+        time.sleep(0.02)
+
+
+def test_a_run_whose_process_is_killed_is_crashed_and_the_next_one_runs(served: Served) -> None:
+    run, process = frozen_while_running(served)
+    waits = served.run("campaign", name="the-next", business_date=DAY)
+    os.kill(process, signal.SIGKILL)
+    assert until(lambda: (found := served.state_of(run))["type"] == "CRASHED" and found, "the crash")
+    assert until(lambda: served.state_of(waits)["type"] == "COMPLETED", "the run after it")
+
+
+def test_a_run_that_died_with_its_worker_is_crashed_and_the_worker_is_started_again(served: Served) -> None:
+    (automation,) = [
+        one
+        for one in served.post("automations/filter")
+        if one["name"] == "A run that has died is crashed (campaign)"
+    ]
+    assert automation["trigger"]["within"] == MISSED_HEARTBEATS * HEARTBEAT_SECONDS
+    changed = {name: automation[name] for name in ("name", "description", "enabled", "trigger", "actions")}
+    changed["trigger"]["within"] = 10  # the shortest that Prefect takes
+    answer = served.call("PUT", f"automations/{automation['id']}", changed)
+    assert answer.is_success, answer.text
+    run, process = frozen_while_running(served)
+    while not heartbeats_of(served, run):  # its first sign of life leaves it
+        os.kill(process, signal.SIGCONT)
+        time.sleep(0.1)
+        os.kill(process, signal.SIGSTOP)
+        assert served.state_of(run)["type"] == "RUNNING"
+        time.sleep(1)
+    (worker,) = [int(line.split()[0]) for line in processes_of(served.folder) if "worker start" in line]
+    os.kill(worker, signal.SIGKILL)
+    os.kill(process, signal.SIGKILL)
+    state = until(lambda: (found := served.state_of(run))["type"] == "CRASHED" and found, "the crash")
+    assert "process has died" in state["message"]
+    until(lambda: "it is started again" in served.output, "the worker's new start")
+    after = served.run("campaign", name="afterwards", business_date=DAY)
+    assert until(lambda: served.state_of(after)["type"] == "COMPLETED", "the run after it")
+
+
+def heartbeats_of(served: Served, run: str) -> int:
+    wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
+    return served.post("events/filter", filter=wanted)["total"]
 
 
 def processes_of(folder: Path) -> list[str]:
-    """Command lines of processes whose Prefect home is in the folder."""
+    """Numbers and command lines of processes whose Prefect home is in the folder."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and str(folder).encode() in (entry / "environ").read_bytes():
-                found.append((entry / "cmdline").read_text().replace("\0", " "))
+                command = (entry / "cmdline").read_text().replace("\0", " ")
+                found.append(f"{entry.name} {command}")
         except OSError:
             continue
     return found
+
+
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL])
+def test_one_whose_terminal_is_closed_or_that_is_killed_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "deployments.serve", "--port", str(free_port())]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        while "Starting the Prefect server" not in process.stdout.readline():
+            assert process.poll() is None
+        until(lambda: any("server start" in line for line in processes_of(tmp_path)), "the server")
+        process.send_signal(how)
+        process.communicate(timeout=90)
+    until(lambda: processes_of(tmp_path) == [], "the end")
 
 
 def test_ctrl_c_stops_everything_and_leaves_nothing(served: Served) -> None:

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 import yaml
 
+from deployments.declared import declared_campaign
 from deployments.sandbox.partner import Partner
 from deployments.sandbox.server import Reply, Server
 from deployments.terminal.app import app, told
-from deployments.terminal.declared import declared_campaign
 from deployments.terminal.previewing import preview
 from tasks.endpoint.answer.definitions import pasted
 from tasks.endpoint.answer.mapping import OutboundMapping

@@ -7,26 +7,25 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from prefect.settings import PREFECT_HOME
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
 from tasks.delivery.journal.deadlines import SILENCE_SECONDS, cut_off
 from tasks.delivery.journal.keys import SHORTEST_KEY, fingerprint_of
-from tasks.delivery.journal.tables import IDENTITY
+from tasks.delivery.journal.tables import IDENTITY, VERSION_TABLE
 from tasks.errors import ConfigurationError, JournalUnavailable
 from tasks.files.storage import make_private
 from tasks.privacy import unencrypted_postgresql
 from tasks.runs.log import run_logger
 from tasks.settings import JournalSettings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 T = TypeVar("T")
 
@@ -308,12 +307,14 @@ def migrate(engine: sa.Engine, key: str = "", settings: JournalSettings = USUAL)
 
     Gives whether the journal was made by this call.
     """
+    if connected(engine, _revision, longest_wait(settings)) == newest_revision():
+        return False
+
+    from alembic.config import Config  # noqa: PLC0415  # a run whose journal is up to date need not wait for it
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["key"] = key
-    newest = ScriptDirectory.from_config(config).get_current_head()
-    if connected(engine, _revision, longest_wait(settings)) == newest:
-        return False
     if engine.dialect.name == "sqlite":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as database:
             database.exec_driver_sql("BEGIN IMMEDIATE")
@@ -331,11 +332,21 @@ def migrate(engine: sa.Engine, key: str = "", settings: JournalSettings = USUAL)
     return is_new
 
 
+def newest_revision() -> str:
+    """The revision of the tables here: the number in the name of the last migration."""
+    return max(path.name[1:5] for path in (MIGRATIONS / "versions").glob("v*.py"))
+
+
 def _revision(database: sa.Connection) -> str | None:
-    return MigrationContext.configure(database, opts={"version_table": "journal_version"}).get_current_revision()
+    """The revision of a journal's tables; none where there are no tables yet."""
+    if not sa.inspect(database).has_table(VERSION_TABLE):
+        return None
+    return database.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
 
 
-def _upgrade(config: Config, database: sa.Connection) -> bool:
+def _upgrade(config: "Config", database: sa.Connection) -> bool:
+    from alembic import command  # noqa: PLC0415
+
     before = _revision(database)
     config.attributes["connection"] = database
     command.upgrade(config, "head")

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
+VERSION_TABLE = "journal_version"
+"""Where the revision of these tables is."""
 
 
 class Moment(sa.TypeDecorator[datetime]):

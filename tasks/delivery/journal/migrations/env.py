@@ -2,12 +2,12 @@
 
 from alembic import context
 
-from tasks.delivery.journal.tables import METADATA
+from tasks.delivery.journal.tables import METADATA, VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=METADATA,
-    version_table="journal_version",
+    version_table=VERSION_TABLE,
 )
 with context.begin_transaction():
     context.run_migrations()

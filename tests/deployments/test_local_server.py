@@ -1,0 +1,149 @@
+"""Prefect's server for runs at a terminal: one for each Prefect home, found again, and gone when nobody uses it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deployments.home_server import HomeServer, Running
+from deployments.terminal.server import start
+
+ROOT = Path(__file__).parents[2]
+ASK = (
+    "import sys\n"
+    "from deployments.terminal.server import server_for_runs\n"
+    "from prefect.client.orchestration import get_client\n"
+    "with server_for_runs(), get_client(sync_client=True) as client:\n"
+    "    client.read_flows()\n"
+    "    print('asked', client.api_url, flush=True)\n"
+    "    sys.stdin.readline()\n"
+)
+"""A run, as the server sees it: it asks, and stays until a line comes."""
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A terminal with a Prefect home of its own."""
+
+    folder: Path
+
+    @property
+    def home(self) -> HomeServer:
+        return HomeServer(self.folder / ".prefect")
+
+    def environment(self, **more: str) -> dict[str, str]:
+        own = {"PREFECT_HOME": str(self.home.home), "PYTHONPATH": str(ROOT)}
+        return {**os.environ, **own, **more}
+
+    def begin(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", ASK],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def campaign(self, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "deployments.terminal.app", *arguments]
+        environment = self.environment(**more)
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
+
+    def server(self) -> Running | None:
+        with self.home.gate(print):
+            return self.home.find(print)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    found = Terminal(tmp_path)
+    yield found
+    assert found.campaign("server", "stop").returncode == 0
+
+
+def test_the_first_runs_start_one_server_and_later_ones_find_it(terminal: Terminal) -> None:
+    """Also those that begin at one moment, on an empty home."""
+    two = [terminal.begin(), terminal.begin()]
+    said = [run.communicate("\n")[0] for run in two]
+    server = terminal.server()
+    assert server is not None
+    assert [run.returncode for run in two] == [0, 0], said
+    assert all(f"asked {server.address}/api" in text for text in said)
+    assert sum("starts in the background" in text for text in said) == 1
+    (told,) = [text for text in said if "starts in the background" in text]
+    assert f"process {server.pid}" in told
+    assert "campaign server stop" in told
+    later = terminal.begin()
+    assert later.communicate("\n")[0] == f"asked {server.address}/api/\n"
+    assert httpx.get(f"{server.address}/api/admin/version").status_code == 401
+    assert {path.stat().st_mode & 0o077 for path in terminal.home.home.rglob("*")} == {0}
+
+    # It died, and its number is another's by now.
+    os.kill(server.pid, signal.SIGKILL)
+    with terminal.home.gate(print):
+        terminal.home.wait_until_gone(print)
+    terminal.home.tell(Running(os.getpid(), server.port, is_kept=True))
+    assert "last used" not in terminal.campaign("server", "status").stdout
+    assert "No server" in terminal.campaign("server", "stop").stdout
+    assert "starts in the background" in terminal.begin().communicate("\n")[0]
+
+
+def test_it_is_not_stopped_while_a_run_uses_it_and_then_it_is(terminal: Terminal) -> None:
+    run = terminal.begin()
+    while "asked" not in run.stdout.readline():
+        assert run.poll() is None
+    assert "a run uses it" in terminal.campaign("server", "status").stdout
+    refused = terminal.campaign("server", "stop")
+    assert (refused.returncode, "A run uses it" in refused.stderr) == (1, True)
+    run.kill()
+    run.communicate()
+    assert "Stopped" in terminal.campaign("server", "stop").stdout
+    assert terminal.server() is None
+
+
+def test_it_ends_by_itself_when_nobody_has_used_it(terminal: Terminal, until: Callable[..., None]) -> None:
+    terminal.home.home.mkdir(exist_ok=True)
+    with terminal.home.used(print):
+        with terminal.home.gate(print):
+            server = start(terminal.home, idle=timedelta(seconds=0.5))
+        # As long as there is a user it stays.
+        assert server.is_healthy()
+    until(lambda: terminal.server() is None)
+    assert json.loads((terminal.home.folder / "who.json").read_text())["pid"] == server.pid
+
+
+@pytest.mark.parametrize(
+    ("address", "says"), [("http://127.0.0.1:9/api", "does not answer"), ("{backend}/nowhere", "answers 404")]
+)
+def test_a_server_that_is_set_and_does_not_answer_is_told_in_a_sentence(
+    terminal: Terminal, prefect_backend: str, address: str, says: str
+) -> None:
+    terminal.campaign("new", "spring-offers")
+    url = address.format(backend=prefect_backend.rstrip("/"))
+    done = terminal.campaign("run", "spring-offers", PREFECT_API_URL=url)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "PREFECT_API_URL" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_server_that_cannot_start_is_told_with_its_log(terminal: Terminal) -> None:
+    terminal.home.home.mkdir(exist_ok=True)
+    (terminal.home.home / "prefect.db").write_bytes(b"this is no database" * 1000)
+    terminal.campaign("new", "spring-offers")
+    done = terminal.campaign("run", "spring-offers")
+    assert done.returncode == 1
+    assert f"The last lines of {terminal.home.log} say why" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "not a database" in terminal.home.log.read_text()
