@@ -1,6 +1,5 @@
 """Run a campaign from a terminal: the sandbox where nothing else is set, and numbers or one sentence at the end."""
 
-import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -78,25 +77,13 @@ def outcome(
 def checked(campaign: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters, which the flow takes. Errors: `ParameterInvalid`, naming the first that is wrong."""
     wanted = dict(parameters)
-    with _quiet("prefect.flows"):
-        try:
-            campaign.validate_parameters(wanted)
-        except ParameterTypeError as error:
-            first = next(line for line in str(error).splitlines() if line.startswith(" - ")).removeprefix(" - ")
-            parameter, _, reason = first.partition(": ")
-            raise ParameterInvalid(parameter=parameter, reason=reason) from None
-    return wanted
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Prefect logs the parameters that it refuses, values and all."""
-    logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
     try:
-        yield
-    finally:
-        logger.disabled = before
+        campaign.validate_parameters(wanted)
+    except ParameterTypeError as error:
+        first = next(line for line in str(error).splitlines() if line.startswith(" - ")).removeprefix(" - ")
+        parameter, _, reason = first.partition(": ")
+        raise ParameterInvalid(parameter=parameter, reason=reason) from None
+    return wanted
 
 
 @contextmanager
