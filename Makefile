@@ -6,7 +6,7 @@
 # make format  let ruff rewrite
 # make bench   measure where a run's time goes
 # make fuzz    throw bytes at the answer reader
-# make reference write the reference pages of values and conditions
+# make reference write the reference pages: activities and errors, values, conditions
 # make samples write the made-up profiles
 # make sandbox serve the sandbox partner by itself
 # make clean   remove everything that these made
@@ -58,8 +58,7 @@ fuzz: .venv/installed-dev
 	$(BIN)/python tests/fuzz/fuzz_answer.py -max_total_time=$$(( 60 * $(or $(MINUTES),10) ))
 
 reference: .venv/installed-dev
-	$(BIN)/python -m tasks.sources.reference
-	$(BIN)/python -m tasks.tables.conditions.reference
+	$(BIN)/python -m deployments.reference
 
 samples: .venv/installed
 	$(BIN)/python -m deployments.sandbox.profiles

@@ -958,27 +958,9 @@ OF_PARTNER = (
 """Failures for which a last good answer may stand in."""
 
 
-def reference() -> str:
-    """Every expected failure as a Markdown table, by code."""
-    kinds = [kind for kind in kinds_below(CampaignError) if kind.sentence != CampaignError.sentence]
-    rows = [
-        f"| {kind.code} | `{kind.__name__}` | {_cell(kind.sentence)} | {_cell(kind.remedy)} |" for kind in kinds
-    ]
-    head = ["| code | error | sentence | remedy |", "|---|---|---|---|"]
-    return "\n".join(["# Errors", "", REFERENCE, "", *head, *sorted(rows)])
-
-
-REFERENCE = """An expected failure ends a run with one sentence, a remedy and its code.
-Names in braces stand for facts. Made by `python -c "from tasks import errors; print(errors.reference())"`."""
-
-
 def kinds_below(kind: type[CampaignError]) -> Iterator[type[CampaignError]]:
     """The classes of this module that are below one in the tree, each before those below it."""
     for child in kind.__subclasses__():
         if child.__module__ == __name__:
             yield child
             yield from kinds_below(child)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")

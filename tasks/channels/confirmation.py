@@ -59,6 +59,12 @@ def confirmation(send: Send, counts: Mapping[str, int], preview: str, options: C
 
     In: what the person is shown, the counts by name and a preview in Markdown with masked addresses. The run's
     process waits meanwhile. Errors: `SendNotConfirmed`, when the answer is no or none comes in time.
+
+    Example:
+        ```python
+        is_large = audience.height > 1000
+        confirmation(send, {"to send": audience.height}, "", ConfirmationOptions(required=is_large, hours=4))
+        ```
     """
     if not options.required:
         return

@@ -147,6 +147,12 @@ def direct_mail(audience: pl.DataFrame, options: DirectMailOptions, send: Send) 
     In: the audience, with the columns that the options name. Out: `standard` (in this run's files, one for each
     part of the audience), `complement` (in an earlier one) with profile_id, message_key; `rejects` (profile_id,
     email, reason). Errors: `ColumnsMissing`, `OutboxUnwritable`.
+
+    Example:
+        ```python
+        options = DirectMailOptions(columns={"first_name": "Name", "zip_code": "Postcode"}, required=("zip_code",))
+        letters = direct_mail(audience, options, send)
+        ```
     """
     return extract(audience, options, send, current_part())
 

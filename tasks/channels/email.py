@@ -70,6 +70,12 @@ def email(messages: pl.DataFrame, options: EmailOptions, send: Send, sent_at: da
     (perhaps sent). Artifacts: `<campaign>-email-progress`, `<campaign>-email`.
     Errors: `ColumnsMissing`, `JournalUnavailable`, `MailServerUnavailable`, `MailServerRefuses`,
     `MessageFileUnreadable`, `OutboxUnwritable`; what was sent before the error stays sent, and is known.
+
+    Example:
+        ```python
+        sent = email(messages, settings.email, send)
+        perhaps_sent = sent.transition("unknown")
+        ```
     """
     channel = email_channel(options, send, sent_at or datetime.now(UTC))
     return delivered(messages, channel, options, send)

@@ -87,6 +87,12 @@ def in_app(messages: pl.DataFrame, options: InAppOptions, send: Send) -> Deliver
     Out and artifacts: as Email's, for the channel `in-app`.
     Errors: `ColumnsMissing`, `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`,
     `OutboxUnwritable`.
+
+    Example:
+        ```python
+        options = InAppOptions(url="https://app.example/messages", idempotent=True)
+        shown = in_app(messages, options, send)
+        ```
     """
     return delivered(messages, in_app_channel(options), options, send)
 

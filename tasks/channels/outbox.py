@@ -128,6 +128,11 @@ def outbox(
     (profile_id, email, reason) of this activity.
     Errors: `ColumnsMissing`, `ConfigurationError`, `JournalUnavailable`, `MessageFileUnreadable`,
     `OutboxUnwritable`; what was delivered before the error stays delivered.
+
+    Example:
+        ```python
+        sent = outbox(messages, settings.outbox, send)
+        ```
     """
     return deliver(messages, options, send, sent_at or datetime.now(UTC), current_part())
 

@@ -246,6 +246,16 @@ def preparation(
     say, in each try of a run anew. Of profiles with one address the first of the audience gets the message.
     `shared` and `changed` are what is known of all parts; they are found before the first is judged.
     Errors: `ColumnsMissing`, `ParameterInvalid`, `JournalUnavailable`; those of the selection.
+    `rejects` (profile_id, email, reason). What is quarantined or already sent is the journal's to say. Of profiles
+    with one address the first of the audience gets the message; for many parts `shared` is found before.
+    Errors: `ColumnsMissing`, `JournalUnavailable`.
+
+    Example:
+        ```python
+        options = PreparationOptions(consent="may_contact", control_share=0.1)
+        prepared = preparation(audience, options, send)
+        left_out = prepared.transition("rejects")
+        ```
     """
     suppressed = suppressed_in(audience, options)
     return prepare(audience, options, send, suppressed=suppressed, shared=shared, changed=changed)

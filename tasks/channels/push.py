@@ -104,6 +104,13 @@ def push(messages: pl.DataFrame, options: PushOptions, send: Send) -> Delivery:
     Out and artifacts: as Email's, for the channel `push`.
     Errors: `ColumnsMissing`, `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`,
     `OutboxUnwritable`.
+
+    Example:
+        ```python
+        content = PersonalizationOptions(templates=templates, send=send, address="device")
+        options = PushOptions(project="our-app", access_token=secret)
+        sent = push(personalization(audience, content), options, send)
+        ```
     """
     return delivered(messages, push_channel(options), options, send)
 

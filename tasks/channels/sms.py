@@ -125,6 +125,13 @@ def sms(messages: pl.DataFrame, options: SmsOptions, send: Send) -> Delivery:
     Out and artifacts: as Email's, for the channel `sms`.
     Errors: `ColumnsMissing`, `JournalUnavailable`, `ProviderUnavailable`, `ProviderRefuses`, `HostNotAllowed`,
     `OutboxUnwritable`.
+
+    Example:
+        ```python
+        content = PersonalizationOptions(templates=templates, send=send, address="phone")
+        options = SmsOptions(account="AC123", password=secret, sender="+15550100")
+        sent = sms(personalization(audience, content), options, send)
+        ```
     """
     return delivered(messages, sms_channel(options), options, send)
 

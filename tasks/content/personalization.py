@@ -118,11 +118,18 @@ def _costs(slow: RowByRow) -> str:
 def personalization(inbound: pl.DataFrame, options: PersonalizationOptions) -> Personalized:
     """Render the subject, HTML and text of one message per profile.
 
+    HTML is escaped by context, and templates run in a sandbox.
     In: the audience; struct columns are content (`content.<column>.<field>`), lists of structs too
     (`for offer in content.offers`), all others `profile.<column>`.
     Out: `standard` (profile_id, email, subject, html, text, and with variants also variant) and `rejects`
     (profile_id, email, reason).
     Errors: `ColumnsMissing`, `TemplatesInvalid`, `TemplatesEndless`.
-    HTML is escaped by context, and templates run in a sandbox.
+
+    Example:
+        ```python
+        templates = read_templates(TemplateFolder(folder="flows/templates/spring_offers"))
+        messages = personalization(audience, PersonalizationOptions(templates=templates, send=send))
+        left_out = messages.transition("rejects")
+        ```
     """
     return personalize(inbound, options, logger=run_logger())

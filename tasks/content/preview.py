@@ -211,6 +211,12 @@ def preview(inbound: Audience | pl.DataFrame, options: PreviewOptions) -> pl.Dat
     html, text, findings. The page is linked as the artifact `<campaign>-messages`; each finding is logged once,
     with how many of the shown messages have it.
     Errors: those of Personalization, `PreviewUnwritable`.
+
+    Example:
+        ```python
+        messages = PersonalizationOptions(templates=templates, send=send)
+        shown = preview(audience, PreviewOptions(personalization=messages, random=5))
+        ```
     """
     logger = get_run_logger()
     audience = inbound if isinstance(inbound, Audience) else Audience.of(inbound)

@@ -278,6 +278,13 @@ def external_api(call: EndpointCall) -> Content:
     Errors: `ApiError` and its kinds; those that may pass (no connection, timeouts, 408, 425, 429, 5xx, a
     Retry-After, a 401 for a fresh token) are retried first, at the page that failed.
     Source: Adobe Campaign Standard, External API activity.
+
+    Example:
+        ```python
+        vouchers = external_api(None, settings.endpoint_on("vouchers", today))
+        options = EnrichmentOptions(name="vouchers", on={"zip_code": "zip"})
+        enriched = enrichment(audience, vouchers.standard, options)
+        ```
     """
     logger, endpoint = get_run_logger(), call.endpoint
     if not endpoint.url:

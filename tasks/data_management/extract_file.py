@@ -131,6 +131,12 @@ def extract_file(inbound: pl.LazyFrame, options: ExtractFileOptions) -> Lazily:
     In: any table. Out, without population: file (its name in the storage folder), bytes, rows; one row.
     Errors: `ExpressionInvalid`, `ColumnsMissing`, `OutsideStorage`, `StoreUnwritable`.
     Source: Adobe Campaign Standard, Extract file activity.
+
+    Example:
+        ```python
+        columns = {"Customer": "profile_id", "E-mail": "LOWER(email)"}
+        file = extract_file(audience, ExtractFileOptions(file="report.csv", columns=columns))
+        ```
     """
     storage = Settings.load().storage.folder
     path = write_extract(extracted(inbound, options), options, storage)

@@ -100,6 +100,12 @@ def feedback(reports: list[pl.DataFrame], mappings: dict[str, RowMapping] | None
     In: reports of mailboxes and providers' lists, in order; the mappings of the lists, by which what was kept as
     unmatched is read again. Out: `standard`, `unmatched`, `sends`. Artifacts: `<campaign>-<channel>` of every send
     concerned, `feedback-unmatched`. Errors: `ColumnsMissing`, `JournalUnavailable`; what cannot be matched is kept.
+
+    Example:
+        ```python
+        reports = mailbox(MailboxOptions(kind="maildir", path="bounces"))
+        recorded = feedback([reports])
+        ```
     """
     logger = get_run_logger()
     with closing(open_journal(Settings.load().journal)) as journal:

@@ -226,6 +226,14 @@ def load_file(options: LoadFileOptions, files: pl.DataFrame | None = None) -> Lo
     file keeps too, and `replaced` (bad values of rows that were taken). Gzip is known by its first bytes.
     Errors: `OutsideStorage`, `SourceMissing`, `SourceUnreadable`, `ColumnsMissing`, `ColumnsUnexpected`,
     `ValueRefused`, `StoreUnwritable`. Source: Adobe Campaign Standard, Load file activity.
+
+    Example:
+        ```python
+        amount = ColumnDefinition(key="Betrag", type="decimal")
+        columns = {"customer": ColumnDefinition(key="Kunde"), "amount": amount}
+        loaded = load_file(LoadFileOptions(file="purchases.csv", separator=";", columns=columns))
+        bad_lines = loaded.transition("rejects")
+        ```
     """
     storage = Settings.load().storage.folder
     loaded = load(_named_files(options, files), options, storage)

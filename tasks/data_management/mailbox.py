@@ -20,6 +20,11 @@ def mailbox(options: MailboxOptions, *, from_the_beginning: bool = False) -> pl.
     In: the mailbox; whether everything in it is read again, which doubles nothing.
     Out: reports, the columns of `tasks.feedback.table`. Feedback notes how far it was read, once they are written
     down. Errors: `MailboxUnreadable`, `HostNotAllowed`, `JournalUnavailable`.
+
+    Example:
+        ```python
+        reports = mailbox(MailboxOptions(kind="maildir", path="bounces"))
+        ```
     """
     settings = Settings.load()
     box = mailbox_of(options, settings.network.allowed_hosts)

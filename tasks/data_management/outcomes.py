@@ -66,6 +66,12 @@ def outcomes(send: Send, channel: str = "email") -> pl.DataFrame:
     (UTC), detail. `outcome` is delivered (taken by the receiver's server, and nothing came back), bounced,
     complained, unsubscribed or unknown; of several the strongest. Messages that did not leave have no row.
     Errors: `JournalUnavailable`. Source: the journal, which the flow Feedback keeps.
+
+    Example:
+        ```python
+        became = outcomes(send)
+        bounced = became.filter(pl.col("outcome") == "bounced")
+        ```
     """
     with closing(open_journal(Settings.load().journal)) as journal, journal.entries(send, channel) as entries:
         table = outcomes_of(entries.collect(), journal.outcomes.entries(send, channel))

@@ -14,6 +14,14 @@ def provider_list(rows: pl.DataFrame, source: str, mapping: RowMapping) -> pl.Da
 
     In: rows with the mapping's columns; the list's name, by which it is remembered how far it was read.
     Out: reports, the columns of `tasks.feedback.table`; a row that cannot be read has the reason in it.
+
+    Example:
+        ```python
+        bounces = pl.DataFrame({"address": ["ada@people.test"], "created": [1795651200]})
+        meaning = {"kind": "bounced", "status": "5.1.1"}
+        mapping = RowMapping.model_validate({"recipient": "address", "at": "created", "kind": meaning})
+        reports = provider_list(bounces, "our-provider", mapping)
+        ```
     """
     reports = reports_of_list(source, rows, mapping)
     get_run_logger().info("%d rows of %s.", reports.height, source)

@@ -138,5 +138,12 @@ def reconciliation(data: pl.DataFrame, profiles: pl.DataFrame, options: Reconcil
     columns), `complement` (rows without a profile, where they are ignored), `rejects` (rows that more than one
     profile matches, with the reason). Errors: `ColumnsMissing`, `ColumnTaken`, `KeyTypesDiffer`.
     Source: Adobe Campaign Standard, Reconciliation activity.
+
+    Example:
+        ```python
+        purchases = pl.DataFrame({"mail": ["ADA@people.test"], "amount": [20.0]})
+        options = ReconciliationOptions(criteria=[{"mail": "email"}], ignore_case=True)
+        of_known_people = reconciliation(purchases, audience, options)
+        ```
     """
     return reconcile(data, profiles, options)

@@ -44,6 +44,11 @@ def ses_events(folder: str) -> pl.DataFrame:
 
     In: a folder of the storage, into which Transfer file brings the files that Firehose wrote.
     Out: reports, the columns of `tasks.feedback.table`. Errors: `SourceUnreadable`, `OutsideStorage`.
+
+    Example:
+        ```python
+        reports = ses_events("ses")
+        ```
     """
     place = within(Settings.load().storage.folder, folder)
     files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else []

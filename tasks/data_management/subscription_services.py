@@ -181,5 +181,11 @@ def subscription_services(
     key, or who said otherwise later, or refused on the same day). A refusal of somebody unknown is kept too.
     Errors: `ColumnsMissing`, `ColumnTypesDiffer`, `DatabaseBusy`, `DatabaseFailed`, `ExtraMissing`.
     Source: Adobe Campaign Standard, Subscription services activity.
+
+    Example:
+        ```python
+        options = SubscriptionServicesOptions(database=database, service="newsletter")
+        subscribed = subscription_services(audience, options, today)
+        ```
     """
     return subscribe(inbound, options, business_date)

@@ -206,6 +206,12 @@ def transfer_file(options: TransferFileOptions, at: datetime | None = None) -> p
     Connections that break are retried; `transfer_file.with_options(retries=...)` says how often.
     Errors: `FilesMissing`, `TransferFailed`, `OutsideStorage`, `StoreUnwritable`, `ExtraMissing`, `HostNotAllowed`,
     `UrlNotSecure`, `UrlUnparsable`. Source: Adobe Campaign Standard, Transfer file activity.
+
+    Example:
+        ```python
+        place = LocalFolder(folder="incoming")
+        files = transfer_file(TransferFileOptions(place=place, file="purchases-*.csv", folder="purchases"))
+        ```
     """
     settings = Settings.load()
     surroundings = Surroundings(settings.storage.folder, settings.network.allowed_hosts)

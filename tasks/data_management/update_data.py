@@ -342,5 +342,12 @@ def update_data(inbound: pl.DataFrame, options: UpdateDataOptions) -> Updated:
     nothing.
     Errors: `DatabaseFailed`, `ExtraMissing`, `ColumnsMissing`, `ColumnTypesDiffer`.
     Source: Adobe Campaign Standard, Update data activity.
+
+    Example:
+        ```python
+        columns = {"id": "profile_id", "mail": "email"}
+        options = UpdateDataOptions(database=database, table="customers", key=["id"], columns=columns)
+        updated = update_data(audience, options)
+        ```
     """
     return update(inbound, options)

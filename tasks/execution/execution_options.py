@@ -68,6 +68,12 @@ def executed(
 
     Out: what it gives, with segment codes; None when it was skipped, or failed and is ignored. Bugs are never
     ignored. Errors: those of the activity; `PopulationUnknown`, `ColumnTaken` (segment codes).
+
+    Example:
+        ```python
+        options = ExecutionOptions(on_error="ignore_branch", segment_codes={"complement": "twice"})
+        kept = executed(options, deduplication, audience, DeduplicationOptions(columns=["email"]))
+        ```
     """
     name = str(getattr(activity, "name", None) or getattr(activity, "__name__", "branch"))
     if options.execution == "skipped":

@@ -106,6 +106,12 @@ def external_signal(signal: ExternalSignal, values: Mapping[str, object] | None 
     In: the signal as declared, and the values of its parameters. Usually the last activity of a workflow.
     Out: the values as they were sent. A run that is retried, or goes on after a wait, sends it once.
     Errors: `SignalRefused`, before anything is sent. Source: Adobe Campaign Standard, External signal activity.
+
+    Example:
+        ```python
+        signal = ExternalSignal(name="spring-started", parameters={"business_date": SignalParameter(type="date")})
+        external_signal(signal, {"business_date": today})
+        ```
     """
     payload = signal_payload(signal, values or {})
     emit_event(event=signal.event, resource={"prefect.resource.id": signal.event}, payload=payload)

@@ -32,6 +32,12 @@ def report(send: Send, *outbound: Audience | Transitions) -> CampaignReport:
 
     In: what the activities of the run gave, in their order; of activities that were planned, the sink knows the
     counts. Out: the run in numbers. Artifact keys: `<campaign>-counts`, `-rejects`, `-preview`.
+
+    Example:
+        ```python
+        sent = outbox(messages, settings.outbox, send)
+        report(send, audience, messages, sent)
+        ```
     """
     audiences = [one.counted() if isinstance(one, Audience) and one is outbound[-1] else one for one in outbound]
     people = [one for one in audiences if isinstance(one, Audience)]

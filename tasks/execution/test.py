@@ -58,6 +58,12 @@ def test(facts: Mapping[str, Fact], options: BranchOptions) -> str:
     In: facts by name, such as `{"queried": audience.height}`. Out: the name of the branch; the default branch,
     or an empty text, when no condition holds. Errors: `FilterInvalid`, `ColumnsMissing`.
     Source: Adobe Campaign Standard, Test activity.
+
+    Example:
+        ```python
+        large = BranchCondition(branch="large", where="queried > 1000")
+        branch = test({"queried": audience.height}, BranchOptions(conditions=[large], default="small"))
+        ```
     """
     branch = branch_of(facts, options)
     get_run_logger().info("Branch '%s' runs." if branch else "No branch runs.%s", branch)

@@ -1,4 +1,4 @@
-"""The reference page of values, made by reading examples: `python -m tasks.sources.reference` writes it."""
+"""The reference page of values, made by reading examples; `make reference` writes it."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
@@ -167,7 +167,3 @@ def _options() -> Iterable[tuple[str, str, str]]:
     for name, field in ValueOptions.model_fields.items():
         default = field.get_default(call_default_factory=True)
         yield code(name), "" if default in (None, "", {}) else code(str(default)), escaped(field.description or "")
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

@@ -89,6 +89,12 @@ def deduplication(inbound: pl.LazyFrame, options: DeduplicationOptions) -> Lazil
     In: any table with the options' columns. Out: `standard`, the rows kept, and `complement`, their duplicates,
     both in inbound order; columns as inbound. What becomes of rows that lack a key, `missing_keys` says.
     Errors: `ColumnsMissing`, `ExpressionInvalid`. Source: Adobe Campaign Standard, Deduplication activity.
+
+    Example:
+        ```python
+        kept = deduplication(audience, DeduplicationOptions(expressions=["LOWER(email)"]))
+        duplicates = kept.transition("complement")
+        ```
     """
     keys = _keys(inbound, options)
     group = [f"\x00key{number}" for number in range(len(keys))]

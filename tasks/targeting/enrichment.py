@@ -21,5 +21,13 @@ def enrichment(primary: pl.DataFrame, additional: pl.DataFrame, options: Enrichm
     Null keys link to nothing.
     Errors: `ColumnsMissing`, `ColumnTaken`, `KeyTypesDiffer`, `CardinalityViolated`, `FilterInvalid`,
     `ExpressionInvalid`. Source: Adobe Campaign Standard, Enrichment activity.
+
+    Example:
+        ```python
+        purchases = pl.DataFrame({"customer": ["1", "1"], "amount": [20.0, 5.5]})
+        by, total = {"profile_id": "customer"}, {"total": "SUM(amount)"}
+        options = EnrichmentOptions(name="bought", on=by, cardinality="many", aggregates=total)
+        enriched = enrichment(audience, purchases, options)
+        ```
     """
     return link(primary, additional, options, activity="Enrichment")

@@ -76,6 +76,12 @@ def exclusion(inbound: Populations, options: ExclusionOptions | None = None) -> 
     In: populations by name, the primary set among them. Out: `standard` and `complement` (who was excluded), with
     the primary set's columns, in its order. Errors: `PopulationUnknown`, `ColumnsMissing`, `ColumnTypesDiffer`,
     `KeyTypesDiffer` (a rule's columns). Source: Adobe Campaign Standard, Exclusion activity.
+
+    Example:
+        ```python
+        written_to = pl.DataFrame({"profile_id": ["2"]})
+        rest = exclusion({"profiles": audience, "written to": written_to})
+        ```
     """
     chosen = options or ExclusionOptions()
     return _excluded(primary_first(inbound, chosen, activity="Exclusion"), chosen)

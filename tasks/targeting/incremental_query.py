@@ -234,6 +234,12 @@ def incremental_query(options: IncrementalQueryOptions, run_at: datetime) -> Map
     Errors: as Query, `ColumnTypesDiffer`, `ConfigurationError` (`run_at` has no time zone), `HistoryUndecided` (an
     earlier flow run has not ended), `StoreUnwritable`.
     Source: Adobe Campaign Standard, Incremental query activity.
+
+    Example:
+        ```python
+        options = IncrementalQueryOptions(source=settings.profiles, name="newcomers", where="may_contact")
+        newcomers = incremental_query(options, run_at)
+        ```
     """
     if run_at.tzinfo is None:
         raise ConfigurationError(setting="run_at", reason="it has no time zone, so it is no moment")

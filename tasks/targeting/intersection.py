@@ -35,6 +35,12 @@ def intersection(inbound: Populations, options: IntersectionOptions | None = Non
     them, or beyond the maximum size); the columns of all populations, or of every one, the primary set's values
     first. Errors: `PopulationUnknown`, `ColumnsMissing`, `ColumnTypesDiffer`.
     Source: Adobe Campaign Standard, Intersection activity.
+
+    Example:
+        ```python
+        buyers = pl.DataFrame({"profile_id": ["1", "3"]})
+        both = intersection({"profiles": audience, "buyers": buyers})
+        ```
     """
     chosen = options or IntersectionOptions()
     everyone = members(inbound, chosen, activity="Intersection")

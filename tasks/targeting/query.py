@@ -56,6 +56,12 @@ def query(options: QueryOptions) -> Mapping[str, Iterator[pl.DataFrame]]:
     Errors: `SourceMissing`, `SourceUnreadable`, `DatabaseFailed`, `ColumnsMissing`, `FilterInvalid`,
     `ExpressionInvalid`, `ColumnTaken`, `KeyTypesDiffer`, `CardinalityViolated`, `ResultsUnwritable`.
     Source: Adobe Campaign Standard, Query activity.
+
+    Example:
+        ```python
+        options = QueryOptions(source=settings.profiles, where="may_contact AND zip_code LIKE '80%'")
+        munich = query(options)
+        ```
     """
     run_logger().info("Profiles of '%s' are selected.", options.source.shown)
     rejects = Rejects()

@@ -51,6 +51,12 @@ def read_audience(options: ReadAudienceOptions) -> Iterator[pl.DataFrame]:
     Out: the columns and rows as they were saved, or those for which the filter holds.
     Errors: `AudienceMissing`, `SourceUnreadable`, `FilterInvalid`, `ColumnsMissing`.
     Source: Adobe Campaign Standard, Read audience activity.
+
+    Example:
+        ```python
+        options = ReadAudienceOptions(name="VIP", where="zip_code = '80331'")
+        vip = read_audience(options)
+        ```
     """
     population = stored_audience(options)
     try:

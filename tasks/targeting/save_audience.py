@@ -109,5 +109,10 @@ def save_audience(inbound: pl.LazyFrame, options: SaveAudienceOptions, business_
     came, and `audience` (audience, rows, added). Completing an audience twice adds nobody twice.
     Errors: `AudienceTaken`, `ColumnsMissing`, `ColumnTypesDiffer`, `SourceUnreadable`, `StoreUnwritable`.
     Source: Adobe Campaign Standard, Save audience activity.
+
+    Example:
+        ```python
+        saved = save_audience(audience, SaveAudienceOptions(name="VIP", mode="replace"), today)
+        ```
     """
     return {"standard": inbound, "audience": save(inbound, options, business_date).lazy()}

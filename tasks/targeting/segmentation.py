@@ -161,6 +161,14 @@ def segmentation(inbound: pl.LazyFrame, options: SegmentationOptions) -> Lazily:
     drawn by the key, and repeat with the seed.
     Errors: `FilterInvalid`, `ExpressionInvalid`, `ColumnsMissing`, `ColumnTaken`.
     Source: Adobe Campaign Standard, Segmentation activity.
+
+    Example:
+        ```python
+        vip = Segment(code="vip", where="zip_code = '80331'", limit=SegmentLimit(maximum=100))
+        divided = segmentation(audience, SegmentationOptions(segments=[vip]))
+        members = segment(divided, "vip")
+        rest = divided.transition("complement")
+        ```
     """
     schema = inbound.collect_schema()
     if options.code_column in schema:

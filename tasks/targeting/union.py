@@ -35,6 +35,12 @@ def union(inbound: Populations, options: UnionOptions | None = None) -> Lazily:
     populations, or of every one, each value from the first population, primary set first, that has it.
     Errors: `PopulationUnknown`, `ColumnsMissing`, `ColumnTypesDiffer`.
     Source: Adobe Campaign Standard, Union activity.
+
+    Example:
+        ```python
+        guests = pl.DataFrame({"profile_id": ["9"], "email": ["guest@people.test"]})
+        everyone = union({"profiles": audience, "guests": guests})
+        ```
     """
     chosen = options or UnionOptions()
     everyone = members(inbound, chosen, activity="Union").drop(SETS)

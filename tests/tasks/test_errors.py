@@ -1,7 +1,6 @@
 import logging
 import pickle
 import re
-from pathlib import Path
 
 import pytest
 from prefect.serializers import JSONSerializer
@@ -34,10 +33,6 @@ def test_the_hierarchy_is_drawn_in_the_order_of_its_codes() -> None:
     assert codes == sorted(codes)
     below = [re.findall(r"[A-Z]{3}-\d+", line) for line in drawn if line.startswith("    ├── ")]
     assert below == sorted(below)
-
-
-def test_the_reference_is_what_the_code_says() -> None:
-    assert Path(errors.__file__).with_name("README.md").read_text() == f"{errors.reference()}\n"
 
 
 def test_a_sentence_names_the_thing_and_the_remedy() -> None:

@@ -1,4 +1,4 @@
-"""The reference page of conditions, made from the rules: `python -m tasks.tables.conditions.reference`."""
+"""The reference page of conditions, made from the rules; `make reference` writes it."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -221,7 +221,3 @@ def _rule(rule: Rule) -> tuple[str, str, str, str]:
         "" if sql is None else "yes" if isinstance(sql, str) else "partly" for sql in (rule.postgresql, rule.sqlite)
     ]
     return code(rule.usage), escaped(rule.meaning), runs[0], runs[1]
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
