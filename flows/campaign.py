@@ -136,6 +136,7 @@ def campaign(
         send=send,
         key=key,
         address=channel.address_column or key,
+        carried=channel.carried(settings),
         inline_css=inline_css,
         utm=utm,
     )

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from flows.settings import CampaignSettings
 from tasks.channels.direct_mail import DirectMailOptions
@@ -13,6 +13,7 @@ from tasks.channels.push import PushOptions
 from tasks.channels.sms import SmsOptions
 from tasks.errors import ConfigurationError
 from tasks.forms import AsChoice
+from tasks.messages.headers import checked_headers
 from tasks.messages.senders import check_sender
 from tasks.settings import merged
 
@@ -44,10 +45,14 @@ class _Choice(BaseModel):
         """Addresses that messages would come from or answers go to, where parameters say so."""
         return []
 
+    def carried(self, settings: CampaignSettings) -> tuple[str, ...]:  # noqa: ARG002
+        """Further columns of the audience that messages keep for the channel."""
+        return ()
+
     def chosen(self) -> dict[str, Any]:
         """What is said here and is not left to the settings."""
         given = self.model_dump(exclude={"kind", "address"})
-        return {name: value for name, value in given.items() if value not in ("", {}, ())}
+        return {name: value for name, value in given.items() if value not in ("", {}, (), False)}
 
     def check(self, settings: CampaignSettings) -> None:
         """Check what the channel needs, before anything is read.
@@ -75,6 +80,35 @@ class _FromSomebody(_Choice):
             "Address in From, one that the operator allows (CAMPAIGN_SENDERS). Empty: the one of the settings."
         ),
     )
+    recipient_name: str = Field(
+        default="", title="Recipient name", description="Column of the name in To. Empty: as the settings say."
+    )
+    attachment: str = Field(
+        default="",
+        title="Attachment of a profile",
+        description=(
+            "Column of the file that a profile's message carries: a path below the operator's folder of"
+            " attachments. Empty: as the settings say."
+        ),
+    )
+    text_only: bool = Field(
+        default=False, title="Text only", description="Whether messages have the text alone, and no HTML."
+    )
+    headers: dict[str, str] = Field(
+        default={},
+        title="Headers",
+        description='Headers that every message has, List-*, X-* or Feedback-ID: {"X-Campaign": "spring"}.',
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        return checked_headers(headers)
+
+    @property
+    def needed_columns(self) -> list[str]:
+        """Columns that the audience must have, content aside."""
+        return [*super().needed_columns, *filter(None, (self.recipient_name, self.attachment))]
 
     @property
     def addresses(self) -> list[str]:
@@ -88,6 +122,10 @@ class OutboxChannel(_FromSomebody):
     model_config = ConfigDict(title="Files (outbox)")
 
     kind: Literal["outbox"] = Field(default="outbox", title="Kind", description="Messages are delivered as files.")
+
+    def carried(self, settings: CampaignSettings) -> tuple[str, ...]:
+        """Columns of the recipient's name and attachment."""
+        return self.options(settings).carried
 
     def options(self, settings: CampaignSettings) -> OutboxOptions:
         """The activity's options; where its folder is, the settings say."""
@@ -137,6 +175,10 @@ class EmailChannel(_Journaled, _FromSomebody):
     def addresses(self) -> list[str]:
         """Those that are the parameters' own."""
         return [*super().addresses, *([self.reply_to] if self.reply_to else [])]
+
+    def carried(self, settings: CampaignSettings) -> tuple[str, ...]:
+        """Columns of the recipient's name and attachment."""
+        return self.options(settings).carried
 
     def options(self, settings: CampaignSettings) -> EmailOptions:
         """The activity's options; the mail server, the settings say."""

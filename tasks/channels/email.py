@@ -56,6 +56,7 @@ def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Chann
         row=Letter,
         connections=options.server.connections,
         is_mail=True,
+        rows=lambda messages: options.letters(messages, "Email"),
         message_id=pl.concat_str(pl.lit("<"), "name", pl.lit(f"@{skeleton.domain}>")),
     )
 

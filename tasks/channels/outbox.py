@@ -77,7 +77,8 @@ def deliver(
     No reader sees half a message, no two runs deliver one twice, and who is not to be written to gets none. Errors:
     `ColumnsMissing`, `ConfigurationError`, `JournalUnavailable`, `MessageFileUnreadable`, `OutboxUnwritable`.
     """
-    require_columns(messages, MESSAGE_COLUMNS, activity="Outbox", where="the inbound transition")
+    needed = (*MESSAGE_COLUMNS, *options.carried)
+    require_columns(messages, needed, activity="Outbox", where="the inbound transition")
     part = part or Part(run=secrets.token_hex(8), number=1, rows=messages.height, file="")
     settings = Settings.load()
     reasons = unsendable(messages, "profile_id", "email", parts=MESSAGE_PARTS)
@@ -93,7 +94,7 @@ def deliver(
             unmade, ours = pl.DataFrame(schema=keyed.schema), place_parquet(keyed, folder, record)
         else:
             skeleton = prepared_skeleton(options, send, sent_at, settings.unsubscribe)
-            unmade, ours = place_mail(keyed, folder, record, skeleton)
+            unmade, ours = place_mail(options.letters(keyed, "Outbox"), folder, record, skeleton)
     made = keyed.join(unmade, on="message_key", how="anti", maintain_order="left")
     is_ours = DIGITS_OF_KEY.is_in(ours.implode())
     return Delivered(

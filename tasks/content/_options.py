@@ -26,6 +26,8 @@ CHARACTERS_IN_WORK = 100_000_000
 """And what those messages come to at most: long templates take smaller slices."""
 
 IDENTITY = ("profile_id", "email")
+OWN = frozenset({*IDENTITY, "subject", "html", "text", "variant", "reason"})
+"""Columns of messages."""
 
 
 class PersonalizationOptions(BaseModel):
@@ -67,6 +69,11 @@ class PersonalizationOptions(BaseModel):
     utm: Utm | None = Field(
         default=None, title="UTM parameters", description="Parameters to add to the links; empty: none."
     )
+    carried: tuple[str, ...] = Field(
+        default=(),
+        title="Carried columns",
+        description="Further columns of the audience that messages keep, for a channel that needs them.",
+    )
     row_by_row: bool = Field(
         default=False,
         title="Row by row",
@@ -77,6 +84,14 @@ class PersonalizationOptions(BaseModel):
     @classmethod
     def _is_a_locale(cls, name: str) -> str:
         return known_locale(name)
+
+    @field_validator("carried")
+    @classmethod
+    def _are_free(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        for column in columns:
+            if column in OWN or columns.count(column) > 1:
+                raise ValueError(f"'{column}' is a column of every message, or stands twice")
+        return columns
 
     @model_validator(mode="after")
     def _variants_can_be_told_apart(self) -> Self:
@@ -109,6 +124,7 @@ class Renderers:
         marks_branches: bool = False,
     ) -> None:
         needed = [options.key, options.address]
+        needed += options.carried
         needed += [options.language] if any(each.locale for each in options.variants) else []
         needed += [options.segment] if any(each.segment for each in options.variants) else []
         require_columns(schema.to_frame(), needed, activity="Personalization", where="the inbound transition")
@@ -119,6 +135,7 @@ class Renderers:
             self.by_code[each.code] = self._renderer(schema, each.templates, each.locale or options.locale)
         person = zip(IDENTITY, (options.key, options.address), strict=True)
         self._kept = [pl.col(column).cast(pl.String()).alias(name) for name, column in person]
+        self._kept += [pl.col(column) for column in options.carried]
 
     def _renderer(self, schema: pl.Schema, templates: Templates, locale: str) -> Renderer:
         send = self._options.send

@@ -91,6 +91,8 @@ class Channel:
     connections: int
     is_mail: bool = False
     """Whether addresses must be valid for mail."""
+    rows: Callable[[pl.DataFrame], pl.DataFrame] = lambda messages: messages
+    """Messages with what else the carrier needs, by the options. Errors: `ColumnsMissing`."""
     message_id: pl.Expr = THE_KEY
     """By what the receiving side knows a message, made of `message_key` and `name` (of `MessageNames`)."""
 
@@ -112,7 +114,7 @@ def send_messages(
     """
     require_columns(messages, MESSAGE_COLUMNS, activity=channel.title, where="the inbound transition")
     reasons = unsendable(messages, "profile_id", "email", is_mail=channel.is_mail, parts=MESSAGE_PARTS)
-    wanted, rejects = sendable(messages, reasons)
+    wanted, rejects = sendable(channel.rows(messages), reasons)
     wanted, later = _until_wave(wanted, channel.name, options, send)
     if options.proof:
         wanted = wanted.with_columns(subject=pl.lit("[Proof] ") + pl.col("subject"))

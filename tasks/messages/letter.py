@@ -7,44 +7,34 @@ checked values of one recipient between its pieces. Parsed, it is what `email.me
 import base64
 import binascii
 import hashlib
-import mimetypes
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from email import message_from_bytes
-from email.header import decode_header, make_header
 from email.headerregistry import Address
 from email.message import EmailMessage, MIMEPart
 from email.policy import SMTP
-from email.utils import parseaddr
 from pathlib import Path
 from typing import NamedTuple, Self, cast
 
+import polars as pl
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tasks.characters import CONTROL, forbidden_character
+from tasks.characters import forbidden_character
 from tasks.errors import ConfigurationError, MessageFileUnreadable
 from tasks.messages.address import LONGEST_LOCAL_PART, Recipient, Unsendable, checked_recipient
+from tasks.messages.attachment import ProfileAttachment, media_type
+from tasks.messages.headers import LONGEST_LINE, checked_headers, from_header, subject_header, to_header
 from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import DIGITS, Send
 from tasks.settings import UnsubscribeSettings
+from tasks.tables.transitions import require_columns
 
-LONGEST_LINE = 998
 NO_PAGE = UnsubscribeSettings()
 """No message has a link that unsubscribes."""
-ENCODED_WORD_BYTES = 45
-"""Bytes that one encoded word of 75 characters holds in base64."""
-
-LONGEST_NAME = 200
-"""Characters of a name in From that stand on one line as they are."""
-PLAIN_NAME = re.compile(r"[A-Za-z0-9'_-]+(?: [A-Za-z0-9'_-]+)*")
-PLAIN_SUBJECT = re.compile(r"[!-~](?:[ -~]{0,64}[!-~])?")
-FOLD = re.compile(r"([ -~]{30,66}) (?=[!-~])")
-
 SIGNED_HEADERS = (
     b"from",
     b"to",
@@ -71,6 +61,14 @@ class Letter(NamedTuple):
     subject: str
     html: str
     text: str
+    to_name: str | None = None
+    """Of the recipient, in To."""
+    attachment: str | bytes | None = None
+    """Of this message alone: a path below the folder of attachments, or bytes."""
+
+
+LETTER_COLUMNS = {"to_name": "recipient_name", "attachment": "attachment"}
+"""Columns of a letter that a table of messages need not have, each with the option that names the table's."""
 
 
 class Message(NamedTuple):
@@ -102,6 +100,39 @@ class MessageOptions(BaseModel):
             " bounces+<name>@campaign.example: Feedback then knows the message. Its mailbox must take such"
             " addresses. Empty: the sender's address, as it is."
         ),
+    )
+    recipient_name: str = Field(
+        default="",
+        title="Recipient name",
+        description="Column of the name in To. Empty: the address alone.",
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        title="Headers",
+        description='Headers that every message has, List-*, X-* or Feedback-ID: {"X-Campaign": "spring"}.',
+    )
+    text_only: bool = Field(
+        default=False, title="Text only", description="Whether messages have the text alone, and no HTML."
+    )
+    attachment: str = Field(
+        default="",
+        title="Attachment of a profile",
+        description=(
+            "Column of the file that a profile's message carries: a path below the folder of attachments, or bytes."
+            " A profile whose file is missing or too large is rejected. Empty: none."
+        ),
+    )
+    attachment_folder: Path | None = Field(
+        default=None, title="Folder of attachments", description="Where the files of that column are; no others."
+    )
+    attachment_name: str = Field(
+        default="attachment.pdf",
+        pattern=r"^[^/\x00-\x1f\x7f]+$",
+        title="Name of an attachment",
+        description="Name of the file that is made of bytes.",
+    )
+    attachment_bytes: int = Field(
+        default=10_000_000, ge=1, title="Largest attachment", description="Of a profile, in bytes."
     )
     attachments: tuple[Path, ...] = Field(
         default=(), title="Attachments", description="Files that every message carries."
@@ -143,7 +174,27 @@ class MessageOptions(BaseModel):
     def _is_whole(self) -> Self:
         if bool(self.dkim_selector) != bool(self.dkim_key_file):
             raise ValueError("dkim_selector and dkim_key_file go together")
+        if self.text_only and self.inline_images:
+            raise ValueError("text_only and inline_images do not go together")
         return self
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        return checked_headers(headers)
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Columns of the audience that messages must keep for a channel."""
+        return tuple(dict.fromkeys(filter(None, (getattr(self, option) for option in LETTER_COLUMNS.values()))))
+
+    def letters(self, messages: pl.DataFrame, activity: str) -> pl.DataFrame:
+        """Messages with all columns of a letter. Errors: `ColumnsMissing`."""
+        require_columns(messages, self.carried, activity=activity, where="the inbound transition")
+        named = {own: getattr(self, option) for own, option in LETTER_COLUMNS.items()}
+        return messages.with_columns(
+            (pl.col(column) if column else pl.lit(None)).alias(own) for own, column in named.items()
+        )
 
     @property
     def sender(self) -> str:
@@ -157,40 +208,6 @@ class MessageOptions(BaseModel):
             return lambda _: sender
         local, _, domain = checked_recipient(self.bounce_address).address.rpartition("@")
         return lambda name: f"{local}+{name}@{domain}"
-
-
-def subject_header(subject: str) -> str:
-    """A subject as its header carries it: plain where it can be, else RFC 2047's encoded words.
-
-    Errors: `Unsendable` for a line break or another control character, which could begin another header.
-    """
-    if PLAIN_SUBJECT.fullmatch(subject) and "=?" not in subject:
-        return subject
-    if CONTROL.search(subject):
-        raise Unsendable("the subject has a line break or a control character")
-    folded = FOLD.sub("\\1\r\n ", subject)
-    return folded if _is_plain(folded) else "\r\n ".join(_encoded_words(subject.encode()))
-
-
-def _is_plain(folded: str) -> bool:
-    lines = folded.split("\r\n ")
-    return (
-        all(line.isascii() and line.isprintable() and line == line.strip() for line in lines)
-        and max(map(len, lines)) <= LONGEST_LINE - len("Subject: ")
-        and "=?" not in folded
-    )
-
-
-def _encoded_words(text: bytes) -> list[str]:
-    words = []
-    begin = 0
-    while begin < len(text):
-        end = min(begin + ENCODED_WORD_BYTES, len(text))
-        while end < len(text) and text[end] & 0xC0 == 0x80:
-            end -= 1
-        words.append(f"=?utf-8?b?{base64.b64encode(text[begin:end]).decode()}?=")
-        begin = end
-    return words
 
 
 def text_part(text: str) -> bytes:
@@ -214,9 +231,12 @@ class Skeleton:
     boundary: str
     head: bytes
     """From the Message-ID's end to the text part's encoding."""
-    middle: bytes
-    """From the text part's end to the HTML part's encoding."""
+    middle: bytes | None
+    """From the text part's end to the HTML part's encoding; None for a text alone."""
     tail: bytes
+    """What follows, up to the profile's own attachment, where there is one."""
+    end: bytes
+    """What follows that."""
     domain: str
     sent_from: Callable[[str], str]
     """Gives the address that a message with a name is sent from."""
@@ -224,20 +244,27 @@ class Skeleton:
     sign: Callable[[bytes], bytes] | None
     """Makes the signature header that goes before a message."""
 
+    attachment: ProfileAttachment | None
+    """How a profile's own is found."""
+
     def message(self, letter: Letter) -> Message:
         """The message of one profile. Errors: `Unsendable`, with the reason."""
         recipient = checked_recipient(letter.email)
         if self.boundary in letter.text or self.boundary in letter.html:
             raise Unsendable("a text has the mark that separates the message's parts")
         own = (
-            f"To: {recipient.address}\r\nSubject: {subject_header(letter.subject)}\r\n"
+            f"To: {to_header(letter.to_name, recipient.address)}\r\nSubject: {subject_header(letter.subject)}\r\n"
             f"Message-ID: <{letter.name}@{self.domain}>\r\n"
         )
         if link := unsubscribe_link(self.unsubscribe, self.send, letter.profile_id):
             own += f"List-Unsubscribe: <{link}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
-        content = b"".join(
-            (own.encode(), self.head, text_part(letter.text), self.middle, text_part(letter.html), self.tail)
-        )
+        pieces = [own.encode(), self.head, text_part(letter.text)]
+        if self.middle is not None:
+            pieces += [self.middle, text_part(letter.html)]
+        pieces += [self.tail]
+        if self.attachment is not None:
+            pieces += [self.attachment.part(letter.attachment), self.end]
+        content = b"".join(pieces)
         whole = content if self.sign is None else self.sign(content) + content
         return Message(self.sent_from(letter.name), recipient, whole)
 
@@ -253,19 +280,27 @@ def prepared_skeleton(
     mark = hashlib.sha256(identity.encode()).hexdigest()[:24]
     whole = bytes(_model(options, sent_at, mark))
     place = rb"Content-Transfer-Encoding: 7bit\r\n\r\n%b-(?:text|html)\r\n" % mark.encode()
-    head, middle, tail = re.split(place, whole)
-    head = f"From: {from_header(options.sender_name, options.sender)}\r\n".encode() + head
+    head, *middle, rest = re.split(place, whole)
+    tail, end = _around_attachment(rest, mark) if options.attachment else (rest, b"")
+    first = {"From": from_header(options.sender_name, options.sender), **options.headers}
+    head = "".join(f"{name}: {value}\r\n" for name, value in first.items()).encode() + head
     return Skeleton(
         options=options,
         send=send,
         sent_from=options.sent_from(),
         boundary=mark,
         head=head,
-        middle=middle,
+        middle=middle[0] if middle else None,
         tail=tail,
+        end=end,
         domain=options.sender.rpartition("@")[2],
         unsubscribe=unsubscribe,
         sign=_signer(options),
+        attachment=(
+            ProfileAttachment(options.attachment_folder, options.attachment_name, options.attachment_bytes)
+            if options.attachment
+            else None
+        ),
     )
 
 
@@ -275,50 +310,37 @@ def _model(options: MessageOptions, sent_at: datetime, mark: str) -> EmailMessag
         message["Reply-To"] = Address(addr_spec=checked_recipient(options.reply_to).address)
     message["Date"] = sent_at
     message.set_content(f"{mark}-text", cte="7bit")
-    message.add_alternative(f"{mark}-html", subtype="html", cte="7bit")
-    *_, html = cast("list[MIMEPart]", list(message.iter_parts()))
-    del html["MIME-Version"]  # belongs to the whole message only
-    for content_id, path in options.inline_images.items():
-        kind, subtype = _media_type(path)
-        if kind != "image":
-            raise MessageFileUnreadable(what="inline image", path=path, reason="its name is not an image's")
-        html.add_related(_content(path, "inline image"), kind, subtype, cid=f"<{content_id}>", filename=path.name)
+    if not options.text_only:
+        _add_html(message, options, mark)
     for path in options.attachments:
-        message.add_attachment(_content(path, "attachment"), *_media_type(path), filename=path.name)
+        message.add_attachment(_content(path, "attachment"), *media_type(path.name), filename=path.name)
+    if options.attachment:
+        message.add_attachment(f"{mark}-attachment", cte="7bit")
+    if not message.is_multipart():  # what is cut out ends with this header
+        del message["Content-Transfer-Encoding"]
+        message["Content-Transfer-Encoding"] = "7bit"
     for number, part in enumerate(part for part in message.walk() if part.is_multipart()):
         part.set_boundary(f"=_{mark}_{number}")
     return message
 
 
-def from_header(name: str, address: str) -> str:
-    """The sender as From carries it: read back, it is this name and this one address.
-
-    `email.message` is not asked: where it folds a long name it loses the quotes, and a comma makes two addresses.
-    Errors: `ConfigurationError`.
-    """
-    if len(name) <= LONGEST_NAME and PLAIN_NAME.fullmatch(name):
-        written = f"{name} <{address}>"
-    elif len(name) <= LONGEST_NAME and name.isascii() and name == name.strip() and "=?" not in name:
-        escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-        written = f'"{escaped}" <{address}>'
-    elif name:
-        words = "\r\n ".join(_encoded_words(name.encode()))
-        written = f"{words}\r\n <{address}>"
-    else:
-        written = address
-    parsed = message_from_bytes(f"From: {written}\r\n\r\n".encode(), policy=SMTP)["From"].addresses
-    # Of a name of several encoded words, the library's newer parser keeps the spaces that RFC 2047 leaves out.
-    read = str(make_header(decode_header(parseaddr(written.replace("\r\n", ""))[0])))
-    if [each.addr_spec for each in parsed] != [address] or read != name:
-        raise ConfigurationError(setting="sender_address", reason="From would not read back as it is written")
-    return written
+def _add_html(message: EmailMessage, options: MessageOptions, mark: str) -> None:
+    message.add_alternative(f"{mark}-html", subtype="html", cte="7bit")
+    *_, html = cast("list[MIMEPart]", list(message.iter_parts()))
+    del html["MIME-Version"]  # belongs to the whole message only
+    for content_id, path in options.inline_images.items():
+        kind, subtype = media_type(path.name)
+        if kind != "image":
+            raise MessageFileUnreadable(what="inline image", path=path, reason="its name is not an image's")
+        html.add_related(_content(path, "inline image"), kind, subtype, cid=f"<{content_id}>", filename=path.name)
 
 
-def _media_type(path: Path) -> tuple[str, str]:
-    kind, encoding = mimetypes.guess_type(path.name)
-    whole = kind if kind and not encoding else "application/octet-stream"
-    first, _, second = whole.partition("/")
-    return first, second
+def _around_attachment(rest: bytes, mark: str) -> tuple[bytes, bytes]:
+    """What stands before and after the part that a profile's own attachment takes the place of."""
+    place = rest.index(f"{mark}-attachment".encode())
+    boundary = f"\r\n--=_{mark}_".encode()
+    begin = rest.index(b"\r\n", rest.rindex(boundary, 0, place) + 2) + 2
+    return rest[:begin], rest[rest.index(boundary, place) :]
 
 
 def _content(path: Path, what: str) -> bytes:
@@ -360,7 +382,7 @@ def _signer(options: MessageOptions) -> Callable[[bytes], bytes] | None:
             options.dkim_selector.encode(),
             domain,
             key,
-            include_headers=list(SIGNED_HEADERS),
+            include_headers=[*SIGNED_HEADERS, *(name.lower().encode() for name in options.headers)],
             linesep=b"\r\n",
             signature_algorithm=algorithm,
             canonicalize=(b"relaxed", b"relaxed"),

@@ -456,3 +456,30 @@ def test_waves_together_reach_everyone_once_and_the_last_one_leaves_nobody_out(
     assert 40 < parts[1] < 110
     with pytest.raises(ValidationError, match="wave 5 is none of 4"):
         options_for(sandbox.port, tmp_path, waves=4, wave=5)
+
+
+def test_who_s_attachment_is_missing_is_a_reject_and_the_others_get_theirs(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    (tmp_path / "1.pdf").write_bytes(b"one")
+    messages = made_up_messages(3).with_columns(
+        bill=pl.format("{}.pdf", "profile_id"), first=pl.Series(["Ada", None, "Zoë"])
+    )
+    chosen = {"attachment": "bill", "attachment_folder": tmp_path, "recipient_name": "first", "text_only": True}
+    options = options_for(sandbox.port, tmp_path, headers={"X-Shop": "one"}, **chosen)
+    mailed, failure = sent(messages, options, tmp_path)
+    assert failure is None
+    assert mailed.standard["profile_id"].to_list() == ["1"]
+    assert set(mailed.rejects["reason"]) == {
+        "not taken yet: its attachment cannot be read: No such file or directory"
+    }
+    for number in (0, 2):
+        (tmp_path / f"{number}.pdf").write_bytes(b"later")
+    assert sent(messages, options, tmp_path)[0].standard.height == 2
+    mails = [message_from_bytes(one.content, policy=default) for one in sandbox.taken]
+    assert {str(mail["To"]) for mail in mails} == {"p1@example.com", "Ada <p0@example.com>", "Zoë <p2@example.com>"}
+    assert {mail["X-Shop"] for mail in mails} == {"one"}
+    assert {next(mail.iter_attachments()).get_content() for mail in mails} == {b"one", b"later"}
+    with pytest.raises(ColumnsMissing, match="bill"):
+        sent(made_up_messages(3), options, tmp_path)

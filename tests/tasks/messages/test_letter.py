@@ -1,6 +1,7 @@
 """Messages as a mail program reads them: parsed by `email`, beside what `email.message` itself would have made."""
 
 import base64
+import os
 import subprocess
 from datetime import UTC, date, datetime
 from email import message_from_bytes
@@ -340,3 +341,108 @@ def test_a_dkim_key_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("no key")
     with pytest.raises(MessageFileUnreadable, match=r"DKIM key.*key\.pem"):
         prepared_skeleton(MessageOptions(dkim_selector="s1", dkim_key_file=tmp_path / "key.pem"), SEND, NOON)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Ada Lovelace", 'Ada "the Countess" Lovelace', "Lovelace, Ada", "Zoë Müller", "", "  Ada ", "a@b.example",
+     "=?x?=", "Ada " * 60, "名前" * 40],
+)  # fmt: skip
+def test_the_recipient_s_name_in_to_reads_back_with_this_one_address(name: str) -> None:
+    message = made(letter(to_name=name))
+    (address,) = message["To"].addresses
+    assert address.addr_spec == "ada@example.com"
+    read = parseaddr(message_from_bytes(bytes(message), policy=SMTP)["To"])[0]
+    assert "".join(str(make_header(decode_header(read))).split()) == "".join(name.split())
+
+
+def test_a_recipient_s_name_of_two_lines_is_no_name() -> None:
+    with pytest.raises(Unsendable, match="name has a line break"):
+        made(letter(to_name="Ada\r\nBcc: all@example.com"))
+
+
+def test_a_send_s_own_headers_are_in_every_message_and_signed(tmp_path: Path) -> None:
+    own = {
+        "X-Campaign": "spring",
+        "List-Help": "<https://shop.test/help?" + "a" * 300 + ">",
+        "Feedback-ID": "1:2:3:shop",
+    }
+    message = made(letter(), MessageOptions(headers=own))
+    assert {name: message[name] for name in own} == own
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Subject": "x"}, {"Bcc": "a@b.example"}, {"Return-Path": "x"}, {"DKIM-Signature": "x"}, {"X-": "x"},
+        {"List-Unsubscribe": "<https://shop.test>"}, {"list-unsubscribe-post": "x"}, {"X-A": "a", "x-a": "b"},
+        {"X-A": ""}, {"X-A": "two\r\nBcc: a@b.example"}, {"X-A": "ü"}, {"X-A": "x" * 1000},
+        {"X-A:": "x"}, {"X A": "x"},
+    ],
+)  # fmt: skip
+def test_a_header_that_is_not_a_send_s_own_is_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        MessageOptions(headers=headers)
+
+
+@pytest.mark.parametrize("extra", [{}, {"attachment": "file"}])
+def test_a_message_of_text_alone_has_no_html(extra: dict[str, str], tmp_path: Path) -> None:
+    message = made(letter(attachment=b"x"), MessageOptions(text_only=True, **extra))
+    types = [part.get_content_type() for part in message.walk()]
+    assert types == (["multipart/mixed", "text/plain", "application/pdf"] if extra else ["text/plain"])
+    assert message.get_body(("plain",)).get_content().strip() == "Happy birthday"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> MessageOptions:
+    folder = tmp_path / "attachments"
+    (folder / "bills").mkdir(parents=True)
+    (folder / "bills" / "Rechnung für Ada.pdf").write_bytes(b"%PDF" + bytes(range(256)) * 9)
+    (folder / "large.bin").write_bytes(b"x" * 5000)
+    (folder / "out").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe")
+    (tmp_path / "secret").write_text("secret")
+    all_of_them = tmp_path / "terms.pdf"
+    all_of_them.write_bytes(b"terms")
+    return MessageOptions(
+        attachment="bill", attachment_folder=folder, attachment_bytes=4000, attachments=(all_of_them,)
+    )
+
+
+def test_a_profile_s_own_attachment_comes_after_those_of_all(files: MessageOptions) -> None:
+    options = files.model_copy(update={"inline_images": {}})
+    message = made(letter(attachment="bills/Rechnung für Ada.pdf"), options)
+    terms, bill = message.iter_attachments()
+    assert terms.get_content() == b"terms"
+    assert bill.get_filename() == "Rechnung für Ada.pdf"
+    assert bill.get_content_type() == "application/pdf"
+    assert bill.get_content() == b"%PDF" + bytes(range(256)) * 9
+    assert message.get_body(("html",)).get_content().strip() == "<p>Happy birthday</p>"
+    assert not any(part.defects for part in message.walk())
+    (_, of_bytes) = made(letter(attachment=b"bytes"), options).iter_attachments()
+    assert (of_bytes.get_filename(), of_bytes.get_content()) == ("attachment.pdf", b"bytes")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "has no attachment"),
+        ("", "has no attachment"),
+        ("bills/gone.pdf", "cannot be read: No such file"),
+        ("bills", "Is a directory"),
+        ("pipe", "no file"),
+        ("../secret", "outside"),
+        ("out/secret", "outside"),
+        ("/etc/passwd", "outside"),
+        ("a\x00b", "outside"),
+        ("large.bin", "larger than 4,000 bytes"),
+        (b"x" * 4001, "larger than 4,000 bytes"),
+    ],
+)
+def test_an_attachment_that_cannot_be_keeps_its_message_back(
+    files: MessageOptions, value: str | bytes | None, reason: str
+) -> None:
+    with pytest.raises(Unsendable, match=reason) as kept:
+        made(letter(attachment=value), files)
+    assert "secret" not in str(kept.value)
+    assert "gone" not in str(kept.value)
