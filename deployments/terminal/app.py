@@ -1,6 +1,7 @@
 """`campaign`: what people do with campaigns at a terminal. What each command does is in the packages."""
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -12,7 +13,12 @@ from deployments.terminal.running import sandbox as partner_or_sandbox
 from deployments.terminal.server import server_for_runs
 from tasks.errors import CampaignError
 
-app = App(name="campaign", help="Campaigns of this folder: write, look at, run.", version_flags=[])
+app = App(
+    name="campaign",
+    help="Campaigns of this folder: write, look at, run.",
+    version=lambda: f"campaign-flows {version('campaign-flows')}",
+    version_flags=["--version"],
+)
 endpoint = App(name="endpoint", help="Partners' endpoints.")
 server = App(name="server", help="Prefect's server that is kept in the background for runs here.")
 app.command(endpoint)

@@ -132,7 +132,7 @@ def _check(address: str) -> None:
     login = PREFECT_API_AUTH_STRING.value()
     auth = tuple(login.get_secret_value().split(":", 1)) if login else None
     try:
-        answer = httpx.get(f"{address}/admin/version", auth=auth, timeout=30)
+        answer = httpx.get(f"{address.rstrip('/')}/admin/version", auth=auth, timeout=30)
     except httpx.HTTPError as error:
         raise ServerUnreachable(url=address, reason=f"it does not answer ({type(error).__name__})") from None
     if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
