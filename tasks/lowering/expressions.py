@@ -2,7 +2,7 @@
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import date, time
 
@@ -45,7 +45,7 @@ from tasks.lowering.vectors import (
     merged,
     negated,
 )
-from tasks.templates.catalogues import PLACEHOLDER
+from tasks.templates.catalogues import PLACEHOLDER, TRANSLATING
 from tasks.templates.environment import CampaignEnvironment
 from tasks.templates.escaping import EMPTY_UNQUOTED, GUARDS, QUOTED, UnsafeValue
 from tasks.templates.fields import ELEMENT, Fact, Fields, Path, known_length, struct_types
@@ -477,8 +477,8 @@ class Expressions(ABC):
                 return merged(turns)
             case nodes.Call(node=nodes.Name(name="reject" as name), args=[reason]) if name not in frame.scope:
                 return self._rejected(self._value(reason, frame), frame)
-            case nodes.Call(node=nodes.Name(name="gettext" | "ngettext" | "_" as name)) if name not in frame.scope:
-                return self._translated(node, frame)
+            case nodes.Call(node=nodes.Name(name=name)) if name in TRANSLATING and name not in frame.scope:
+                return self._translated(node, name, frame)
             case nodes.Call(node=nodes.Getattr(attr="strftime"), args=[nodes.Const(value=str(pattern))], kwargs=[]):
                 return self._strftime(self._value(node.node.node, frame), pattern, frame)  # type: ignore[attr-defined]
             case _:
@@ -494,43 +494,45 @@ class Expressions(ABC):
                 frame.fail(mask, text_of(atom, both(frame.active, mask), frame).expr)
         return ((True, Constant("")),)
 
-    def _translated(self, node: nodes.Call, frame: Frame) -> Value:
+    def _translated(self, node: nodes.Call, name: str, frame: Frame) -> Value:
         """The translation with its values, as `environment._filled` makes it."""
-        plural = node.node.name == "ngettext"  # type: ignore[attr-defined]
-        count = 2 if plural else 1
+        plural, in_context = "n" in name.removesuffix("gettext"), "p" in name.removesuffix("gettext")
+        count = in_context + (2 if plural else 1)
         texts = [each.value for each in node.args[:count] if isinstance(each, nodes.Const)]
         if len(texts) < count or len(node.args) != count + plural or node.dyn_args or node.dyn_kwargs:
             raise CannotLower("a translation that is called this way")
         values = {str(each.key): self._value(each.value, frame) for each in node.kwargs}
-        translations = self._environment.translations
-        forms: list[tuple[Mask, str]] = [(True, translations.gettext(texts[0]))] if not plural else []
+        if in_context:
+            values.setdefault("context", ((True, Constant(texts[0])),))
+        translated = getattr(self._environment.translations, "gettext" if name == "_" else name)
+        forms: list[tuple[Mask, str]] = [(True, translated(*texts))] if not plural else []
         if plural:
-            number = self._value(node.args[2], frame)
+            number = self._value(node.args[count], frame)
             values.setdefault("num", number)
             for mask, atom in number:
                 if isinstance(atom, Absent) or (isinstance(atom, Constant) and type(atom.value) is not int):
                     raise CannotLower("a plural of what may be no number")
-                forms.extend((both(mask, here), form) for here, form in self._forms(texts, atom, frame))
+                forms.extend((both(mask, here), form) for here, form in self._forms(translated, texts, atom, frame))
         branches = [(mask, self._filled(form, values, frame.only(mask))) for mask, form in forms]
         return self._markup(zipped(branches, whole=True), frame)
 
-    def _forms(self, texts: list[str], number: Atom, frame: Frame) -> list[tuple[Mask, str]]:
-        one, many = texts
-        form_of = self._environment.translations.ngettext
+    def _forms(
+        self, form_of: Callable[..., str], texts: list[str], number: Atom, frame: Frame
+    ) -> list[tuple[Mask, str]]:
         if isinstance(number, Constant):
-            return [(True, form_of(one, many, number.value))]  # type: ignore[arg-type]  # checked before
+            return [(True, form_of(*texts, number.value))]
         if not isinstance(number, Vector) or number.kind != "integer":
             raise CannotLower(f"a plural of {named(number)}")
         # Rules of plurals look at a number's last digits, and at whole millions.
-        forms = list(dict.fromkeys(form_of(one, many, each) for each in (*range(1000), 10**6, 10**9)))
+        forms = list(dict.fromkeys(form_of(*texts, each) for each in (*range(1000), 10**6, 10**9)))
 
         def place(value: int) -> int:
-            form = form_of(one, many, value)
+            form = form_of(*texts, value)
             if form not in forms:
                 raise CannotLower("a plural of such numbers")
             return forms.index(form)
 
-        chosen = frame.space.derive(number.expr, vectors.distinct(place, pl.Int64()), key=("plural", one, many))
+        chosen = frame.space.derive(number.expr, vectors.distinct(place, pl.Int64()), key=("plural", *texts))
         return [(chosen == index, form) for index, form in enumerate(forms)]
 
     def _filled(self, text: str, values: Mapping[str, Value], frame: Frame) -> list[Piece]:

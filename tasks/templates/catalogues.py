@@ -9,13 +9,27 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO, StringIO
+from pathlib import Path
 
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import PoFileError, read_po
 
 FOLDER = "locale"
+TRANSLATING = frozenset({"gettext", "ngettext", "pgettext", "npgettext", "_"})
+"""Functions that show a translation; `{% trans %}` calls them."""
 PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
+
+
+def misplaced_catalogues(folder: Path) -> Iterator[str]:
+    """Catalogues that would be passed over: compiled ones without a source, and those in folders of their own."""
+    for path in sorted((folder / FOLDER).rglob("*.[pm]o")):
+        name = str(path.relative_to(folder))
+        locale = path.relative_to(folder / FOLDER).parts[0]
+        if path.parent != folder / FOLDER:
+            yield f"{name}: a catalogue has its place in {FOLDER}/{locale}.po"
+        elif path.suffix == ".mo" and not path.with_suffix(".po").exists():
+            yield f"{name}: only .po files are read; put the one beside it that it was made from (or msgunfmt's)"
 
 
 def catalogue_problems(name: str, text: str) -> Iterator[str]:
@@ -50,12 +64,19 @@ def translations_of(sources: Mapping[str, str], locale: str) -> NullTranslations
     return NullTranslations()
 
 
+class _Texts(GNUTranslations):
+    """A catalogue, whose head is no translation of an empty text."""
+
+    def gettext(self, message: str) -> str:
+        return super().gettext(message) if message else ""
+
+
 @lru_cache(64)
 def _translations(name: str, text: str) -> GNUTranslations:
     compiled = BytesIO()
     write_mo(compiled, _read(name, text))
     compiled.seek(0)
-    return GNUTranslations(compiled)
+    return _Texts(compiled)
 
 
 def _read(name: str, text: str) -> Catalog:

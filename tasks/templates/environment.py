@@ -56,8 +56,8 @@ class CampaignEnvironment(ImmutableSandboxedEnvironment):
         self.translations = translations_of(sources, locale)
         self.add_extension("jinja2.ext.i18n")
         self.newstyle_gettext = True  # of the extension
-        names = {"gettext": _gettext, "_": _gettext, "ngettext": _ngettext}
-        self.globals.update(names)
+        self.globals.update({"gettext": _gettext, "_": _gettext, "ngettext": _ngettext})
+        self.globals.update({"pgettext": _pgettext, "npgettext": _npgettext})
         self.guard = _guarded(main, tuple(sorted(sources.items()))) if main else None
 
     @property
@@ -89,14 +89,26 @@ def rejected(reason: object) -> str:
 
 
 @pass_context
-def _gettext(context: Context, text: str, **values: object) -> str:
+def _gettext(context: Context, text: str, /, **values: object) -> str:
     return _filled(context, context.environment.translations.gettext(text), values)  # type: ignore[attr-defined]
 
 
 @pass_context
-def _ngettext(context: Context, one: str, many: str, number: int, **values: object) -> str:
+def _ngettext(context: Context, one: str, many: str, number: int, /, **values: object) -> str:
     found = context.environment.translations.ngettext(one, many, number)  # type: ignore[attr-defined]
     return _filled(context, found, {"num": number, **values})
+
+
+@pass_context
+def _pgettext(context: Context, meant: str, text: str, /, **values: object) -> str:
+    found = context.environment.translations.pgettext(meant, text)  # type: ignore[attr-defined]
+    return _filled(context, found, {"context": meant, **values})
+
+
+@pass_context
+def _npgettext(context: Context, meant: str, one: str, many: str, number: int, /, **values: object) -> str:
+    found = context.environment.translations.npgettext(meant, one, many, number)  # type: ignore[attr-defined]
+    return _filled(context, found, {"context": meant, "num": number, **values})
 
 
 def _filled(context: Context, text: str, values: Mapping[str, object]) -> str:

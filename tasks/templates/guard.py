@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import TemplateSyntaxError, nodes
 
+from tasks.templates.catalogues import TRANSLATING
 from tasks.templates.escaping import ADDRESS, GUARDS, ONE, OWN, QUOTED, STYLE, UNQUOTED
 from tasks.templates.html import STYLES, TEXT, Edge, Place, Places, after, after_value
 
@@ -25,7 +26,6 @@ NO_VALUE_ELEMENTS = frozenset(
     {"script", "object", "embed", "applet", "iframe", "frame", "base", "link", "param", "portal", "set"}
 )
 """Elements whose attributes load or run something."""
-TRANSLATING = frozenset({"gettext", "ngettext", "_"})
 DECIDING = frozenset({"http-equiv", "attributename", "srcdoc", "type", "is", "xmlns"})
 """Attributes that decide what others mean."""
 

@@ -14,7 +14,7 @@ from tasks.files.remote.place import fetch_folder
 from tasks.settings import merged
 from tasks.tables.transitions import nearest
 from tasks.templates.arguments import argument_problems
-from tasks.templates.catalogues import FOLDER, catalogue_problems
+from tasks.templates.catalogues import FOLDER, catalogue_problems, misplaced_catalogues
 from tasks.templates.environment import CampaignEnvironment
 from tasks.templates.escaping import GUARDS
 from tasks.templates.guard import fixed_names
@@ -126,6 +126,7 @@ def _read(options: TemplateFolder) -> Templates:
     for name, source in sources.items():
         problems.extend(_problems(name, source, environment))
     problems.extend(CampaignEnvironment(sources, parts["html"]).problems)
+    problems.extend(misplaced_catalogues(options.folder))
     for path in sorted((options.folder / FOLDER).glob("*.po")):
         name = f"{FOLDER}/{path.name}"
         sources[name] = _text_of(path)

@@ -79,6 +79,67 @@ def test_a_text_is_shown_in_the_locale_s_translation_or_as_it_stands(tmp_path: P
     assert outbound.rejects["reason"].to_list() == ["no value for profile.who"]
 
 
+MONTHS = """
+msgctxt "month"
+msgid "May"
+msgstr "Mai"
+
+msgctxt "permission"
+msgid "May"
+msgstr "Darf"
+
+msgctxt "shop"
+msgid "%(n)s order in the %(context)s"
+msgid_plural "%(n)s orders in the %(context)s"
+msgstr[0] "%(n)s Bestellung (%(context)s)"
+msgstr[1] "%(n)s Bestellungen (%(context)s)"
+"""
+
+
+@pytest.mark.parametrize("row_by_row", [False, True])
+def test_a_text_is_translated_by_its_context(tmp_path: Path, row_by_row: bool) -> None:
+    template = (
+        "{% trans 'month' %}May{% endtrans %}, {{ pgettext('permission', 'May') }}, {{ _('May') }}, "
+        "{% trans 'shop' n=profile.n, context='shop' %}{{ n }} order in the {{ context }}{% pluralize n %}"
+        "{{ n }} orders in the {{ context }}{% endtrans %}"
+    )
+    outbound = made(tmp_path, template, row_by_row=row_by_row, de=MONTHS)
+    assert outbound.standard["text"].to_list() == [
+        "Mai, Darf, May, 1 Bestellung (shop)",
+        "May, May, May, 2 orders in the shop",
+        "Mai, Darf, May, 3 Bestellungen (shop)",
+        "May, May, May, 5 orders in the shop",
+    ]
+
+
+@pytest.mark.parametrize("row_by_row", [False, True])
+def test_a_value_of_any_name_is_filled_in_and_an_empty_text_is_empty(tmp_path: Path, row_by_row: bool) -> None:
+    template = (
+        "{% trans text=n, number=n, one=n, context=n %}{{ text }}{{ number }}{{ one }}{% endtrans %}{{ _('') }}"
+    )
+    outbound = made(tmp_path, template, row_by_row=row_by_row, de="")
+    assert outbound.standard["text"].to_list() == ["111", "222", "333", "555"]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("de.mo", "locale/de.mo: only .po files are read"),
+        (
+            "de/LC_MESSAGES/messages.po",
+            "locale/de/LC_MESSAGES/messages.po: a catalogue has its place in locale/de.po",
+        ),
+    ],
+)
+def test_a_catalogue_that_would_be_passed_over_is_refused(tmp_path: Path, path: str, says: str) -> None:
+    (tmp_path / "locale" / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "locale" / path).write_bytes(b"")
+    for name in ("subject.txt", "body.txt", "body.html"):
+        (tmp_path / name).write_text("x")
+    with pytest.raises(TemplatesInvalid, match=says):
+        read_templates(TemplateFolder(folder=tmp_path))
+
+
 @pytest.mark.parametrize(
     ("template", "catalogue", "says"),
     [
