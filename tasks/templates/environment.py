@@ -27,6 +27,15 @@ class Unfolded(CodeGenerator):
             raise nodes.Impossible
         return super()._output_child_to_const(node, frame, finalize)
 
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802  # Jinja's name
+        """A file that is included in a loop knows `loop`, as it knows the loop's other variables."""
+        whole = node.body
+        if any(each.with_context for each in node.find_all(nodes.Include)):
+            uses = nodes.If(nodes.Name("loop", "load"), [], [], [], lineno=node.lineno)
+            node.body = [uses, *whole]
+        super().visit_For(node, frame)
+        node.body = whole
+
 
 class CampaignEnvironment(ImmutableSandboxedEnvironment):
     """Jinja's sandbox as templates of campaigns need it; `locale` is that of the format filters."""

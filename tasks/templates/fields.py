@@ -160,7 +160,7 @@ class Fields:
         shown = ".".join(use.path).replace(f".{ELEMENT}", ELEMENT)
         matches = self._matches(use.path)
         if use.isolated and matches:
-            return f"{where}an imported file does not see '{shown}': import it 'with context', or pass an argument"
+            return f"{where}a file without context does not see '{shown}': take it in 'with context'"
         if len(matches) == 1:
             attributes = use.path[known_length(use.path, matches[0]) :]
             if attributes and not self._has_attribute(matches[0], attributes[0]):

@@ -155,11 +155,11 @@ class Guard:
                     if isinstance(target, nodes.Name):
                         inner.scope[target.name] = self._is_own(value, walk)
                 return self._body(node.body, places, inner)
-            case nodes.Scope():
-                return self._body(node.body, places, walk.inner())
-            case nodes.ScopedEvalContextModifier():
+            case nodes.ScopedEvalContextModifier(options=options) if not all(map(_is_true, options)):
                 self._problem(node.lineno, "escaping cannot be switched off in HTML; mark a text as safe", walk)
                 return self._body(node.body, places, walk)
+            case nodes.Scope() | nodes.ScopedEvalContextModifier():
+                return self._body(node.body, places, walk.inner())
         return places
 
     def _output(self, node: nodes.Output, places: Places, walk: Walk) -> Places:
@@ -465,6 +465,10 @@ def fixed_names(node: nodes.Stmt) -> list[str]:
     found = [each for value in values for each in (value if isinstance(value, list | tuple) else [value])]
     texts = [each for each in found if isinstance(each, str)]
     return texts if len(texts) == len(found) else []
+
+
+def _is_true(option: nodes.Keyword) -> bool:
+    return isinstance(option.value, nodes.Const) and option.value.value is True
 
 
 def _constant(node: nodes.Node) -> object:

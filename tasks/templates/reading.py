@@ -1,6 +1,6 @@
 """Templates as files: read once, checked, and then independent of their folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -99,7 +99,7 @@ def _read(options: TemplateFolder) -> Templates:
         try:
             tree = environment.parse(sources[name], name)
         except TemplateSyntaxError as error:
-            problems.append(f"{name}, line {error.lineno}: {error.message}")
+            problems.append(_syntax_error(name, error))
             continue
         except RecursionError:
             problems.append(f"{name}: it nests too deep")
@@ -125,6 +125,7 @@ def _read(options: TemplateFolder) -> Templates:
     environment = CampaignEnvironment(sources)
     for name, source in sources.items():
         problems.extend(_problems(name, source, environment))
+    problems.extend(told for name in parts.values() for told in _lacking_blocks(name, sources, environment))
     problems.extend(CampaignEnvironment(sources, parts["html"]).problems)
     problems.extend(misplaced_catalogues(options.folder))
     for path in sorted((options.folder / FOLDER).glob("*.po")):
@@ -189,13 +190,54 @@ def _problems(name: str, source: str, environment: CampaignEnvironment) -> Itera
     known = list(_unknown_names(name, tree, environment))
     yield from known
     yield from argument_problems(name, tree)
+    yield from _empty_defaults(name, tree)
     if not known:
         try:
             environment.compile(source, name)
         except TemplateSyntaxError as error:
-            yield f"{name}, line {error.lineno}: {error.message}"
+            yield _syntax_error(name, error)
         except SecurityError as error:
             yield f"{name}: the template does what is not allowed: {error}"
+
+
+def _syntax_error(name: str, error: TemplateSyntaxError) -> str:
+    message = (error.message or "").rstrip(".")
+    if message == "Missing end of comment tag":
+        message += ": '{#' begins a comment of the template; in CSS write '{ #'"
+    return f"{name}, line {error.lineno}: {message}"
+
+
+def _empty_defaults(name: str, tree: nodes.Template) -> Iterator[str]:
+    """Defaults of arguments that name an argument which has no value yet, as in `macro row(city=city)`."""
+    for macro in tree.find_all((nodes.Macro, nodes.CallBlock)):
+        assert isinstance(macro, nodes.Macro | nodes.CallBlock)  # noqa: S101  # for mypy
+        names = [each.name for each in macro.args]
+        for place, default in zip(range(len(names) - len(macro.defaults), len(names)), macro.defaults, strict=True):
+            found = [default] if isinstance(default, nodes.Name) else list(default.find_all(nodes.Name))
+            for used in (each.name for each in found if each.name in names[place:]):
+                yield (
+                    f"{name}, line {macro.lineno}: the default of '{names[place]}' is the argument '{used}', which"
+                    f" has no value there; write its namespace, as in profile.{used}"
+                )
+
+
+def _lacking_blocks(name: str, sources: Mapping[str, str], environment: CampaignEnvironment) -> Iterator[str]:
+    """Blocks that a file of a part requires, and that no file which extends it has."""
+    given: set[str] = set()
+    seen: set[str] = set()
+    while name in sources and name not in seen:
+        seen.add(name)
+        try:
+            tree = environment.parse(sources[name], name)
+        except (TemplateSyntaxError, RecursionError):
+            return  # listed already
+        for block in tree.find_all(nodes.Block):
+            if block.required and block.name not in given:
+                required = f"the block '{block.name}' is required; no file that extends it has it"
+                yield f"{name}, line {block.lineno}: {required}"
+        given.update(block.name for block in tree.find_all(nodes.Block))
+        parent = next(tree.find_all(nodes.Extends), None)
+        name = next(iter(fixed_names(parent)), "") if parent is not None else ""
 
 
 def _unknown_names(name: str, tree: nodes.Template, environment: CampaignEnvironment) -> Iterator[str]:

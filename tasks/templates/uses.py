@@ -125,9 +125,13 @@ class _Uses:
                     self._node(node.call, walk)
                 else:
                     walk.scope[node.name] = LOCAL
-                self._body(node.defaults, walk)
                 inner = walk.inner()
-                inner.scope.update(dict.fromkeys((argument.name for argument in node.args), LOCAL))
+                names = [argument.name for argument in node.args]
+                defaults = dict(zip(reversed(names), reversed(node.defaults), strict=False))
+                for name in names:
+                    # A default sees the arguments before it.
+                    self._body([defaults[name]] if name in defaults else [], inner)
+                    inner.scope[name] = LOCAL
                 self._body(node.body, inner)
             case nodes.Block():
                 blocks = walk.blocks.get(node.name, [(node, walk.file)])

@@ -1,5 +1,6 @@
 """Templates of several files: what an include, a base and a macro see, and how the part decides what is escaped."""
 
+import re
 from pathlib import Path
 
 import polars as pl
@@ -98,7 +99,52 @@ def test_an_unknown_name_is_told_with_the_files_that_lead_to_it(tmp_path: Path) 
     with pytest.raises(TemplatesInvalid) as told:
         message_of(read_templates(folder))
     assert "inner.html, line 1 (from outer.html, line 1, body.html, line 2): 'nobody' is unknown" in str(told.value)
-    assert "macros.html, line 1 (from body.html, line 2): an imported file does not see 'who'" in str(told.value)
+    assert "macros.html, line 1 (from body.html, line 2): a file without context does not see 'who'" in str(
+        told.value
+    )
+
+
+def test_a_file_that_is_included_in_a_loop_knows_the_loop(tmp_path: Path) -> None:
+    folder = written(
+        tmp_path,
+        **{
+            "body.html": "{% for a in [1, 2] %}{% for b in [3, 4] %}{% if b %}{% include 'in.html' %}"
+            "{% endif %}{% endfor %}{% endfor %}",
+            "in.html": "{{ a }}{{ b }}{{ loop.index }}{% if loop.last %};{% endif %}",
+        },
+    )
+    assert message_of(read_templates(folder))["html"] == "131142;231242;"
+
+
+def test_a_default_sees_the_arguments_before_it(tmp_path: Path) -> None:
+    folder = written(
+        tmp_path, **{"body.html": "{% macro f(a, b=a, c='-' ~ b) %}{{ b }}{{ c }}{% endmacro %}{{ f(1) }}"}
+    )
+    assert message_of(read_templates(folder))["html"] == "1-1"
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            {"body.html": "\n{% macro f(who=who) %}{% endmacro %}"},
+            "body.html, line 2: the default of 'who' is the argument 'who'",
+        ),
+        (
+            {"body.html": "{% extends 'in.html' %}", "in.html": "\n{% block a required %}{% endblock %}"},
+            "in.html, line 2: the block 'a'",
+        ),
+        ({"body.html": "<style>@media print{#a{top:0}}</style>"}, "in CSS write '{ #'"),
+        ({"body.html": "{% autoescape false %}{{ who }}{% endautoescape %}"}, "escaping cannot be switched off"),
+        (
+            {"body.html": "{% include 'in.html' without context %}", "in.html": "{{ who }}"},
+            "take it in 'with context'",
+        ),
+    ],
+)
+def test_what_jinja_would_pass_over_or_tell_late_is_told(tmp_path: Path, files: dict[str, str], told: str) -> None:
+    with pytest.raises(TemplatesInvalid, match=re.escape(told)):
+        message_of(read_templates(written(tmp_path, **files)))
 
 
 def test_the_byte_order_mark_of_a_file_is_no_text(tmp_path: Path) -> None:
