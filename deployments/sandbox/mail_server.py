@@ -5,6 +5,7 @@ It is a real SMTP server (aiosmtpd; the extra is `sandbox`). Nothing that it tak
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import ssl
 import threading
@@ -103,6 +104,8 @@ class MailSandbox:
     pipelining: bool = True
     utf8: bool = True
     login: tuple[str, str] | None = None
+    tokens: set[str] = field(default_factory=set)
+    """Those that log in as `login`'s user, by XOAUTH2."""
     taken: list[Taken] = field(default_factory=list)
     connections: int = 0
     open: int = 0
@@ -132,6 +135,12 @@ class MailSandbox:
 class _Handler:
     def __init__(self, sandbox: MailSandbox) -> None:
         self._sandbox = sandbox
+
+    async def auth_XOAUTH2(self, server: SMTP, arguments: list[str]) -> AuthResult:
+        said = base64.b64decode(arguments[1]).decode() if len(arguments) > 1 else ""
+        user = self._sandbox.login[0] if self._sandbox.login else ""
+        known = {f"user={user}\x01auth=Bearer {token}\x01\x01" for token in self._sandbox.tokens}
+        return AuthResult(success=said in known, handled=False)
 
     async def handle_EHLO(
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]

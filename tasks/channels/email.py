@@ -48,11 +48,12 @@ def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Chann
     Errors: `ConfigurationError`, `MessageFileUnreadable`.
     """
     check_placeholder(options)
-    skeleton = prepared_skeleton(options, send, sent_at, Settings.load().unsubscribe)
+    settings = Settings.load()
+    skeleton = prepared_skeleton(options, send, sent_at, settings.unsubscribe)
     return Channel(
         title="Email",
         name=options.channel("email"),
-        carrier=MailCarrier(options.server, skeleton),
+        carrier=MailCarrier(options.server, skeleton, settings.network.allowed_hosts),
         row=Letter,
         connections=options.server.connections,
         is_mail=True,

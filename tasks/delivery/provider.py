@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
+from http import HTTPStatus
 from typing import Any, NamedTuple, Protocol, Self
 
 import anyio
@@ -32,7 +33,8 @@ from tasks.errors import CampaignError, ProviderRefuses, ProviderUnavailable, Se
 from tasks.http.bounded import BoundedReader, Damaged, TooLarge
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
 from tasks.http.network import GuardedTransport, check_url, public_url
-from tasks.http.retry import backoff_delay, retry_after_seconds
+from tasks.http.retry import backoff_delay, is_retryable, retry_after_seconds
+from tasks.http.tokens import Tokens
 from tasks.messages.address import Unsendable
 
 LONGEST_ANSWER = 64 * 1024
@@ -57,6 +59,14 @@ class ProviderConnection(BaseModel):
 class ProviderOptions(DeliveryOptions):
     """What every channel over a provider can be told."""
 
+    account: str = Field(
+        default="",
+        title="Account",
+        description=(
+            "Account (oauth2-account/<name> and so on) whose headers every request has; a token that ends"
+            " while it is used is renewed. Empty: the channel's own options say who sends."
+        ),
+    )
     connection: ProviderConnection = Field(
         default=ProviderConnection(), title="Connection", description="How the provider is reached."
     )
@@ -141,6 +151,10 @@ def usual_meaning(status: int) -> Meaning:
             return Meaning.UNCLEAR
 
 
+class _Unauthorized(Exception):
+    """The account's headers were refused, and may be renewed."""
+
+
 class _NotSent(Exception):
     """The request certainly did not reach the provider, or was turned away before it was looked at."""
 
@@ -162,8 +176,10 @@ class ProviderCarrier:
         provider: ProviderFormat,
         connection: ProviderConnection,
         allowed_hosts: frozenset[str],
+        account: str = "",
     ) -> None:
         check_url(provider.url, allowed_hosts)
+        self._tokens = Tokens(account, provider.url, allowed_hosts) if account else None
         self.failure: CampaignError | None = None
         self.departs: Callable[[str], Awaitable[None]] = _unnoted
         self.arrives: Callable[[Settlement], None] = lambda _: None
@@ -279,7 +295,27 @@ class ProviderCarrier:
             self.failure = self.failure or self._unavailable(reason)
 
     async def _asked(self, request: ProviderRequest) -> ProviderAnswer:
-        """Make the request once. Errors: `_NotSent`."""
+        """Make the request, with the account's headers, which are taken anew where they are refused.
+
+        Errors: `_NotSent`; those of an account.
+        """
+        if self._tokens is None:
+            return await self._asked_once(request)
+        try:
+            used = await asyncio.to_thread(self._tokens.headers)
+            try:
+                return await self._asked_once(request._replace(headers={**request.headers, **used}), renews=True)
+            except _Unauthorized:
+                await asyncio.to_thread(self._tokens.renew, used)
+            used = await asyncio.to_thread(self._tokens.headers)
+        except CampaignError as error:
+            if is_retryable(error):
+                raise _NotSent(str(error)) from None
+            raise
+        return await self._asked_once(request._replace(headers={**request.headers, **used}))
+
+    async def _asked_once(self, request: ProviderRequest, *, renews: bool = False) -> ProviderAnswer:
+        """Make the request once. Errors: `_NotSent`; `_Unauthorized`, with `renews`."""
         try:
             with anyio.fail_after(self._connection.timeout_seconds):
                 status, headers, body = await self._exchanged(request)
@@ -297,6 +333,8 @@ class ProviderCarrier:
         except CampaignError as error:  # the guard's word: the address may not be connected to
             self.failure = self.failure or error
             raise _NotSent(str(error)) from None
+        if status == HTTPStatus.UNAUTHORIZED and renews:
+            raise _Unauthorized
         answer = self._provider.answer(status, body)
         unclear = answer.meaning is Meaning.UNCLEAR and self._provider.idempotent
         if answer.meaning is Meaning.LATER or unclear:
@@ -358,7 +396,7 @@ def provider_channel(
     return Channel(
         title=title,
         name=options.channel(title.lower()),
-        carrier=ProviderCarrier(provider, options.connection, allowed_hosts),
+        carrier=ProviderCarrier(provider, options.connection, allowed_hosts, options.account),
         row=ProviderMessage,
         connections=options.connection.connections,
     )

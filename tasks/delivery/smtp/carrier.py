@@ -34,6 +34,7 @@ from tasks.delivery.smtp.receivers import LONGEST_DELAY, Directory, Queues
 from tasks.delivery.smtp.replies import Reply, Step, Verdict, asks_for_less, blame_of, verdict_of
 from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable, SenderBlamed
 from tasks.http.retry import backoff_delay
+from tasks.http.tokens import Tokens
 from tasks.messages.address import Unsendable
 from tasks.messages.letter import Letter, Skeleton
 from tasks.messages.senders import is_placeholder
@@ -69,12 +70,14 @@ class MailCarrier:
     `carry` then comes back as postponed.
     """
 
-    def __init__(self, server: MailServer, skeleton: Skeleton) -> None:
+    def __init__(self, server: MailServer, skeleton: Skeleton, allowed_hosts: frozenset[str] = frozenset()) -> None:
         self.failure: CampaignError | None = None
         self.departs: Callable[[str], Awaitable[None]] = _unnoted
         self.arrives: Callable[[Settlement], None] = _unheard
         self._server = server
         self._skeleton = skeleton
+        url = f"https://{server}"  # as accounts name places
+        self._tokens = Tokens(server.account, url, allowed_hosts) if server.account else None
         self._is_real = not is_this_machine(server.host)
         self._helo_name = server.helo_name or skeleton.domain
         self._batches: list[Batch] = []
@@ -200,7 +203,7 @@ class MailCarrier:
             seat.give_back()
 
     async def _over_one_line(self, seat: Seat) -> None:
-        line = await opened(self._server, self._helo_name)
+        line = await opened(self._server, self._helo_name, self._tokens)
         try:
             await self._converse(line, seat)
         except BaseException:

@@ -5,6 +5,7 @@ sends whole groups of commands where the server offers PIPELINING (RFC 2920), an
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
 from typing import Self, cast
@@ -15,7 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from tasks.delivery.dispatch import Backoff, Connections, LongestBackoff, Patience, Rate
 from tasks.delivery.smtp.receivers import SHIPPED, ReceiverTable
 from tasks.delivery.smtp.replies import Reply, ReplyReader
+from tasks.errors import CampaignError
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
+from tasks.http.retry import is_retryable
+from tasks.http.tokens import Tokens
 from tasks.privacy import unencrypted
 
 GOODBYE_SECONDS = 0.5
@@ -44,6 +48,15 @@ class MailServer(BaseModel):
     )
     username: str = Field(default="", title="User name", description="Empty: no login.")
     password: SecretStr = Field(default=SecretStr(""), title="Password", description="Password of the user.")
+    account: str = Field(
+        default="",
+        pattern=r"^(oauth2-account/.+)?$",
+        title="Account",
+        description=(
+            "OAuth 2.0 account (oauth2-account/<name>) whose token logs the user in (XOAUTH2), instead of a"
+            " password. It lends itself to the hosts that it names."
+        ),
+    )
     ca_file: AuthorityFile = None
     helo_name: str = Field(
         default="", title="Name of this machine", description="Said in EHLO; empty: the sender's domain."
@@ -63,6 +76,8 @@ class MailServer(BaseModel):
         is_encrypted = self.security is not Security.NONE or not self.username
         if reason := unencrypted(self.host, is_encrypted=is_encrypted):
             raise ValueError(f"{reason}: choose the security starttls or tls")
+        if self.account and (not self.username or self.password.get_secret_value()):
+            raise ValueError("an account needs a user name, and no password")
         return self
 
     def __str__(self) -> str:
@@ -199,26 +214,54 @@ class Line(asyncio.Protocol):
         self._transport.abort()
 
 
-async def opened(server: MailServer, helo_name: str) -> Line:
-    """Connect, secure and log in. Errors: `LineDropped`, which may pass; `SenderRefused`, which will not."""
+async def opened(server: MailServer, helo_name: str, tokens: Tokens | None = None) -> Line:
+    """Connect, secure and log in. `tokens`: of the account that logs in, if it does.
+
+    Errors: `LineDropped`, which may pass; `SenderRefused`, which will not; those of a token's fetching.
+    """
+    used = None if tokens is None else await _headers(tokens)
     try:
-        client = aiosmtplib.SMTP(
-            hostname=server.host,
-            port=server.port,
-            username=server.username or None,
-            password=server.password.get_secret_value() if server.username else None,
-            local_hostname=helo_name,
-            timeout=server.timeout_seconds,
-            use_tls=server.security is Security.TLS,
-            start_tls=server.security is Security.STARTTLS,
-            tls_context=None if server.security is Security.NONE else trusted_certificates(server.ca_file),
-        )
-        await client.connect()
-        if client.is_ehlo_or_helo_needed:
-            await client.ehlo()
-        return Line(client, server)
+        return await _opened(server, helo_name, used)
+    except aiosmtplib.SMTPAuthenticationError as error:
+        if tokens is None or used is None or not await asyncio.to_thread(tokens.renew, used):
+            raise _why_not(error) from None
     except (aiosmtplib.SMTPException, OSError) as error:
         raise _why_not(error) from None
+    try:
+        return await _opened(server, helo_name, await _headers(tokens))
+    except (aiosmtplib.SMTPException, OSError) as error:
+        raise _why_not(error) from None
+
+
+async def _headers(tokens: Tokens) -> Mapping[str, str]:
+    try:
+        return await asyncio.to_thread(tokens.headers)
+    except CampaignError as error:
+        if is_retryable(error):
+            raise LineDropped(str(error)) from None
+        raise
+
+
+async def _opened(server: MailServer, helo_name: str, headers: Mapping[str, str] | None) -> Line:
+    async def token() -> str:
+        return (headers or {}).get("Authorization", "").partition(" ")[2]
+
+    client = aiosmtplib.SMTP(
+        hostname=server.host,
+        port=server.port,
+        username=server.username or None,
+        password=server.password.get_secret_value() if server.username and headers is None else None,
+        oauth_token_generator=None if headers is None else token,
+        local_hostname=helo_name,
+        timeout=server.timeout_seconds,
+        use_tls=server.security is Security.TLS,
+        start_tls=server.security is Security.STARTTLS,
+        tls_context=None if server.security is Security.NONE else trusted_certificates(server.ca_file),
+    )
+    await client.connect()
+    if client.is_ehlo_or_helo_needed:
+        await client.ehlo()
+    return Line(client, server)
 
 
 def _why_not(error: Exception) -> LineDropped | SenderRefused:

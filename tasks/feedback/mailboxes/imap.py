@@ -13,6 +13,7 @@ from tasks.feedback.mailboxes.mailbox import MailboxOptions, Received
 from tasks.feedback.parts import LARGEST_MESSAGE
 from tasks.http.certificates import trusted_certificates
 from tasks.http.network import guarded_socket
+from tasks.http.tokens import Tokens
 
 VALIDITY = re.compile(r"\d+")
 
@@ -57,7 +58,7 @@ class ImapMailbox:
         client = None
         try:
             client = _Connection(self.options, self.allowed_hosts)
-            client.login(self.options.user, self.options.password.get_secret_value())
+            self._log_in(client)
             _done(client.select(_quoted(self.options.folder), readonly=True))
             yield client, _validity(client)
         except (imaplib.IMAP4.error, OSError, ssl.SSLError) as error:
@@ -66,6 +67,21 @@ class ImapMailbox:
             if client is not None:
                 with suppress(imaplib.IMAP4.error, OSError):
                     client.logout()
+
+    def _log_in(self, client: _Connection) -> None:
+        if not self.options.account:
+            client.login(self.options.user, self.options.password.get_secret_value())
+            return
+        tokens = Tokens(
+            self.options.account, f"https://{self.options.host}:{self.options.port}", self.allowed_hosts
+        )
+        used = tokens.headers()
+        try:
+            client.authenticate("XOAUTH2", lambda _: _xoauth2(self.options.user, tokens.bearer()))
+        except imaplib.IMAP4.error:
+            if not tokens.renew(used):
+                raise
+            client.authenticate("XOAUTH2", lambda _: _xoauth2(self.options.user, tokens.bearer()))
 
     def _uids(self, client: _Connection, first: int) -> list[int]:
         (found,) = _done(client.uid("SEARCH", f"UID {first}:*"))
@@ -78,6 +94,11 @@ class ImapMailbox:
             if isinstance(part, tuple):
                 return bytes(part[1])
         return b""  # it was removed meanwhile
+
+
+def _xoauth2(user: str, token: str) -> bytes:
+    """What Google's and Microsoft's servers are logged in to with a token."""
+    return f"user={user}\x01auth=Bearer {token}\x01\x01".encode()
 
 
 def _validity(client: _Connection) -> str:

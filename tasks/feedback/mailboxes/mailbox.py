@@ -47,6 +47,12 @@ class MailboxOptions(BaseModel):
     port: int = Field(default=993, ge=1, le=65535, title="Port", description="The IMAP server's port for TLS.")
     user: str = Field(default="", title="User", description="User name at the IMAP server.")
     password: SecretStr = Field(default=SecretStr(""), title="Password", description="Password at the IMAP server.")
+    account: str = Field(
+        default="",
+        pattern=r"^(oauth2-account/.+)?$",
+        title="Account",
+        description="OAuth 2.0 account whose token logs the user in (XOAUTH2), instead of a password.",
+    )
     folder: str = Field(
         default="INBOX",
         pattern=r"^[ -~]+$",
@@ -65,4 +71,6 @@ class MailboxOptions(BaseModel):
     def _is_whole(self) -> Self:
         if self.kind == "imap" and not (self.host and self.user):
             raise ValueError("imap needs a host and a user")
+        if self.account and self.password.get_secret_value():
+            raise ValueError("an account and a password do not go together")
         return self
