@@ -34,8 +34,9 @@ serve: .venv/installed
 	@exec $(BIN)/python -m deployments.serve $(if $(PORT),--port $(PORT)) $(if $(NOTIFY),--notify $(NOTIFY))
 
 # FAST=1 is the inner loop: without clusters, browsers, servers of their own and processes that are killed.
+# Three processes, each with a Prefect server of its own, keep two processors busy: tests also wait. WORKERS=1 for fewer.
 test: .venv/installed-dev
-	$(BIN)/pytest $(if $(FAST),-m "not slow")
+	$(BIN)/pytest --numprocesses $(or $(WORKERS),3) $(if $(FAST),-m "not slow")
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

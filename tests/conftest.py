@@ -24,7 +24,11 @@ from hypothesis import HealthCheck, settings
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.settings import (
+    PREFECT_LOCAL_STORAGE_PATH,
+    PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
+    temporary_settings,
+)
 from prefect.testing.utilities import prefect_test_harness
 
 from deployments.sandbox.partner import PATHS, Behaviour, Partner, running_partner
@@ -37,6 +41,7 @@ from tasks.errors import CampaignError
 from tasks.settings import JournalSettings
 from tasks.sources.sql import Database, transaction
 from tests.postgresql import SERVER, new_database
+from tests.scheduling import Scheduling
 
 # A run of the tests can be repeated; HYPOTHESIS_PROFILE=search looks for new examples.
 # How long an example takes says how busy the machine is, and nothing of the code.
@@ -67,14 +72,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    """How tests are shared out among processes."""
+    return Scheduling(config, log)
+
+
 StartPartner = Callable[..., Partner]
 StartServer = Callable[[Respond], Server]
 
 
 @pytest.fixture(scope="session")
 def prefect_backend() -> Iterator[str]:
-    """A real Prefect server on a database of its own; gives the address of its API."""
-    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
+    """A real Prefect server on a database of its own; gives the address of its API.
+
+    Each process that runs tests has one. It keeps no events, which nobody reads here.
+    """
+    with (
+        temporary_settings({PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False}),
+        prefect_test_harness(server_startup_timeout=240),
+        get_client(sync_client=True) as client,
+    ):
         yield str(client.api_url)
 
 

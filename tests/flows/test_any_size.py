@@ -56,16 +56,16 @@ CAMPAIGNS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dask_address(prefect_backend: str) -> Iterator[str]:
-    """A Dask cluster of the whole session; gives its address."""
+    """A Dask cluster for all of these tests; gives its address."""
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         yield cluster.scheduler_address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_runtime(prefect_backend: str) -> Iterator[str]:
-    """A Ray runtime of the whole session, which every run finds there."""
+    """A Ray runtime for all of these tests, which every run finds there."""
     ray.init(num_cpus=2, include_dashboard=False)
     yield ""
     ray.shutdown()
