@@ -246,9 +246,6 @@ def preparation(
     say, in each try of a run anew. Of profiles with one address the first of the audience gets the message.
     `shared` and `changed` are what is known of all parts; they are found before the first is judged.
     Errors: `ColumnsMissing`, `ParameterInvalid`, `JournalUnavailable`; those of the selection.
-    `rejects` (profile_id, email, reason). What is quarantined or already sent is the journal's to say. Of profiles
-    with one address the first of the audience gets the message; for many parts `shared` is found before.
-    Errors: `ColumnsMissing`, `JournalUnavailable`.
 
     Example:
         ```python
