@@ -6,7 +6,7 @@
 # make format  let ruff rewrite
 # make bench   measure where a run's time goes
 # make fuzz    throw bytes at the answer reader
-# make reference write the reference pages: activities and errors, values, conditions
+# make reference write what pages take from the code: the reference, the README's files
 # make samples write the made-up profiles
 # make sandbox serve the sandbox partner by itself
 # make clean   remove everything that these made

@@ -1,5 +1,7 @@
 """Writes the reference pages from the code: `python -m deployments.reference`."""
 
+import ast
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -84,7 +86,7 @@ def _section(activity: Activity, found: list[Activity]) -> list[str]:
     for model in activity.options:
         first = next(one for one in found if model in one.options)
         if first is activity:
-            lines += [f"`{model.__name__}`", "", *_options(model), ""]
+            lines += [f"#### {model.__name__}", "", *_options(model), ""]
         else:
             lines += [f"`{model.__name__}`: as for [{first.name}](#{anchor(first.name)}).", ""]
     if activity.transitions:
@@ -119,7 +121,30 @@ def anchor(title: str) -> str:
     return kept.replace(" ", "-")
 
 
-PAGES = ((PAGE, page), (values.PAGE, values.page), (conditions.PAGE, conditions.page))
+def readme() -> str:
+    """The README with the files that it shows as they are now."""
+    text = README.read_text(encoding="utf-8")
+    for begin, file, name, language in SHOWN.findall(text):
+        source = README.parent / file
+        whole = source.read_text(encoding="utf-8")
+        shown = _assignment(whole, name) if name else whole
+        before, _, after = text.partition(f"{begin}```{language}\n")
+        text = f"{before}{begin}```{language}\n{shown.rstrip()}\n```{after.partition('```')[2]}"
+    return text
+
+
+def _assignment(source: str, name: str) -> str:
+    """The statement that gives a name its value."""
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign) and [ast.unparse(target) for target in statement.targets] == [name]:
+            return str(ast.get_source_segment(source, statement))
+    raise LookupError(name)
+
+
+README = PAGE.parents[1] / "README.md"
+SHOWN = re.compile(r"^(`([\w/]+\.\w+)`(?:, `(\w+)`)?\n)```(\w+)$", re.MULTILINE)
+"""A file that the README shows, or one name of it."""
+PAGES = ((PAGE, page), (values.PAGE, values.page), (conditions.PAGE, conditions.page), (README, readme))
 
 
 if __name__ == "__main__":

@@ -1,53 +1,37 @@
-"""The README's campaign is run as it is written, on one part and on many."""
+"""The README: its campaign gives the output that it shows, and its columns are those that profiles have."""
 
-import mailbox
 import re
 from collections.abc import Callable
 from datetime import date
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import polars as pl
-import pytest
 
 from deployments.sandbox.partner import Partner
+from deployments.terminal.running import outcome
+from flows.birthday_coupons import birthday_coupons
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def campaign(tmp_path: Path) -> Callable[..., object]:
-    """The flow of the README, as a file of its own."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    text = next(block for block in blocks if "@flow" in block)
-    path = tmp_path / "spring_offers.py"
-    path.write_text(text.replace('"flows/templates', f'"{ROOT}/flows/templates'))
-    spec = spec_from_file_location("spring_offers", path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.spring_offers
+README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
-def test_the_campaign_of_the_readme_is_the_same_on_one_part_and_on_many(
-    campaign: Callable[..., object],
+def test_the_output_that_the_readme_shows_is_that_of_its_campaign(
     sample_profiles: pl.DataFrame,
     in_folder: Path,
     result_folder: Path,
     start_partner: Callable[..., Partner],
     use_partner: Callable[[Partner], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("CAMPAIGN_PARTITIONS__SIZE", "100000")
     use_partner(start_partner())
-    whole = campaign(date(2026, 11, 24))
-    monkeypatch.setenv("CAMPAIGN_PARTITIONS__SIZE", "500")
-    monkeypatch.setenv("CAMPAIGN_OUTBOX__FOLDER", "another")
-    assert campaign(date(2026, 11, 24)) == whole
-    assert whole.delivered > 0
-    one, other = (
-        {str(message["To"]): message.get_payload()[0].get_payload() for message in mailbox.Maildir(folder)}
-        for folder in (
-            in_folder / name / "spring-offers" / "2026-11-24" / "maildir" for name in ("outbox", "another")
-        )
-    )
-    assert one == other
+    ((day, shown),) = re.findall(r"`make demo DATE=([\d-]+)`\n```text\n(.*?)\n```", README, re.DOTALL)
+    lines = outcome(birthday_coupons, {"business_date": date.fromisoformat(day)}, [], "normal")
+    assert "\n".join(lines).strip().replace(str(in_folder), "...") == shown
+
+
+def test_the_columns_that_the_readme_names_are_those_of_profiles(sample_profiles: pl.DataFrame) -> None:
+    table = README.partition("| column | type | who needs it |")[2].partition("\n\n")[0]
+    named = re.findall(r"`(\w+)`", table)
+    types = [one for row in table.splitlines()[2:] for one in row.split("|")[2].strip().split(", ")]
+    known = {"text": pl.String(), "boolean": pl.Boolean(), "date": pl.Date()}
+    assert {name: known[kind] for name, kind in zip(named, types, strict=True)}.items() <= dict(
+        sample_profiles.schema
+    ).items()
