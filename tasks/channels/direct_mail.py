@@ -22,6 +22,7 @@ from tasks.runs.part import current_part
 from tasks.runs.sink import Closing, sink_activity
 from tasks.runs.table import Part
 from tasks.send import Send
+from tasks.tables.keys import key_texts
 from tasks.tables.transitions import Transitions, require_columns
 
 CHANNEL = "direct-mail"
@@ -77,13 +78,13 @@ def extract(audience: pl.DataFrame, options: DirectMailOptions, send: Send, part
     require_columns(audience, needed, activity="Direct mail", where="the inbound transition")
     _check(labels)
     rows, rejects = _complete(audience, options)
-    keys = [send.message_key(CHANNEL, profile) for profile in rows[options.key].cast(pl.String())]
+    keys = [send.message_key(CHANNEL, profile) for profile in key_texts(rows, options.key)]
     rows = rows.with_columns(pl.Series(KEY, keys, dtype=pl.String()))
     folder = folder_of(options.folder, send)
     with writable(folder):
         record = DeliveredKeys(folder / f".{CHANNEL}", part)
         new = _placed(rows, labels, options, folder, record)
-    person = rows.select(pl.col(options.key).cast(pl.String()).alias("profile_id"), KEY)
+    person = rows.select(key_texts(rows, options.key).alias("profile_id"), KEY)
     return Extracted(
         standard=person.join(new, on=KEY, how="semi", maintain_order="left"),
         complement=person.join(new, on=KEY, how="anti", maintain_order="left"),

@@ -29,6 +29,7 @@ from tasks.runs.sink import Closing, sink_activity
 from tasks.runs.table import Part
 from tasks.send import Send
 from tasks.settings import Settings
+from tasks.tables.keys import key_texts
 from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
 
 CHANNEL = "email"
@@ -79,6 +80,7 @@ def deliver(
     """
     needed = (*MESSAGE_COLUMNS, *options.carried)
     require_columns(messages, needed, activity="Outbox", where="the inbound transition")
+    messages = messages.with_columns(key_texts(messages, "profile_id"))
     part = part or Part(run=secrets.token_hex(8), number=1, rows=messages.height, file="")
     settings = Settings.load()
     reasons = unsendable(messages, "profile_id", "email", parts=MESSAGE_PARTS)

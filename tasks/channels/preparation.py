@@ -21,6 +21,7 @@ from tasks.runs.shapes import row_activity
 from tasks.send import Send
 from tasks.settings import Settings
 from tasks.sources.selection import SelectionOptions
+from tasks.tables.keys import key_texts
 from tasks.tables.lots import lot
 from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
 
@@ -140,7 +141,7 @@ def _judged(
     """Each row with the reason that it has by itself: profile_id, email, same, reason."""
     columns = [options.key, *filter(None, (options.address, options.consent, options.test_profiles))]
     require_columns(audience, columns, activity="Preparation", where="the inbound transition")
-    key = audience[options.key].cast(pl.String())
+    key = key_texts(audience, options.key)
     address = _addresses(audience, options).str.strip_chars(AROUND)
     cannot = unsendable(audience, options.key, options.address, is_mail=options.addresses_are_mail)
     nothing = pl.Series([None], dtype=pl.String()).new_from_index(0, audience.height)
@@ -210,9 +211,7 @@ def suppressed_in(audience: pl.DataFrame, options: PreparationOptions) -> pl.Ser
     """
     columns = [options.key, *filter(None, [options.address])]
     require_columns(audience, columns, activity="Preparation", where="the inbound transition")
-    people = pl.DataFrame(
-        {"profile_id": audience[options.key].cast(pl.String()), "email": _addresses(audience, options)}
-    )
+    people = pl.DataFrame({"profile_id": key_texts(audience, options.key), "email": _addresses(audience, options)})
     medium = options.channel.partition("-proof-")[0]
     with closing(open_journal(Settings.load().journal)) as journal:
         return journal.suppressions.reasons(people.fill_null(""), medium)

@@ -13,6 +13,7 @@ from tasks.content._variants import DEFAULT, Variant, variant_codes
 from tasks.messages.unsubscribe import unsubscribe_links
 from tasks.send import Send
 from tasks.settings import Settings
+from tasks.tables.keys import key_text
 from tasks.tables.transitions import require_columns
 from tasks.templates.filters import known_locale
 from tasks.templates.inlining import inlined
@@ -134,16 +135,17 @@ class Renderers:
         for each in options.variants:
             self.by_code[each.code] = self._renderer(schema, each.templates, each.locale or options.locale)
         person = zip(IDENTITY, (options.key, options.address), strict=True)
-        self._kept = [pl.col(column).cast(pl.String()).alias(name) for name, column in person]
+        self._kept = [key_text(pl.col(column), schema[column]).alias(name) for name, column in person]
         self._kept += [pl.col(column) for column in options.carried]
 
     def _renderer(self, schema: pl.Schema, templates: Templates, locale: str) -> Renderer:
         send = self._options.send
+        key = key_text(pl.col(self._options.key), schema[self._options.key])
         campaign = {
             "name": send.campaign,
             "label": send.label,
             "business_date": send.business_date,
-            "unsubscribe_url": unsubscribe_links(self._options.key, send, Settings.load().unsubscribe),
+            "unsubscribe_url": unsubscribe_links(key, send, Settings.load().unsubscribe),
         }
         templates, findings = self._rewritten(templates)
         return Renderer(

@@ -6,6 +6,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.send import Send
+from tasks.tables.keys import key_texts
 from tasks.tables.lots import lot
 from tasks.templates.filters import known_locale
 from tasks.templates.reading import Templates
@@ -74,7 +75,7 @@ def variant_codes(
         pl.Series("segment", segment if segment is not None else [None] * profiles.height, dtype=pl.String()),
     )
     groups = cells.with_row_index("row").group_by("language", "segment").agg("row")
-    keys = profiles.get_column(columns["key"]).cast(pl.String())
+    keys = key_texts(profiles, columns["key"])
     codes = pl.repeat(DEFAULT, profiles.height, dtype=pl.String(), eager=True)
     for spoken, code, rows in groups.iter_rows():
         choices = _choices(variants, spoken, code)

@@ -32,6 +32,7 @@ from tasks.runs.part import PartFailed, current_part
 from tasks.runs.sink import Closing
 from tasks.send import Send
 from tasks.settings import Settings
+from tasks.tables.keys import key_texts
 from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
 
 WAVE = "\x00wave"
@@ -113,6 +114,7 @@ def send_messages(
     `JournalBehind`, `OutboxUnwritable`.
     """
     require_columns(messages, MESSAGE_COLUMNS, activity=channel.title, where="the inbound transition")
+    messages = messages.with_columns(key_texts(messages, "profile_id"))
     reasons = unsendable(messages, "profile_id", "email", is_mail=channel.is_mail, parts=MESSAGE_PARTS)
     wanted, rejects = sendable(channel.rows(messages), reasons)
     wanted, later = _until_wave(wanted, channel.name, options, send)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from tasks.messages.address import AROUND, are_no_addresses
+from tasks.tables.keys import key_text, key_texts
 from tasks.tables.transitions import REJECT_COLUMNS
 
 MESSAGE_COLUMNS = ("profile_id", "email", "subject", "html", "text")
@@ -24,7 +25,7 @@ def unsendable(
     In: rows with the columns `key` and, unless empty, `address`, and columns that must not be null (`parts`).
     `is_mail`: whether addresses must be valid for mail. Out: `reason` (text), a row each.
     """
-    profile = rows[key].cast(pl.String())
+    profile = key_texts(rows, key)
     reasons = {
         "no profile id": profile.fill_null("") == "",
         "the profile id has a character that nothing can store": profile.str.contains("\x00", literal=True),
@@ -52,7 +53,7 @@ def sendable(rows: pl.DataFrame, reasons: pl.Series, key: str = "profile_id") ->
     again = is_sendable & ~pl.struct(key, is_sendable.alias("first")).is_first_distinct()
     judged = judged.with_columns(pl.when(again).then(pl.lit(REPEATED)).otherwise(WHY).alias(WHY))
     left_out = judged.filter(~is_sendable).with_columns(
-        pl.col(key).cast(pl.String()).alias("profile_id"),
+        key_text(pl.col(key), rows.schema[key]).alias("profile_id"),
         pl.col("email").cast(pl.String()) if "email" in rows.columns else pl.lit(None, pl.String()).alias("email"),
         pl.col(WHY).alias("reason"),
     )

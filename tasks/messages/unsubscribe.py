@@ -39,15 +39,15 @@ def unsubscribe_link(settings: UnsubscribeSettings, send: Send, profile_id: str)
     return settings.url + joint + "&".join(f"{name}={quote(value, safe='')}" for name, value in values)
 
 
-def unsubscribe_links(key: str, send: Send, settings: UnsubscribeSettings) -> pl.Expr:
-    """The link of each profile, whose key is in a column; null where there is no page."""
+def unsubscribe_links(key: pl.Expr, send: Send, settings: UnsubscribeSettings) -> pl.Expr:
+    """The link of each profile, by its key as a text; null where there is no page."""
     if not settings.url:
         return pl.lit(None, pl.String())
 
     def link(profile_id: str) -> str:
         return unsubscribe_link(settings, send, profile_id)
 
-    return pl.col(key).cast(pl.String()).map_elements(link, return_dtype=pl.String())
+    return key.map_elements(link, return_dtype=pl.String())
 
 
 def who_unsubscribes(link: str, secret: bytes) -> Unsubscriber | None:

@@ -25,6 +25,7 @@ from pydantic import SecretStr, ValidationError
 
 from deployments.sandbox.mail_server import At, Fault, MailBehaviour, MailSandbox, running_mail_server
 from tasks.channels.email import EmailOptions, email, email_channel
+from tasks.content.personalization import PersonalizationOptions, Templates, personalize
 from tasks.delivery.delivery import Delivery, send_messages
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal.storage import open_journal
@@ -483,3 +484,23 @@ def test_who_s_attachment_is_missing_is_a_reject_and_the_others_get_theirs(
     assert {next(mail.iter_attachments()).get_content() for mail in mails} == {b"one", b"later"}
     with pytest.raises(ColumnsMissing, match="bill"):
         sent(made_up_messages(3), options, tmp_path)
+
+
+def test_a_key_of_whole_numbers_is_the_same_key_where_a_gap_made_them_floating(
+    serve: Callable[..., MailSandbox], tmp_path: Path
+) -> None:
+    sandbox = serve()
+    people = pl.DataFrame({"id": [1, 2, 2**53], "email": ["a@example.com", "b@example.com", "c@example.com"]})
+    with_gap = pl.DataFrame({"id": [1.0, 2.0, float(2**53), None], "email": [*people["email"], "d@example.com"]})
+    parts = dict.fromkeys(("subject", "html", "text"), "t")
+    templates = Templates(folder=tmp_path, parts=parts, sources={"t": "Hi"})
+    making = PersonalizationOptions(templates=templates, send=SEND, key="id")
+    first, later = (personalize(rows, making).standard for rows in (people, with_gap))
+    options = options_for(sandbox.port, tmp_path)
+    assert sent(first, options, tmp_path)[0].standard["profile_id"].to_list() == ["1", "2", str(2**53)]
+    again, _ = sent(later, options, tmp_path)
+    assert (again.standard.height, again.complement.height) == (0, 3)
+    assert again.rejects["reason"].to_list() == ["no profile id"]
+    raw, _ = sent(first.with_columns(pl.col("profile_id").cast(pl.Float64())), options, tmp_path)
+    assert (raw.standard.height, raw.complement.height) == (0, 3), "nor where no activity made texts of them"
+    assert len(sandbox.taken) == 3
