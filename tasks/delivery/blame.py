@@ -50,6 +50,14 @@ STATUSES: dict[str, Blame] = {
     "7.9": Blame.SENDER,  # authentication mechanism too weak
     "7.11": Blame.SENDER,  # encryption required
     **{f"7.{code}": Blame.SENDER for code in range(20, 30)},  # RFC 7372: DKIM, SPF, reverse DNS, and both failed
+    # Microsoft's, learn.microsoft.com: "Email non-delivery reports and SMTP errors in Exchange Online".
+    "1.90": Blame.SENDER,  # the sender's daily limit of recipients
+    "7.54": Blame.SENDER,  # unable to relay: the server does not know the sender as its own
+    "7.57": Blame.SENDER,  # client not authenticated to send
+    "7.60": Blame.SENDER,  # no permission to send as this sender
+    "7.64": Blame.SENDER,  # relay access denied: no tenant
+    **{f"7.{code}": Blame.SENDER for code in (*range(501, 513), 515, *range(606, 650), 705, 708, 750)},
+    # 7.501 to 7.515: spam, banned sender, DMARC, missing authentication; 7.606 to 7.649: banned IP address
 }
 """By subject and detail of an enhanced status of class 5. What is not here speaks against nobody.
 

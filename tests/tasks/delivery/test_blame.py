@@ -41,6 +41,40 @@ REAL = [
     ("550 5.1.16 something of the future", UNCLEAR),
     ("550 5.1.1x not a status", UNCLEAR),
     ("550 4.1.1 contradicts itself", UNCLEAR),
+    # Ten kinds more: Outlook, Exchange, Yahoo, Postfix, Mimecast, Proofpoint, Barracuda, T-Online, GMX, Orange
+    ("550 5.7.606 Access denied, banned sending IP [203.0.113.7]. To request removal visit", SENDER),
+    (
+        "550 5.7.515 Access denied, sending domain shop.example doesn't meet the required authentication level",
+        SENDER,
+    ),
+    ("550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain", SENDER),
+    ("550 5.7.124 RESOLVER.RST.SenderNotInAllowedList; not accepted by the group", UNCLEAR),
+    ("554 5.7.9 Message not accepted for policy reasons. See https://senders.yahooinc.com/error-codes", SENDER),
+    ("554 5.7.1 <unknown[203.0.113.7]>: Client host rejected: cannot find your reverse hostname", UNCLEAR),
+    ("550 5.1.0 <offers@shop.example>: Sender address rejected: User unknown in virtual mailbox table", UNCLEAR),
+    (
+        "550 Administrative prohibition - envelope blocked - https://community.mimecast.com/docs/DOC-1369#550",
+        UNCLEAR,
+    ),
+    ("550 Invalid Recipient - https://community.mimecast.com/docs/DOC-1369#550", UNCLEAR),
+    ("554 Blocked - see https://ipcheck.proofpoint.com/?ip=203.0.113.7", UNCLEAR),
+    ("550 5.1.1 <x@example.com>... User unknown (proofpoint)", ADDRESS),
+    ("550 permanent failure for one or more recipients (x@example.com:blocked)", UNCLEAR),
+    ("554 Service unavailable; Client host [mx.shop.example] blocked using Barracuda Reputation", UNCLEAR),
+    (
+        "554 IP=203.0.113.7 - A problem occurred. (Ask your postmaster for help or to contact tosa@rx.t-online.de)",
+        UNCLEAR,
+    ),
+    (
+        "550 Requested action not taken: mailbox unavailable. For explanation visit https://postmaster.gmx.net/",
+        UNCLEAR,
+    ),
+    ("554 Transaction failed. Reject due to policy restrictions. https://postmaster.web.de/en/case?c=hi", UNCLEAR),
+    ("550 5.1.1 Adresse d au moins un destinataire invalide. Invalid recipient. OFR204_416 [416]", ADDRESS),
+    ("552 5.2.2 Boite du destinataire pleine. Mailbox full. OFR204_417 [417]", MAILBOX),
+    ("550 5.7.1 Mail rejete. Mail rejected. OFR_506 [506]", UNCLEAR),
+    ("550 5.7.1 [203.0.113.7 19] Gmail has detected that this message is likely suspicious", UNCLEAR),
+    ("552 5.2.2 The recipient's inbox is out of storage space and inactive. Please direct the", MAILBOX),
     ("550 5.1 short", UNCLEAR),
 ]
 
@@ -117,3 +151,17 @@ def test_at_the_end_of_a_run_in_which_nobody_was_taken(
     refusals = noted(answers, blame)
     refusals.end()
     assert (refusals.words is not None) is is_the_senders
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "554 IP=203.0.113.7 - A problem occurred. (Ask your postmaster for help)",
+        "550 5.7.1 Mail rejete. Mail rejected. OFR_506 [506] {}",
+        "554 Service unavailable; Client host [mx.shop.example] blocked using Barracuda Reputation; id {}x7",
+        "550 Administrative prohibition - envelope blocked - https://community.mimecast.com/docs/{}#550",
+        "554 Transaction failed. Reject due to policy restrictions. https://postmaster.web.de/en/case?c={}",
+    ],
+)
+def test_a_block_that_no_code_tells_from_a_bad_address_is_known_by_its_many_people(words: str) -> None:
+    assert noted([words.format(number) for number in range(IN_A_ROW)]).words is not None
