@@ -3,8 +3,10 @@
 import os
 import re
 from collections.abc import Iterable, Mapping
+from html import escape
 from ipaddress import ip_address
 from typing import cast
+from urllib.parse import quote, quote_plus
 
 import polars as pl
 from pydantic import SecretStr
@@ -75,6 +77,14 @@ def unencrypted_postgresql(host: str | None, password: str | None, options: Mapp
             if reason := unencrypted(one, is_encrypted=is_encrypted):
                 return f"{reason}: end its address with ?sslmode=verify-full, or sslmode=require"
     return ""
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """A text of a message without secrets in it, however they are written there."""
+    for secret in secrets:
+        for written in (str, escape, quote, quote_plus):
+            text = text.replace(written(secret), "…")
+    return text
 
 
 def masked(words: str, secrets: Iterable[SecretStr] = ()) -> str:

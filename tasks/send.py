@@ -12,6 +12,8 @@ DIGITS = 32
 """Length of a message key without its variant."""
 VARIANT = "variant"
 """Column of messages: the variant that Personalization chose."""
+CODES_SHOWN = "codes"
+"""Column of messages that show codes of pools: of each its number and the code, a list of structs."""
 
 
 class Send(BaseModel):

@@ -6,6 +6,7 @@ audiences too large for a file a message, `messages/` (Parquet); and `preview.ht
 """
 
 import secrets
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,17 +18,20 @@ from jinja2 import Environment, PackageLoader
 from prefect import get_run_logger
 from pydantic import Field
 
-from tasks.delivery.journal.storage import open_journal
+from tasks.delivery.delivery import give_back_unsent
+from tasks.delivery.journal.codes import GIVEN_BACK, code_numbers, wrong_samples
+from tasks.delivery.journal.codes import use as use_codes
+from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.messages.delivered import DIGITS_OF_KEY, DeliveredKeys
 from tasks.messages.letter import MessageOptions, prepared_skeleton
-from tasks.messages.placing import place_mail, place_parquet
+from tasks.messages.placing import Held, place_mail, place_parquet
 from tasks.messages.send_folder import folder_of, writable, write_rejects, written
 from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.privacy import masked_email
 from tasks.runs.part import current_part
 from tasks.runs.sink import Closing, sink_activity
 from tasks.runs.table import Part
-from tasks.send import Send
+from tasks.send import CODES_SHOWN, DIGITS, Send
 from tasks.settings import Settings
 from tasks.tables.keys import key_texts
 from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
@@ -90,13 +94,20 @@ def deliver(
         keyed = wanted.with_columns(send.message_keys(CHANNEL, wanted), barred)
         suppressed = keyed.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS)
         keyed = journal.names.named(keyed.filter(pl.col("reason").is_null()))
-    folder, record = options.messages_folder(send), DeliveredKeys(options.send_folder(send) / ".delivered", part)
-    with writable(folder):
-        if options.format == "parquet":
-            unmade, ours = pl.DataFrame(schema=keyed.schema), place_parquet(keyed, folder, record)
-        else:
-            skeleton = prepared_skeleton(options, send, sent_at, settings.unsubscribe)
-            unmade, ours = place_mail(options.letters(keyed, "Outbox"), folder, record, skeleton)
+        folder, record = (
+            options.messages_folder(send),
+            DeliveredKeys(options.send_folder(send) / ".delivered", part),
+        )
+        hold = _holding(keyed, journal, send)
+        with writable(folder):
+            if options.format == "parquet":
+                unmade, ours = place_parquet(keyed, folder, record, hold)
+            else:
+                skeleton = prepared_skeleton(options, send, sent_at, settings.unsubscribe)
+                unmade, ours = place_mail(options.letters(keyed, "Outbox"), folder, record, skeleton, hold)
+        if CODES_SHOWN in keyed.columns:
+            delivered = keyed.join(unmade, on="message_key", how="anti")["message_key"]
+            use_codes(journal.database, journal.sends.begin(send, CHANNEL), delivered)
     made = keyed.join(unmade, on="message_key", how="anti", maintain_order="left")
     is_ours = DIGITS_OF_KEY.is_in(ours.implode())
     return Delivered(
@@ -104,6 +115,20 @@ def deliver(
         complement=made.filter(~is_ours).select(SENT),
         rejects=pl.concat([rejects, suppressed, unmade.select(REJECT_COLUMNS)]),
     )
+
+
+def _holding(messages: pl.DataFrame, journal: Journal, send: Send) -> Held:
+    """What holds the codes of messages before they are placed."""
+    numbers = {key[:DIGITS]: each for key, each in code_numbers(messages).items()}
+
+    def hold(digits: Sequence[str]) -> dict[str, str]:
+        wanted = {each: numbers[each] for each in digits if each in numbers}
+        samples = wrong_samples(wanted, is_proof=False)
+        real = {each: wanted[each] for each in wanted if each not in samples}
+        lost = journal.hold(send, CHANNEL, real) if real else set()
+        return {**samples, **dict.fromkeys(lost, GIVEN_BACK)}
+
+    return hold
 
 
 def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send, total: int | None = None) -> Path:
@@ -150,6 +175,7 @@ def close_outbox(
     """Write the page of the first messages and the rejects file. Errors: `OutboxUnwritable`."""
     write_page(closing.messages, options, send, total=closing.inbound_rows)
     write_rejects(closing.rejects, options.send_folder(send))
+    give_back_unsent(closing, send, CHANNEL)
     get_run_logger().info(
         "%d messages delivered, %d delivered before, %d rejected.",
         closing.rows(),

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tasks.content._rendering import SLICE, Renderer
 from tasks.content._variants import DEFAULT, Variant, variant_codes
 from tasks.messages.unsubscribe import unsubscribe_links
+from tasks.pools.use import PoolUse
 from tasks.send import Send
 from tasks.settings import Settings
 from tasks.tables.keys import key_text
@@ -80,6 +81,9 @@ class PersonalizationOptions(BaseModel):
         title="Row by row",
         description="Render every message by itself in Jinja's sandbox: much slower, with the same result.",
     )
+    codes: tuple[PoolUse, ...] = Field(
+        default=(), title="Codes", description="Pools of which each message gets a code of its own."
+    )
 
     @field_validator("locale")
     @classmethod
@@ -93,6 +97,13 @@ class PersonalizationOptions(BaseModel):
             if column in OWN or columns.count(column) > 1:
                 raise ValueError(f"'{column}' is a column of every message, or stands twice")
         return columns
+
+    @field_validator("codes")
+    @classmethod
+    def _are_named_once(cls, codes: tuple[PoolUse, ...]) -> tuple[PoolUse, ...]:
+        if len({use.name for use in codes}) < len(codes):
+            raise ValueError("two codes have the same name")
+        return codes
 
     @model_validator(mode="after")
     def _variants_can_be_told_apart(self) -> Self:

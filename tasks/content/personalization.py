@@ -11,15 +11,17 @@ budget: 2 seconds of a processor, 256 MiB of memory, 5 MB for a part. A profile 
 reject; more than 20 of them, or an hour of row by row rendering, end the run (`TemplatesEndless`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import polars as pl
 
 from tasks.content._checks import CLIPPED_BYTES
+from tasks.content._codes import coded_slices, reserved_for_all
 from tasks.content._options import IDENTITY, PersonalizationOptions, Renderers
 from tasks.content._rendering import RowByRow
 from tasks.content._variants import DEFAULT, Variant
+from tasks.pools.use import PoolUse, pools_in_use
 from tasks.runs.log import Logger, run_logger
 from tasks.runs.shapes import row_activity
 from tasks.tables.transitions import Transitions
@@ -31,6 +33,7 @@ __all__ = [
     "PARTS",
     "PersonalizationOptions",
     "Personalized",
+    "PoolUse",
     "TemplateFolder",
     "Templates",
     "Utm",
@@ -46,7 +49,8 @@ class Personalized(Transitions):
     """Outbound transitions of Personalization."""
 
     standard: pl.DataFrame
-    """Messages: profile_id, email, subject, html, text; with variants also variant; all text."""
+    """Messages: profile_id, email, subject, html, text; with variants also variant; all text. With codes of pools
+    also codes, those that the message shows: a list of number, code."""
     rejects: pl.DataFrame
     """Profiles without a message: profile_id, email, reason; all text."""
 
@@ -65,15 +69,28 @@ def personalize(
     A `logger` is told which fields lack values and have no default, and what is rendered row by row at what cost.
 
     Errors: `ColumnsMissing` (the key or the address), `TemplatesInvalid` (a name that the table does not have; all
-    of them are listed, before the first message).
+    of them are listed, before the first message); with codes `PoolUnknown`, `PoolDry`, `JournalUnavailable`.
     """
+    if not options.codes:
+        return _rendered(inbound, options, logger, lambda renderers: renderers.slices([inbound]))
+    with pools_in_use(options.codes, options.send) as pools:
+        coded = pools.coded(inbound, options.key)
+        return _rendered(coded.rows, options, logger, lambda renderers: coded_slices(coded, renderers, pools))
+
+
+def _rendered(
+    inbound: pl.DataFrame,
+    options: PersonalizationOptions,
+    logger: Logger | None,
+    slices: Callable[[Renderers], Iterable[pl.DataFrame]],
+) -> Personalized:
     renderers = Renderers(inbound.schema, options)
     if logger is not None:
         for field, where, profiles in renderers.by_code[DEFAULT].lacking([inbound]).iter_rows():
             logger.warning("%s has no value for %d profiles, and no default (%s).", field, profiles, where)
         for finding in dict.fromkeys(told for each in renderers.by_code.values() for told in each.findings()):
             logger.warning("%s.", finding)
-    outbound = _whole(_transitions(messages) for messages in renderers.slices([inbound]))
+    outbound = _whole(_transitions(messages) for messages in slices(renderers))
     if logger is not None:
         _tell_costs(renderers, logger)
         clipped = int((outbound.standard.get_column("html").str.len_bytes() > CLIPPED_BYTES).sum())
@@ -114,16 +131,18 @@ def _costs(slow: RowByRow) -> str:
     )
 
 
-@row_activity("Personalization")
+@row_activity("Personalization", across=reserved_for_all)
 def personalization(inbound: pl.DataFrame, options: PersonalizationOptions) -> Personalized:
     """Render the subject, HTML and text of one message per profile.
 
     HTML is escaped by context, and templates run in a sandbox.
     In: the audience; struct columns are content (`content.<column>.<field>`), lists of structs too
     (`for offer in content.offers`), all others `profile.<column>`.
-    Out: `standard` (profile_id, email, subject, html, text, and with variants also variant) and `rejects`
-    (profile_id, email, reason).
-    Errors: `ColumnsMissing`, `TemplatesInvalid`, `TemplatesEndless`.
+    With `options.codes` each message gets a code of its own (`content.<name>.code`), the same in every run of the
+    send; what does not show it gives it back.
+    Out: `standard` (profile_id, email, subject, html, text, with variants also variant, with codes also codes) and
+    `rejects` (profile_id, email, reason).
+    Errors: `ColumnsMissing`, `TemplatesInvalid`, `TemplatesEndless`, `PoolUnknown`, `PoolDry`.
 
     Example:
         ```python

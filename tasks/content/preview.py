@@ -18,6 +18,7 @@ from tasks.content._options import PersonalizationOptions, Renderers
 from tasks.content._variants import DEFAULT
 from tasks.errors import PreviewUnwritable
 from tasks.files.storage import private_draft
+from tasks.pools.use import pools_in_use
 from tasks.privacy import masked_email
 from tasks.runs.artifacts import show_link
 from tasks.runs.audience import Audience
@@ -74,6 +75,7 @@ def previews(inbound: pl.DataFrame, options: PreviewOptions) -> pl.DataFrame:
     three null where there is no message) and findings, a list of sentences.
     Errors: `ColumnsMissing`, `TemplatesInvalid`.
     """
+    inbound = _with_samples(inbound, options.personalization)
     renderers = Renderers(inbound.schema, options.personalization)
     marking = Renderers(inbound.schema, options.personalization, marks_branches=True)
     reasons: dict[int, list[str]] = {}
@@ -91,6 +93,14 @@ def previews(inbound: pl.DataFrame, options: PreviewOptions) -> pl.DataFrame:
     text = dict.fromkeys(["why", "profile_id", "email", "subject", "html", "text"], pl.String())
     table = pl.DataFrame(made, schema={**text, "findings": FINDINGS})
     return _masked(table)
+
+
+def _with_samples(inbound: pl.DataFrame, options: PersonalizationOptions) -> pl.DataFrame:
+    """The profiles with a sample of each code: what is looked at takes none."""
+    if not options.codes:
+        return inbound
+    with pools_in_use(options.codes, options.send) as pools:
+        return pools.with_samples(inbound)
 
 
 def _shown(

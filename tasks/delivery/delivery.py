@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import polars as pl
 from prefect import get_run_logger
+from prefect.runtime import flow_run
 from pydantic import Field
 
 from tasks.delivery.dispatch import Carrier, Dispatch, DispatchOptions, Tally, run_showing
@@ -249,9 +250,23 @@ def close_channel(outcome: Closing, channel: Channel, options: DeliveryOptions, 
     write_rejects(outcome.rejects, folder_of(options.folder, send))
     if isinstance(outcome.failure, JournalUnavailable):
         return  # of which there is nothing to be read
+    give_back_unsent(outcome, send, channel.name)
     with closing(open_journal(Settings.load().journal)) as journal:
         manifest = write_manifest(journal, channel, options, send)
     _tell([outcome.rows(field.name) for field in fields(Delivery)], manifest)
+
+
+def give_back_unsent(outcome: Closing, send: Send, channel: str) -> None:
+    """At the end of a run that went well: give back the codes of messages that nobody will send.
+
+    A run that failed is tried again, with the same codes. Errors: `JournalUnavailable`.
+    """
+    if outcome.failure is not None:
+        return
+    with closing(open_journal(Settings.load().journal)) as journal:
+        given_back = journal.give_back_codes(send, channel, str(flow_run.id or ""))
+    if given_back:
+        run_logger().info("%d codes of messages that are not sent were given back.", given_back)
 
 
 def _reported(

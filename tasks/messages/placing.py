@@ -1,7 +1,7 @@
 """How messages come to lie in an outbox: each whole and on the disk before it has its name, and noted after it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +13,7 @@ from tasks.messages.address import Unsendable
 from tasks.messages.delivered import DIGITS_OF_KEY, DeliveredKeys, forced
 from tasks.messages.letter import Letter, Skeleton
 from tasks.runs.stopping import end_if_stopped
-from tasks.send import DIGITS
+from tasks.send import CODES_SHOWN, DIGITS
 
 MAILS_AT_ONCE = 500
 """Mails that are forced to the disk together, and noted together."""
@@ -23,13 +23,26 @@ ROW_GROUP = 10_000
 """Messages that are encoded together: more of them take more memory, and no less room."""
 
 
-def place_parquet(messages: pl.DataFrame, folder: Path, record: DeliveredKeys) -> pl.Series:
-    """Place the messages of a part that nobody delivered yet in a Parquet file; gives the digits of the part's own.
+Held = Callable[[Sequence[str]], dict[str, str]]
+"""Holds the codes of messages that are about to be placed, by their digits, in the lock of the record. Gives those
+that must stay, with the reason."""
 
-    That is more than this call placed where an earlier attempt at the part was cut off before it could tell. In:
-    messages with message_key and `name`, no two with the same. Errors: `OSError`, `OutboxUnwritable`.
+
+def holds_nothing(_: Sequence[str]) -> dict[str, str]:
+    """For messages without codes."""
+    return {}
+
+
+def place_parquet(
+    messages: pl.DataFrame, folder: Path, record: DeliveredKeys, hold: Held = holds_nothing
+) -> tuple[pl.DataFrame, pl.Series]:
+    """Place the messages of a part that nobody delivered yet in a Parquet file.
+
+    In: messages with message_key and `name`, no two with the same. Out: those that must stay, with the column
+    reason; the digits of the part's own. That is more than this call placed where an earlier attempt at the part
+    was cut off before it could tell. Errors: `OSError`, `OutboxUnwritable`.
     """
-    kept = messages.select("message_key", pl.exclude("message_key", "name", "reason", "variant"))
+    kept = messages.select("message_key", pl.exclude("message_key", "name", "reason", "variant", CODES_SHOWN))
     with private_draft(folder / record.name) as draft:
         _write(kept, draft)  # before its turn: others need not wait for it
         with record.locked():
@@ -37,13 +50,22 @@ def place_parquet(messages: pl.DataFrame, folder: Path, record: DeliveredKeys) -
             own = record.of_part()
             known = pl.concat([own, record.of_others()])
             fresh = kept.filter(~DIGITS_OF_KEY.is_in(known.implode())) if len(known) else kept
+            stay = hold(fresh.select(DIGITS_OF_KEY).to_series().to_list())
+            fresh = fresh.filter(~DIGITS_OF_KEY.is_in(list(stay))) if stay else fresh
             if fresh.height:
                 if fresh.height < kept.height:
                     _write(fresh, draft)
                 (folder / f"{record.name}.{len(_own_files(folder, record))}.parquet").hardlink_to(draft)
                 forced(folder)
                 record.add(fresh["message_key"])
-    return pl.concat([own, fresh.select(DIGITS_OF_KEY.alias("digits"))["digits"]])
+    ours = pl.concat([own, fresh.select(DIGITS_OF_KEY.alias("digits"))["digits"]])
+    return _with_reasons(messages, stay), ours
+
+
+def _with_reasons(messages: pl.DataFrame, reasons: dict[str, str]) -> pl.DataFrame:
+    """The messages that have a reason, by the key's digits, in the column reason."""
+    of_digits = DIGITS_OF_KEY.replace_strict(reasons, default=None, return_dtype=pl.String())
+    return messages.with_columns(reason=of_digits).filter(pl.col("reason").is_not_null())
 
 
 def _write(messages: pl.DataFrame, draft: Path) -> None:
@@ -63,7 +85,11 @@ def _note_what_was_cut_off(folder: Path, record: DeliveredKeys) -> None:
 
 
 def place_mail(
-    messages: pl.DataFrame, maildir: Path, record: DeliveredKeys, skeleton: Skeleton
+    messages: pl.DataFrame,
+    maildir: Path,
+    record: DeliveredKeys,
+    skeleton: Skeleton,
+    hold: Held = holds_nothing,
 ) -> tuple[pl.DataFrame, pl.Series]:
     """Place messages that nobody delivered yet in a Maildir, a file each, named by the key's digits.
 
@@ -88,33 +114,30 @@ def place_mail(
             with ThreadPoolExecutor(FORCING) as pool:
                 list(pool.map(forced, made.values()))
             with record.locked():
-                ours += _linked(made, maildir, record)
-    why = pl.DataFrame(
-        list(reasons.items()), schema={"message_key": pl.String(), "reason": pl.String()}, orient="row"
-    )
-    unmade = messages.drop("reason").join(why, on="message_key", how="inner", maintain_order="left")
-    return unmade, pl.Series("digits", ours, pl.String())
+                others = set(record.of_others())
+                wanted = {digits: draft for digits, draft in made.items() if digits not in others}
+                stay = hold(list(wanted))
+                reasons |= stay
+                ours += _linked({each: wanted[each] for each in wanted if each not in stay}, maildir, record)
+    return _with_reasons(messages, reasons), pl.Series("digits", ours, pl.String())
 
 
 def _mails(messages: pl.DataFrame, skeleton: Skeleton, reasons: dict[str, str]) -> Iterator[tuple[Letter, bytes]]:
-    """The mails that can be made; why the others cannot be is put into `reasons`, by key."""
+    """The mails that can be made; why the others cannot be is put into `reasons`, by digits."""
     columns = messages.rename({"message_key": "key"}).select(Letter._fields)
     for letter in map(Letter._make, columns.iter_rows()):
         try:
             yield letter, skeleton.message(letter).content.replace(b"\r\n", b"\n")
         except Unsendable as reason:
-            reasons[letter.key] = str(reason)
+            reasons[letter.key[:DIGITS]] = str(reason)
 
 
 def _linked(made: dict[str, Path], maildir: Path, record: DeliveredKeys) -> list[str]:
     """Give drafts their names, by a link, which no system makes twice; gives the digits of those that were new."""
-    others = set(record.of_others())
     read = {entry.name.partition(":")[0]: Path(entry) for entry in os.scandir(maildir / "cur")}
     linked, there = [], []
     for digits, draft in made.items():
         path = maildir / "new" / digits
-        if digits in others:
-            continue
         if _is_whole(path) or (digits in read and _is_whole(read[digits])):
             there.append(digits)  # placed, and not noted: its writer was gone before it could
             continue

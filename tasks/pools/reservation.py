@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from tasks.delivery.journal.codes import NOBODYS, SAMPLE, CodeState
+from tasks.delivery.journal.codes import NOBODYS, CodeState
 from tasks.delivery.journal.database import Database, document, given_rows
 from tasks.delivery.journal.sends import Sends
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.tables import CODES, MESSAGES
-from tasks.pools.codes import NEVER
-from tasks.pools.stock import Pool, Pools, waits_for_a_message
+from tasks.pools.stock import Pool, Pools
 from tasks.send import Send, parts_of
 
 WINDOW = 2_000
@@ -30,7 +29,6 @@ WINDOW = 2_000
 TRIES = 20
 """Times that codes which another run is just taking or giving back are looked at again."""
 PAUSE = 0.05
-AS_SAMPLE = "as sample"
 
 
 class Given(NamedTuple):
@@ -124,28 +122,6 @@ class Reservations:
         }
         statement = _release_statement(self._database.is_sqlite)
         return self._database.write(lambda connection: int(connection.execute(statement, given).rowcount))
-
-
-def give_back(database: Database, send: Send, channel: str, run: str) -> int:
-    """At the end of a run that went well: give back what it reserved for messages that nobody will send.
-
-    A message that was put off keeps its code. Gives how many codes that were. Errors: `JournalUnavailable`.
-    """
-    number = Sends(database).find(send, channel)
-    if number is None:
-        return 0
-    statement = (
-        sa.update(CODES)
-        .values(state=CodeState.FREE, changed_at=database.now(), **NOBODYS)
-        .where(
-            CODES.c.send == number,
-            CODES.c.key.is_not(None),
-            CODES.c.state == CodeState.RESERVED,
-            CODES.c.reserved_by == run,
-            ~waits_for_a_message(),
-        )
-    )
-    return database.write(lambda connection: int(connection.execute(statement).rowcount), at_leisure=True)
 
 
 def _windows(profiles: Mapping[str, str]) -> Iterator[dict[str, str]]:
@@ -266,6 +242,3 @@ def _sent_statement(is_sqlite: bool) -> sa.Select[Any]:
 def _more_statement() -> sa.Select[Any]:
     is_free = sa.and_(CODES.c.pool == POOL, CODES.c.state == sa.text("'free'"), CODES.c.expires_at > UNTIL)
     return sa.select(CODES.c.number).where(is_free).limit(1)
-
-
-__all__ = ["NEVER", "SAMPLE", "Given", "Reservations", "give_back"]

@@ -9,12 +9,11 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from tasks.delivery.journal.codes import NOBODYS, ON_ITS_WAY, CodeState
+from tasks.delivery.journal.codes import NOBODYS, ON_ITS_WAY, CodeState, waits_for_a_message
 from tasks.delivery.journal.database import Database, document, given_rows
-from tasks.delivery.journal.states import State
-from tasks.delivery.journal.tables import CODES, MESSAGES, POOLS, SENDS
+from tasks.delivery.journal.tables import CODES, POOLS, SENDS
 from tasks.errors import ColumnsUnexpected, PoolUnknown
-from tasks.pools.codes import CODE, EXPIRES_AT, KINDS, Coming, Refused, Seal, column, columns_of, coming
+from tasks.pools.codes import CODE, KINDS, Coming, Refused, Seal, column, columns_of, coming
 from tasks.tables.transitions import nearest, quoted
 
 AT_ONCE = 5_000
@@ -188,34 +187,33 @@ class Pools:
             self.database.read(lambda connection: connection.execute(statement).scalar_one(), at_leisure=True)
         )
 
-    def tidy(self, pool: Pool, lease: timedelta) -> None:
-        """Call free codes whose day has come expired, and give back those that nobody has sent for so long.
+    def expire(self, pool: Pool) -> None:
+        """Call free codes whose day has come expired."""
+        now = self.database.now()
+        statement = (
+            sa.update(CODES)
+            .values(state=CodeState.EXPIRED, changed_at=now)
+            .where(CODES.c.pool == pool.number, CODES.c.state == sa.text("'free'"), CODES.c.expires_at <= now)
+        )
+        self.database.write(lambda connection: connection.execute(statement), at_leisure=True)
+
+    def reclaim(self, pool: Pool) -> int:
+        """Give back codes that nobody has sent for as long as the lease of codes; gives how many.
 
         A message that was put off keeps its code, for the run that tries it again.
         """
         now = self.database.now()
-        of_pool = CODES.c.pool == pool.number
-        expired = (
-            sa.update(CODES)
-            .values(state=CodeState.EXPIRED, changed_at=now)
-            .where(of_pool, CODES.c.state == CodeState.FREE, CODES.c.expires_at <= now)
-        )
-        forgotten = (
+        statement = (
             sa.update(CODES)
             .values(state=CodeState.FREE, changed_at=now, **NOBODYS)
             .where(
-                of_pool,
+                CODES.c.pool == pool.number,
                 CODES.c.state == CodeState.RESERVED,
-                CODES.c.changed_at < now - lease,
+                CODES.c.changed_at < now - timedelta(hours=self.database.settings.code_lease_hours),
                 ~waits_for_a_message(),
             )
         )
-
-        def work(connection: sa.Connection) -> None:
-            connection.execute(forgotten)
-            connection.execute(expired)
-
-        self.database.write(work, at_leisure=True)
+        return self.database.write(lambda connection: int(connection.execute(statement).rowcount), at_leisure=True)
 
     def given(self, pool: Pool, *, people: bool, since: datetime | None = None) -> Iterator[pl.DataFrame]:
         """The codes that went out, in tables one after another: code, its columns, and whom each went to.
@@ -246,17 +244,6 @@ class Pools:
             last, is_first = rows[-1].number, False
 
 
-def waits_for_a_message() -> sa.ColumnElement[bool]:
-    """Whether a code's message may still be sent by somebody who has it, or tries it again."""
-    open_states = [State.CLAIMED, State.DEFERRED, State.UNKNOWN]
-    return (
-        sa.select(MESSAGES.c.key)
-        .where(MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key, MESSAGES.c.state.in_(open_states))
-        .correlate(CODES)
-        .exists()
-    )
-
-
 def _digests(pools: Pools) -> sa.Select[Any]:
     rows = given_rows(pools.database.is_sqlite, {"digest": sa.String})
     return sa.select(rows.c.digest)
@@ -271,6 +258,3 @@ def _told(rows: list[Any], pool: Pool, seal: Seal, *, people: bool) -> pl.DataFr
     )
     given = pl.DataFrame([tuple(row)[3:] for row in rows], schema=GIVEN, orient="row")
     return codes.hstack(given if people else given.select("state"))
-
-
-__all__ = ["EXPIRES_AT", "Filled", "Pool", "Pools", "waits_for_a_message"]

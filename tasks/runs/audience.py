@@ -16,9 +16,11 @@ from typing import Any, Self
 import polars as pl
 
 from tasks.errors import TransitionUnknown
+from tasks.privacy import without
 from tasks.runs.counts import COUNTS, counts_of, merged
 from tasks.runs.digest import arrow_file, digest_of
 from tasks.runs.table import PARTS, Part, Table, lazily
+from tasks.send import CODES_SHOWN
 from tasks.tables.transitions import REJECT_COLUMNS, REJECTS, Transitions, nearest, quoted
 
 STANDARD = "standard"
@@ -126,7 +128,21 @@ def first_messages(rows: pl.DataFrame | None) -> pl.DataFrame:
     """A copy of the first messages of a table, if it has any: a slice would keep the memory of the whole."""
     if rows is None or not set(MESSAGE) <= set(rows.columns):
         return pl.DataFrame(schema=dict.fromkeys(MESSAGE, pl.String()))
-    return pl.read_ipc(io.BytesIO(arrow_file(rows.select(MESSAGE).head(FIRST_MESSAGES))))
+    first = rows.head(FIRST_MESSAGES)
+    shown = first.select(MESSAGE) if CODES_SHOWN not in rows.columns else _without_codes(first)
+    return pl.read_ipc(io.BytesIO(arrow_file(shown)))
+
+
+def _without_codes(messages: pl.DataFrame) -> pl.DataFrame:
+    """Messages as they are shown to who runs campaigns: the codes of their receivers are nobody else's."""
+    shown = []
+    for row in messages.select(*MESSAGE, CODES_SHOWN).iter_rows(named=True):
+        secrets = [one["code"] for one in row.pop(CODES_SHOWN) if one["number"]]
+        parts = {part: without(row[part], secrets) for part in MESSAGE[1:]}
+        if secrets and all(parts[part] == row[part] for part in parts):
+            parts = dict.fromkeys(parts, "…")  # a filter has changed what it shows
+        shown.append({**row, **parts})
+    return pl.DataFrame(shown, schema=dict.fromkeys(MESSAGE, pl.String()))
 
 
 class Inline:

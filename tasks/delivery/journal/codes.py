@@ -27,12 +27,10 @@ import sqlalchemy as sa
 from tasks.delivery.journal.database import Database, document, given_rows
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.tables import CODES, MESSAGES
-from tasks.send import parts_of
+from tasks.send import CODES_SHOWN, parts_of
 
 SAMPLE = 0
 """In the place of a code's number: what is shown is a sample, which leaves in no message but a proof."""
-COLUMN = "codes"
-"""Column of messages that show codes: of each code its number and the code, a list of structs."""
 IN_MESSAGES = pl.List(pl.Struct({"number": pl.Int64(), "code": pl.String()}))
 GIVEN_BACK = "its code was given back before it left, or is another message's; the next run reserves one"
 NO_PROOF = "it shows the sample of a code, which leaves in a proof only"
@@ -69,10 +67,10 @@ NOBODYS = {"send": sa.null(), "key": sa.null(), "profile_id": "", "reserved_by":
 
 def code_numbers(messages: pl.DataFrame) -> dict[str, list[int]]:
     """The numbers of the codes that messages show, by message key; without those that show none."""
-    if COLUMN not in messages.columns:
+    if CODES_SHOWN not in messages.columns:
         return {}
-    numbers = pl.col(COLUMN).list.eval(pl.element().struct.field("number"))
-    shown = messages.filter(pl.col(COLUMN).list.len() > 0).select("message_key", numbers)
+    numbers = pl.col(CODES_SHOWN).list.eval(pl.element().struct.field("number"))
+    shown = messages.filter(pl.col(CODES_SHOWN).list.len() > 0).select("message_key", numbers)
     return dict(shown.iter_rows())
 
 
@@ -143,6 +141,36 @@ def use(database: Database, send: int, keys: Iterable[str]) -> None:
         .where(CODES.c.send == rows.c.send, CODES.c.key == rows.c.key, CODES.c.state.in_(ON_ITS_WAY))
     )
     database.write(lambda connection: connection.execute(statement, given))
+
+
+def give_back(database: Database, send: int, run: str) -> int:
+    """At the end of a run that went well: give back what it reserved for messages that nobody will send.
+
+    A message that was put off keeps its code. Gives how many codes that were. Errors: `JournalUnavailable`.
+    """
+    statement = (
+        sa.update(CODES)
+        .values(state=CodeState.FREE, changed_at=database.now(), **NOBODYS)
+        .where(
+            CODES.c.send == send,
+            CODES.c.key.is_not(None),
+            CODES.c.state == CodeState.RESERVED,
+            CODES.c.reserved_by == run,
+            ~waits_for_a_message(),
+        )
+    )
+    return database.write(lambda connection: int(connection.execute(statement).rowcount), at_leisure=True)
+
+
+def waits_for_a_message() -> sa.ColumnElement[bool]:
+    """Whether a code's message may still be sent by somebody who has it, or tries it again."""
+    open_states = [State.CLAIMED, State.DEFERRED, State.UNKNOWN]
+    return (
+        sa.select(MESSAGES.c.key)
+        .where(MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key, MESSAGES.c.state.in_(open_states))
+        .correlate(CODES)
+        .exists()
+    )
 
 
 def has_codes(database: Database, send: int) -> bool:

@@ -183,6 +183,14 @@ class Journal:
         self.sends.note_codes(number)
         return codes.hold(self.database, number, numbers)
 
+    def give_back_codes(self, send: Send, channel: str, run: str) -> int:
+        """At the end of a run that went well: give back the codes of messages that nobody will send.
+
+        Gives how many. Errors: `JournalUnavailable`.
+        """
+        number = self.sends.find(send, channel)
+        return 0 if number is None else codes.give_back(self.database, number, run)
+
     def record(self, send: Send, channel: str, outcomes: Sequence[Settlement]) -> None:
         """Write down what became of messages that this sender claimed, and of their codes.
 

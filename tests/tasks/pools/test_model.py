@@ -20,7 +20,7 @@ from tasks.delivery.journal.states import Event, Resend, State
 from tasks.delivery.journal.storage import Journal, Settlement, open_journal
 from tasks.delivery.journal.tables import CODES, MESSAGES
 from tasks.delivery.journal.upkeep import Upkeep
-from tasks.pools.reservation import Reservations, give_back
+from tasks.pools.reservation import Reservations
 from tasks.pools.stock import Pools
 from tasks.send import Send
 from tasks.settings import JournalSettings
@@ -29,7 +29,6 @@ from tests.postgresql import SERVER, new_database
 BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAYS = [date(2026, 11, 24), date(2026, 11, 25)]
 SENDS = [Send(campaign="birthday", label="Birthday", business_date=day) for day in DAYS]
-LEASE = timedelta(hours=24)
 PEOPLE = st.sets(st.integers(0, 2), min_size=1, max_size=2)
 ENDS = st.sampled_from([None, 1, 3])
 RUNS = st.sampled_from(["a", "b"])
@@ -191,7 +190,7 @@ class Runs(RuleBasedStateMachine):
     def end_well(self, run: str) -> None:
         """A run ends: what it reserved and nobody will send is given back."""
         for send in SENDS:
-            give_back(self.journals[run].database, send, "email", run)
+            self.journals[run].give_back_codes(send, "email", run)
         self.rendered[run] = {}
 
     @rule(run=RUNS, place=st.integers(0, 1))
@@ -213,7 +212,8 @@ class Runs(RuleBasedStateMachine):
     def time_passes(self, hours: int) -> None:
         self.clock.time += timedelta(hours=hours)
         pools = Pools(self.journals["a"].database)
-        pools.tidy(pools.pool("birthday"), LEASE)
+        pools.expire(pools.pool("birthday"))
+        pools.reclaim(pools.pool("birthday"))
 
     @precondition(lambda self: self.journals)
     @invariant()

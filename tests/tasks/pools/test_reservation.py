@@ -13,7 +13,7 @@ from tasks.delivery.journal.states import Event, Resend
 from tasks.delivery.journal.storage import Journal, Settlement, open_journal
 from tasks.delivery.journal.tables import CODES
 from tasks.errors import ColumnsMissing, ColumnsUnexpected, ColumnTypesDiffer, PoolUnknown
-from tasks.pools.reservation import Given, Reservations, give_back
+from tasks.pools.reservation import Given, Reservations
 from tasks.pools.stock import Pools
 from tasks.send import Send
 from tasks.settings import JournalSettings
@@ -90,7 +90,7 @@ def test_what_became_of_the_message_decides_on_its_code(
     journal, keys = filled(journal_settings, 1), keys_of(1)
     assert sent_with(journal, event, reservations(journal).reserve(keys, NOON), keys) == set()
     assert stock(journal) == state
-    give_back(journal.database, SEND, "email", "run")
+    journal.give_back_codes(SEND, "email", "run")
     assert stock(journal) == state, "the end of the run changes nothing of it"
     found = reservations(journal, "next").reserve(keys_of(2), NOON)
     assert bool(found) is (event is Event.REFUSED), "nobody else gets it, unless it was given back"
@@ -117,8 +117,8 @@ def test_what_is_on_its_way_is_not_given_back(journal_settings: JournalSettings)
     journal.claim(SEND, "email", keys)
     assert journal.hold(SEND, "email", {key: [found[key].number] for key in keys}) == set()
     assert reservations(journal).release(list(keys)) == 0
-    assert give_back(journal.database, SEND, "email", "run") == 0
-    Pools(journal.database).tidy(Pools(journal.database).pool("birthday"), timedelta(0))
+    assert journal.give_back_codes(SEND, "email", "run") == 0
+    Pools(journal.database).reclaim(Pools(journal.database).pool("birthday"))
     assert stock(journal) == {"held": 1}
 
 
@@ -133,11 +133,11 @@ def test_the_next_run_takes_over_and_a_reservation_of_no_run_ends(journal_settin
     journal = filled(journal_settings, 3)
     reservations(journal, "killed").reserve(keys_of(1, 2, 3), NOON)
     reservations(journal, "next").reserve(keys_of(1), NOON)
-    assert give_back(journal.database, SEND, "email", "next") == 1
+    assert journal.give_back_codes(SEND, "email", "next") == 1
     assert stock(journal) == {"free": 1, "reserved": 2}
     later = open_journal(journal_settings, lambda: NOON + LEASE + timedelta(seconds=1), "later")
     pools = Pools(later.database)
-    pools.tidy(pools.pool("birthday"), LEASE)
+    assert pools.reclaim(pools.pool("birthday")) == 2
     assert stock(journal) == {"free": 3}
 
 
@@ -146,7 +146,7 @@ def test_a_code_that_ends_before_it_can_be_read_is_given_to_nobody(journal_setti
     pools = Pools(journal.database)
     days = [date(2026, 11, 23), date(2026, 11, 25), None, date(2026, 11, 24)]
     pools.fill("birthday", codes_of(4).with_columns(pl.Series("expires_at", days)))
-    pools.tidy(pools.pool("birthday"), LEASE)
+    pools.expire(pools.pool("birthday"))
     assert stock(journal) == {"free": 3, "expired": 1}
     found = reservations(journal).reserve(keys_of(1, 2, 3), NOON + timedelta(days=1))
     assert sorted(shown(found).values()) == ["C-1", "C-2"]
