@@ -1,6 +1,6 @@
 """Codes of pools in messages: which message shows its code, and what is given back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import polars as pl
@@ -16,7 +16,9 @@ SURE = 8
 """A code of so many characters is not in a message by chance."""
 
 
-def reserved_for_all(pieces: Iterable[pl.DataFrame], options: PersonalizationOptions) -> dict[str, Any]:
+def reserved_for_all(
+    pieces: Callable[[], Iterable[pl.DataFrame]], options: PersonalizationOptions
+) -> dict[str, Any]:
     """Reserve for every part before the first message, where a pool that is short stops the run.
 
     Errors: `PoolDry`, `PoolUnknown`, `JournalUnavailable`.
@@ -24,7 +26,7 @@ def reserved_for_all(pieces: Iterable[pl.DataFrame], options: PersonalizationOpt
     uses = [use for use in options.codes if use.when_dry == "stop" and not use.sample]
     if uses:
         with pools_in_use(uses, options.send) as pools:
-            for piece in pieces:
+            for piece in pieces():
                 pools.coded(piece, options.key)
     return {}
 

@@ -28,7 +28,7 @@ CHARACTERS_IN_WORK = 100_000_000
 """And what those messages come to at most: long templates take smaller slices."""
 
 IDENTITY = ("profile_id", "email")
-OWN = frozenset({*IDENTITY, "subject", "html", "text", "variant", "reason"})
+OWN = frozenset({*IDENTITY, "subject", "html", "text", "variant", "codes", "reason"})
 """Columns of messages."""
 
 

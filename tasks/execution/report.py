@@ -5,10 +5,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.delivery.journal.database import open_database
+from tasks.pools.stock import Pools
+from tasks.pools.telling import pools_of_send, stock_of, tell
+from tasks.runs.artifacts import show_table
 from tasks.runs.audience import Audience
 from tasks.runs.counts import WITH_CONTENT, counts_of, merged
 from tasks.runs.published import publish, reject_reasons
 from tasks.send import Send
+from tasks.settings import Settings
 from tasks.tables.transitions import Transitions
 
 
@@ -24,6 +29,10 @@ class CampaignReport(BaseModel):
     rejected: int = Field(description="Profiles that get no message, with the reason in the rejects file.")
     delivered: int = Field(description="Messages that this run delivered.")
     delivered_before: int = Field(description="Messages that an earlier run of the same send had delivered.")
+    pools: tuple[str, ...] = Field(
+        default=(),
+        description="The stock of each pool of which messages have codes; whether it is low or ending.",
+    )
 
 
 @task(name="Report", task_run_name="Report", cache_policy=NO_CACHE, persist_result=False)
@@ -31,7 +40,8 @@ def report(send: Send, *outbound: Audience | Transitions) -> CampaignReport:
     """Make the run's artifacts: counts of every transition, rejects by reason, a preview of a few messages.
 
     In: what the activities of the run gave, in their order; of activities that were planned, the sink knows the
-    counts. Out: the run in numbers. Artifact keys: `<campaign>-counts`, `-rejects`, `-preview`.
+    counts. Out: the run in numbers. Artifact keys: `<campaign>-counts`, `-rejects`, `-preview`; with codes of pools
+    also `-pools`. Events where a pool's stock is low or ends soon: `campaign.pool.low`, `campaign.pool.ending`.
 
     Example:
         ```python
@@ -55,7 +65,24 @@ def report(send: Send, *outbound: Audience | Transitions) -> CampaignReport:
         rejected=int(reasons["profiles"].sum()),
         delivered=_rows(counts, sent),
         delivered_before=_rows(counts, sent, "complement"),
+        pools=_pools(send),
     )
+
+
+def _pools(send: Send) -> tuple[str, ...]:
+    """The stock of the pools that a send uses, in lines; what will soon be a problem is told."""
+    database = open_database(Settings.load().journal)
+    try:
+        pools = Pools(database)
+        stocks = [stock_of(pools, name) for name in pools_of_send(database, send)]
+    finally:
+        database.engine.dispose()
+    for stock in stocks:
+        tell(stock)
+    if stocks:
+        table = pl.DataFrame([stock._asdict() for stock in stocks])
+        show_table(table, key=f"{send.campaign}-pools", description=f"Stock of codes, {send.business_date}")
+    return tuple(stock.line for stock in stocks)
 
 
 def _counts(place: int, outbound: Audience | Transitions) -> pl.DataFrame:
