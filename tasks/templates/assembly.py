@@ -40,7 +40,7 @@ class Assembly:
         self.tags: list[Tag] = []
         """Of the page, in order; a tag that is shown in several places is there for each."""
         self.apart: list[Tag] = []
-        """Of macros and their like."""
+        """Of macros and their like, and of what only Outlook reads."""
         self.sheets: list[Sheet] = []
         self.style_tags: list[tuple[Tag, Tag | None]] = []
         """Start and end tag of each `<style>`."""
@@ -143,7 +143,12 @@ class Assembly:
     def _text(self, text: Placed, walk: Walk) -> None:
         file = self._file(walk.file)
         at, end = text.start, text.start + len(text)
-        for tag in file.tags_from(at, end):
+        outlooks = {tag.start for tag in file.outlook_tags_from(at, end)}
+        tags = [*file.tags_from(at, end), *file.outlook_tags_from(at, end)]
+        for tag in sorted(tags, key=lambda each: each.start):
+            if tag.start in outlooks:
+                self._outlook(file, tag)
+                continue
             if self._sheet is not None:
                 if not (tag.closing and tag.name == "style"):
                     continue
@@ -154,6 +159,15 @@ class Assembly:
             self._tag(tag)
             at = max(tag.end, at)
         self._add_text(file, at, end, walk)
+
+    def _outlook(self, file: File, tag: Tag) -> None:
+        """A tag of a conditional comment. A style sheet there stays, and is like all others for Outlook."""
+        if not tag.closing:
+            self.apart.append(tag)
+        if not tag.closing and tag.name == "style":
+            end = next((each.start for each in file.outlook_tags if each.start >= tag.end), tag.end)
+            text = SheetText(file.masked[tag.end : end], file.name, tag.end, tag.line)
+            self.sheets.append(Sheet(READ_WHERE_SHOWN, [text]))
 
     def _begin_sheet(self, tag: Tag, walk: Walk) -> None:
         self.style_tags.append((tag, None))

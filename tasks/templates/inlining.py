@@ -67,11 +67,20 @@ class Styled:
             and (subject.class_name is None or subject.class_name in self.classes)
         )
 
+    @property
+    def is_outlooks(self) -> bool:
+        """Whether it is an element that only Outlook knows."""
+        return ":" in self.tag.name or self.tag.name == "xml"
+
     @cached_property
     def is_open(self) -> bool:
         """Whether nothing can be written into it."""
         style = self.tag.get("style")
-        return self.tag.torn or (style is not None and (style.chosen or (not style.quote and not style.is_fixed)))
+        return (
+            self.tag.torn
+            or self.is_outlooks
+            or (style is not None and (style.chosen or (not style.quote and not style.is_fixed)))
+        )
 
 
 @dataclass(frozen=True)
@@ -199,17 +208,19 @@ class _Inlining:
 
     # What matches
 
-    def _doubt(self, selector: Selector, styled: Styled) -> str:
+    def _doubt(self, selector: Selector, styled: Styled) -> str:  # noqa: PLR0911  # a reason each
         """Why it is not known whether a selector matches an element, though it seems to."""
         assembly = self.assembly
         for name in sorted({*selector.attributes, *(["id"] if selector.ids else [])} & self._undecided.keys()):
             own = styled.tag.get(name)
             if selector.combined or (own is not None and not own.is_fixed):
                 return f"the attribute '{name}' is decided by the template ({self._undecided[name]})"
+        if styled.is_outlooks:
+            return f"it is also of Outlook's <{styled.tag.name}> ({styled.tag.where})"
         if selector.structural and (assembly.branches or assembly.apart):
             return "what stands beside the element is decided by the template"
         if selector.combined and styled.apart:
-            return f"it stands where a macro or block is called ({styled.tag.where})"
+            return f"what stands around the element is not known ({styled.tag.where})"
         if selector.combined and assembly.unsure:
             return f"a branch of the template does not close what it opens ({assembly.unsure})"
         if styled.is_open:

@@ -168,8 +168,11 @@ class File:
 
     def tags_from(self, start: int, end: int) -> list[Tag]:
         """Those that begin in a piece of the text."""
-        first = bisect_left(self.tags, start, key=lambda tag: tag.start)
-        return self.tags[first : bisect_left(self.tags, end, key=lambda tag: tag.start)]
+        return _between(self.tags, start, end)
+
+    def outlook_tags_from(self, start: int, end: int) -> list[Tag]:
+        """Those of conditional comments."""
+        return _between(self.outlook_tags, start, end)
 
     def _tag(self, start: int, end: int, token: Mapping[str, Any]) -> Tag:
         closing = token["type"] == tokenTypes["EndTag"]
@@ -200,6 +203,11 @@ class File:
                 quote,
                 chosen=STATEMENT in match["name"] or self.body(begin) != body,
             )
+
+
+def _between(tags: list[Tag], start: int, end: int) -> list[Tag]:
+    first = bisect_left(tags, start, key=lambda tag: tag.start)
+    return tags[first : bisect_left(tags, end, key=lambda tag: tag.start)]
 
 
 def has_piece(text: str) -> bool:

@@ -63,7 +63,7 @@ INLINED = [
     ("p{margin:0}", "<p {% if a %}title='b'{% endif %}>", "<p style=\"margin:0\" {% if a %}title='b'{% endif %}>"),
     ("p{color:red}", "{% raw %}{{ x }}<p>{% endraw %}", '{% raw %}{{ x }}<p style="color:red">{% endraw %}'),
     ("p{color:red}", "a {{- b -}} <p>  {%- if c %}<p>{% endif %}", None),
-    ("p{color:red}", "<!--[if mso]><p><![endif]--><p>", '<!--[if mso]><p><![endif]--><p style="color:red">'),
+    ("p{top:0}", "<!--[if mso]><p><![endif]--><p>", '<!--[if mso]><p style="top:0"><![endif]--><p style="top:0">'),
     (
         "p{color:red}",
         "<!--[if !mso]><!--><p><!--<![endif]-->",
@@ -98,6 +98,14 @@ STAYING = [
         "p{margin:0}",
         "has to win over it with 'margin-left'",
     ),
+    (
+        "td p{top:0}",
+        "<td><p><!--[if mso]><p><![endif]-->",
+        "td p{top:0}",
+        "what stands around the element is not known",
+    ),
+    (".x{top:0}", '<!--[if mso]><v:rect class="x"><![endif]-->', ".x{top:0}", "it is also of Outlook's <v:rect>"),
+    ("p{top:0}", "<p><!--[if mso]><style>p{top:1px}</style><![endif]-->", "p{top:0}", "win over it with 'top'"),
     ("p{color:{{ c }}}", "<p>", "{{ c }}", "has a piece of Jinja's in it"),
     (".{{ c }}{color:red}", "<p class=a>", "{{ c }}", "has a piece of Jinja's in it"),
     ("{% if a %}p{color:red}{% endif %}", "<p>", "p{color:red}", "stands in a condition or a loop"),
@@ -174,7 +182,7 @@ def test_styles_reach_through_layouts_blocks_includes_and_macros() -> None:
     assert found["mail.css"].split() == ["div", "a{color:blue}"]
     assert made.findings == (
         "the rule 'div a' (mail.css, line 4) stays in <style>:"
-        " it stands where a macro or block is called (macros.html, line 1)",
+        " what stands around the element is not known (macros.html, line 1)",
     )
 
 
