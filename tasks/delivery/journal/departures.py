@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from tasks.delivery.journal.database import Database, document, given_rows, storable
 from tasks.delivery.journal.states import Event, State
 from tasks.delivery.journal.tables import DEPARTURES, MESSAGES
-from tasks.errors import CampaignError
+from tasks.errors import CampaignError, ConfigurationError
 
 try:
     import fcntl
@@ -262,12 +262,31 @@ class DeparturesTable:
                     session.execute(sa.text(f"SET tcp_keepalives_{name} = {seconds}"))
                 session.execute(sa.text("SET synchronous_commit = off"))
                 session.execute(sa.select(sa.func.pg_advisory_lock(lock_of(self._sender))))
+                mine = session.execute(sa.select(sa.func.pg_backend_pid())).scalar()
+            self._check_session(session, mine)
         except BaseException:
             session.invalidate()
             session.close()
             raise
         self._session = session
         return session
+
+    def _check_session(self, session: sa.Connection, mine: int | None) -> None:
+        """Check that it stays one session: a pool of transactions gives its lock to whoever comes next.
+
+        Errors: `ConfigurationError`.
+        """
+        with self._database.engine.connect() as other, self._database.limited(other), other.begin():
+            other.execute(sa.select(sa.func.pg_backend_pid()))  # which takes a session that the pool has free
+            with self._database.limited(session), session.begin():
+                now = session.execute(sa.select(sa.func.pg_backend_pid())).scalar()
+        if now != mine:
+            raise ConfigurationError(
+                setting="CAMPAIGN_JOURNAL__URL",
+                reason="a pool stands before PostgreSQL that gives every transaction another session (PgBouncer"
+                " with pool_mode=transaction), and the journal's locks are a session's; name PostgreSQL itself,"
+                " or use pool_mode=session",
+            )
 
     def _end_session(self) -> None:
         if self._session is not None:

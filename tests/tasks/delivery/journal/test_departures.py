@@ -2,17 +2,23 @@
 
 import asyncio
 import os
-from contextlib import suppress
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from tasks.delivery.journal import departures
 from tasks.delivery.journal.states import Event, State
 from tasks.delivery.journal.storage import Journal, Settlement, open_journal
-from tasks.errors import JournalUnavailable
+from tasks.errors import ConfigurationError, JournalUnavailable
 from tasks.send import Send
 from tasks.settings import JournalSettings
 
@@ -131,3 +137,38 @@ def test_a_departure_that_cannot_be_noted_is_refused(tmp_path: Path) -> None:
     killed(journal)
     with pytest.raises(JournalUnavailable, match="Bad file descriptor"):
         depart(journal, STAYING)
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_pool_of_transactions_before_postgresql_is_told_and_one_of_sessions_works(
+    postgresql_url: str, mode: str, until: Callable[..., None]
+) -> None:
+    pgbouncer = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if pgbouncer is None:
+        pytest.skip("no PgBouncer is installed here")
+    server = sa.make_url(postgresql_url)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder = Path(tempfile.mkdtemp())  # pytest's own lets nobody else in
+    folder.chmod(0o755)
+    (folder / "pool.ini").write_text(
+        f"[databases]\n* = host={server.host} port={server.port} user=postgres\n"
+        f"[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={port}\nauth_type=any\npool_mode={mode}\n"
+        f"unix_socket_dir=\nignore_startup_parameters=extra_float_digits\n"
+    )
+    as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
+    pool = subprocess.Popen([pgbouncer, *as_nobody, "pool.ini"], cwd=folder, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 20)
+        url = SecretStr(server.set(port=port).render_as_string(hide_password=False))
+        with closing(open_journal(JournalSettings(url=url, patience_seconds=5))) as journal:
+            if mode == "session":
+                journal.enter()
+                journal.leave()
+                return
+            with pytest.raises(ConfigurationError, match="pool_mode=transaction"):
+                journal.enter()
+    finally:
+        pool.terminate()
+        pool.wait(20)
+        shutil.rmtree(folder)
