@@ -5,6 +5,7 @@ it has some or waits for some; when others wait too, seats are due back, and are
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -170,7 +171,7 @@ class Seats:
     @staticmethod
     def time() -> float:
         """Of the loop."""
-        return asyncio.get_running_loop().time()
+        return time.monotonic()  # what the loop's clock is, without asking which loop
 
     def stir(self) -> None:
         """Have the journal asked at once."""

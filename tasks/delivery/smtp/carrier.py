@@ -6,6 +6,7 @@ second has not left.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -160,7 +161,7 @@ class MailCarrier:
 
     @staticmethod
     def _time() -> float:
-        return asyncio.get_running_loop().time()
+        return time.monotonic()  # what the loop's clock is, without asking which loop
 
     async def _work(self) -> None:
         """One connection after the other, for as long as there is work."""
