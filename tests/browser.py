@@ -1,5 +1,6 @@
 """A real browser for tests of pages: headless Chromium, driven by Playwright."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,3 +34,39 @@ def browser_page() -> Iterator[Any]:
             yield page
         finally:
             browser.close()
+
+
+def log_in(page: Any, login: str) -> None:
+    page.locator("input[type=password]").fill(login)
+    page.get_by_role("button", name="Login").click()
+    page.locator("input[type=password]").wait_for(state="detached")
+
+
+def field(page: Any, label: str) -> Any:
+    """The innermost field of the form with this label."""
+    return page.locator(
+        f"xpath=//label[.//span[normalize-space()='{label}']]"
+        "/ancestor::div[contains(concat(' ', @class, ' '), ' p-label ')][1]"
+    ).first
+
+
+def choose(page: Any, within: Any, option: str) -> None:
+    within.locator(".p-select-button__control").press("Space")
+    page.locator(".p-select-option", has_text=re.compile(f"^{option}$")).click()
+
+
+def write_json(page: Any, within: Any, text: str) -> None:
+    within.locator("textarea, .cm-content").first.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(text)
+
+
+def submit(page: Any) -> None:
+    """Click until the page goes on to the run: before the form is ready, Prefect's UI takes a click for nothing."""
+
+    for _ in range(40):
+        if not page.url.endswith("/run"):
+            return
+        page.get_by_role("button", name="Submit").click()
+        page.wait_for_timeout(3_000)
+    raise AssertionError("the form is not sent")

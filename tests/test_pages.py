@@ -25,7 +25,7 @@ LISTED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=Tr
 PAGES = [ROOT / name for name in LISTED.split()]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]\[]*\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
-ELSEWHERE = ("cd", "docker", "export", "kubectl", "mkdir", "pip", "sed")
+ELSEWHERE = ("cd", "docker", "export", "kubectl", "mkdir", "pg_dump", "pip", "sed")
 """Commands of other programs: only the files of ours that they name are looked at."""
 LANGUAGES = {"sh", "python", "json", "yaml", "jinja", "html", "ini", "csv", "text"}
 
@@ -63,7 +63,23 @@ def test_every_link_and_every_anchor_is_there(path: Path) -> None:
             assert place in anchors(target / "README.md" if target.is_dir() else target), link
 
 
-@pytest.mark.parametrize(("language", "text"), blocks())
+@pytest.mark.parametrize(
+    "picture", sorted((ROOT / "deployments" / "pictures").iterdir()), ids=lambda path: path.name
+)
+def test_a_picture_is_small_and_shown_by_a_page(picture: Path) -> None:
+    assert picture.stat().st_size < 150_000
+    assert any(f"pictures/{picture.name}" in path.read_text() for path in PAGES)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_every_test_that_a_page_names_is_there(path: Path) -> None:
+    # The tutorial names the test that it makes its reader write.
+    for file, name in re.findall(r"`(tests/(?!flows/test_spring)[\w/.]+\.py)(?:::(\w+))?`", path.read_text()):
+        assert not name or f"def {name}(" in (ROOT / file).read_text(), name
+        assert (ROOT / file).is_file(), file
+
+
+@pytest.mark.parametrize(("language", "text"), list(blocks()))
 def test_every_block_is_what_it_says(language: str, text: str) -> None:
     assert language in LANGUAGES, text
     readers: dict[str, Callable[[str], Any]] = {
@@ -100,6 +116,8 @@ def check_command(words: list[str]) -> None:
             parsed(prefect, arguments)
         case ["python", "-m", module, *_]:
             assert find_spec(module), words
+        case ["python", "-c", code]:
+            ast.parse(code)
         case [program, *arguments]:
             assert program in ELSEWHERE or (ROOT / program).is_file(), words
             if program == "docker" and "-m" in arguments:

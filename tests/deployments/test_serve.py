@@ -8,9 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import date
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -28,69 +26,14 @@ from deployments.serve import PAGE_AFTER
 from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import Send
 from tasks.settings import UnsubscribeSettings
-from tests.browser import browser_page
+from tests.browser import browser_page, choose, field, log_in, submit, write_json
 from tests.deployments.composed import free_port
+from tests.deployments.serving import Served, serving, until
 
 ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 CAMPAIGNS = [found["name"] for found in DECLARED if "campaign" in found["tags"]]
 DAY = "2026-11-24"
-
-
-@dataclass(frozen=True)
-class Served:
-    """What `make serve` has started."""
-
-    process: subprocess.Popen[str]
-    address: str
-    folder: Path
-
-    @property
-    def output(self) -> str:
-        return (self.folder / "serve.log").read_text()
-
-    @property
-    def login(self) -> str:
-        return (self.folder / "prefect" / "login").read_text()
-
-    @property
-    def client(self) -> dict[str, str]:
-        """The environment of another client of this server."""
-        return {**os.environ, "PREFECT_API_URL": f"{self.address}/api", "PREFECT_API_AUTH_STRING": self.login}
-
-    def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """A call as Prefect's clients make it: with the login and a token against forged requests."""
-        who = uuid.uuid4()
-        with httpx.Client(
-            base_url=f"{self.address}/api/", auth=httpx.BasicAuth(*self.login.split(":")), timeout=60
-        ) as api:
-            token = api.get("csrf-token", params={"client": str(who)}).json()["token"]
-            own = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": str(who)}
-            return api.request(method, path, json=body, headers=own)
-
-    def post(self, path: str, **body: Any) -> Any:
-        answer = self.call("POST", path, body)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def deployments(self) -> dict[str, dict[str, Any]]:
-        return {found["name"]: found for found in self.post("deployments/filter")}
-
-    def run(self, deployment: str, **parameters: Any) -> str:
-        identifier = self.deployments()[deployment]["id"]
-        return self.post(f"deployments/{identifier}/create_flow_run", parameters=parameters)["id"]
-
-    def state_of(self, run: str) -> dict[str, Any]:
-        return self.call("GET", f"flow_runs/{run}").json()["state"]
-
-
-def until(found: Callable[[], Any], what: str, seconds: float = 180) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if result := found():
-            return result
-        time.sleep(0.5)
-    raise AssertionError(f"{what}: not within {seconds} seconds")
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +58,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "CAMPAIGN_OUTBOX__FOLDER": str(folder / "outbox"),
     }
     command = ["make", "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}", "serve", f"PORT={port}"]
-    with (folder / "serve.log").open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    running = Served(process, f"http://127.0.0.1:{port}", folder)
-    try:
-        until(lambda: "Worker 'ProcessWorker" in running.output or process.poll() is not None, "serving")
-        assert process.poll() is None, running.output
+    with serving(command, ROOT, folder, environment, port) as running:
         yield running
-    finally:
-        process.terminate()
-        process.wait(90)
 
 
 def test_it_says_where_the_ui_is(served: Served) -> None:
@@ -315,25 +248,6 @@ def test_a_failed_campaign_is_told_to_the_team(served: Served, webhook: tuple[st
     assert len(names) == len(set(names)) == len(CAMPAIGNS) + 6
 
 
-def field(page: Any, label: str) -> Any:
-    """The innermost field of the form with this label."""
-    return page.locator(
-        f"xpath=//label[.//span[normalize-space()='{label}']]"
-        "/ancestor::div[contains(concat(' ', @class, ' '), ' p-label ')][1]"
-    ).first
-
-
-def choose(page: Any, within: Any, option: str) -> None:
-    within.locator(".p-select-button__control").press("Space")
-    page.locator(".p-select-option", has_text=re.compile(f"^{option}$")).click()
-
-
-def write_json(page: Any, within: Any, text: str) -> None:
-    within.locator("textarea, .cm-content").first.click()
-    page.keyboard.press("Control+a")
-    page.keyboard.insert_text(text)
-
-
 def completed_run(served: Served, name: str) -> str | None:
     runs = served.post("flow_runs/filter", flow_runs={"name": {"any_": [name]}})
     return next((run["id"] for run in runs if run["state_type"] == "COMPLETED"), None)
@@ -346,24 +260,6 @@ def page(served: Served) -> Iterator[Any]:
         page.goto(f"{served.address}/login")
         log_in(page, served.login)
         yield page
-
-
-def log_in(page: Any, login: str) -> None:
-    page.locator("input[type=password]").fill(login)
-    page.get_by_role("button", name="Login").click()
-    page.locator("input[type=password]").wait_for(state="detached")
-
-
-def submit(page: Any) -> None:
-    """Click until the page goes on to the run: before the form is ready, Prefect's UI takes a click for nothing."""
-
-    def gone() -> bool:
-        if page.url.endswith("/run"):
-            page.get_by_role("button", name="Submit").click()
-            page.wait_for_timeout(3_000)
-        return not page.url.endswith("/run")
-
-    assert until(gone, "the form")
 
 
 def runs_of(served: Served, deployment: str) -> dict[str, str]:
@@ -387,12 +283,10 @@ def test_every_deployment_is_run_from_its_form_in_a_browser(served: Served, page
     assert until(finished, name) == "COMPLETED", served.output
 
 
-def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, page: Any, tmp_path: Path) -> None:
-    pictures = Path(os.environ.get("PICTURES", tmp_path))
+def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, page: Any) -> None:
     page.goto(f"{served.address}/deployments")
     for name in sorted(declared["name"] for declared in DECLARED)[:5]:  # as many as a page shows, at least
         page.get_by_text(name, exact=True).first.wait_for()
-    page.screenshot(path=pictures / "deployments.png")
 
     page.goto(f"{served.address}/deployments/deployment/{served.deployments()['campaign']['id']}/run")
     page.get_by_text("Parameters", exact=True).wait_for()
@@ -406,7 +300,6 @@ def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, p
     where = "favourite_category = 'sports' AND may_contact"
     field(page, "Filter (Optional)").locator("textarea").fill(where)
     page.get_by_text("does not match").first.wait_for(state="hidden")
-    page.screenshot(path=pictures / "campaign-form.png")
     page.get_by_role("button", name="Add item").click()
     field(page, "Name").locator("textarea").fill("offers")
     write_json(page, field(page, "On"), '{"favourite_category": "category"}')
@@ -420,13 +313,10 @@ def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, p
     run = until(lambda: completed_run(served, "from-the-browser"), "the run of the form")
     page.goto(f"{served.address}/runs/flow-run/{run}")
     page.get_by_text("Completed", exact=True).first.wait_for()
-    page.wait_for_timeout(2_000)  # the graph is drawn
-    page.screenshot(path=pictures / "campaign-run.png")
     for kind, shown in (("counts", "Personalization"), ("rejects", "no address"), ("preview", "8 offers")):
         page.goto(f"{served.address}/artifacts/key/from-the-browser-{kind}")
         page.locator("a[href*='/artifacts/artifact/']").first.click()
         page.get_by_text(shown).first.wait_for()
-        page.screenshot(path=pictures / f"artifact-{kind}.png")
     (folder,) = (served.folder / "outbox" / "from-the-browser").iterdir()
     assert len(list((folder / "maildir" / "new").iterdir())) > 5
 

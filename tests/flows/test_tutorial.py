@@ -1,17 +1,23 @@
 """The tutorial of flows/README.md, played from an empty folder: real files, a partner over TLS, a mail server."""
 
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
 from email.policy import default as internet_message
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deployments.sandbox.mail_server import MailSandbox, running_mail_server
 from deployments.sandbox.server import Call, Reply, Server
 from deployments.terminal.app import app, told
+from tests.browser import browser_page, choose, field, log_in, submit, write_json
+from tests.deployments.composed import free_port
+from tests.deployments.serving import Served, serving, until
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "flows" / "README.md").read_text()
@@ -75,11 +81,10 @@ def add_settings(place: int, *replaced: tuple[str, str]) -> None:
         file.write(text)
 
 
-def write_templates() -> None:
+def write_templates(folder: str = "spring_offers") -> None:
     for part in ("body.html", "body.txt"):
-        name = f"flows/templates/spring_offers/{part}"
-        (text,) = written(name)
-        Path(name).write_text(text)
+        (text,) = written(f"flows/templates/spring_offers/{part}")
+        Path("flows", "templates", folder, part).write_text(text)
 
 
 def join_the_vouchers() -> None:
@@ -141,6 +146,55 @@ def test_the_first_mail_is_sent_without_python(
     add_settings(2, ("smtp.shop.test", "127.0.0.1"), ("offers\n", "\n"), ("the password", ""))
     assert campaign("run", "spring-yaml") == 0
     assert sorted(one.recipient for one in mail_server.taken) == ["ada@people.test", "grace@people.test"]
+
+
+@pytest.fixture
+def browser(partner: Server, mail_server: MailSandbox, folder: Path) -> Iterator[tuple[Served, Any]]:
+    """The reader's own server, and a browser that is logged in."""
+    assert campaign("new", "spring-form", "--kind", "yaml") == 0
+    add_settings(2, ("smtp.shop.test", "127.0.0.1"), ("offers\n", "\n"), ("the password", ""))
+    write_templates("spring_form")
+    add_settings(3)
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PREFECT_HOME": str(folder / "prefect"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "deployments.serve", "--port", str(port)]
+    with serving(command, folder, folder, environment, port) as served, browser_page() as page:
+        page.goto(f"{served.address}/login")
+        log_in(page, served.login)
+        yield served, page
+
+
+def test_the_first_mail_is_sent_by_the_form(
+    browser: tuple[Served, Any], mail_server: MailSandbox, tmp_path: Path
+) -> None:
+    """Takes the README's pictures too (`PICTURES=deployments/pictures`), each when what it shows is there."""
+    served, page = browser
+    pictures = Path(os.environ.get("PICTURES", tmp_path))
+    page.goto(f"{served.address}/deployments/deployment/{served.deployments()['spring-form']['id']}/run")
+    page.get_by_text("Parameters", exact=True).wait_for()
+    page.get_by_role("button", name="Add item").first.click()
+    choose(page, field(page, "Endpoint"), "vouchers")
+    field(page, "Name").locator("textarea").fill("vouchers")
+    write_json(page, field(page, "On"), '{"zip_code": "zip"}')
+    page.get_by_text("E-mail", exact=True).click()
+    page.get_by_text("Messages are sent by mail").wait_for()
+    page.get_by_text("contents (Optional)").scroll_into_view_if_needed()
+    page.screenshot(path=pictures / "campaign-form.png")
+    submit(page)
+    run = until(lambda: finished(served), "the run of the form")
+    assert run["state_type"] == "COMPLETED", served.output
+    assert sorted(one.recipient for one in mail_server.taken) == ["ada@people.test", "grace@people.test"]
+    page.goto(f"{served.address}/runs/flow-run/{run['id']}")
+    page.get_by_text("Completed", exact=True).first.wait_for()
+    page.get_by_text("External API vouchers").first.wait_for()
+    page.screenshot(path=pictures / "campaign-run.png", clip={"x": 0, "y": 0, "width": 1280, "height": 640})
+
+
+def finished(served: Served) -> dict[str, Any] | None:
+    """The one run, when it has ended."""
+    ended = {"COMPLETED", "FAILED", "CRASHED"}
+    return next((run for run in served.post("flow_runs/filter") if run["state_type"] in ended), None)
 
 
 def text_of(content: bytes) -> str:

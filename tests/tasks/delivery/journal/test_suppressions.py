@@ -1,4 +1,4 @@
-"""Who is not to be written to: by address in any spelling or by profile, and for how long."""
+"""Who must not be contacted: by address in any spelling or by profile, and for how long."""
 
 from datetime import UTC, datetime, timedelta
 

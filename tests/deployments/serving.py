@@ -1,0 +1,88 @@
+"""A server, a worker and campaigns, as `make serve` and `python -m deployments.serve` start them."""
+
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+
+@dataclass(frozen=True)
+class Served:
+    """What `make serve` has started."""
+
+    process: subprocess.Popen[str]
+    address: str
+    folder: Path
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "serve.log").read_text()
+
+    @property
+    def login(self) -> str:
+        return (self.folder / "prefect" / "login").read_text()
+
+    @property
+    def client(self) -> dict[str, str]:
+        """The environment of another client of this server."""
+        return {**os.environ, "PREFECT_API_URL": f"{self.address}/api", "PREFECT_API_AUTH_STRING": self.login}
+
+    def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """A call as Prefect's clients make it: with the login and a token against forged requests."""
+        who = uuid.uuid4()
+        with httpx.Client(
+            base_url=f"{self.address}/api/", auth=httpx.BasicAuth(*self.login.split(":")), timeout=60
+        ) as api:
+            token = api.get("csrf-token", params={"client": str(who)}).json()["token"]
+            own = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": str(who)}
+            return api.request(method, path, json=body, headers=own)
+
+    def post(self, path: str, **body: Any) -> Any:
+        answer = self.call("POST", path, body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        return {found["name"]: found for found in self.post("deployments/filter")}
+
+    def run(self, deployment: str, **parameters: Any) -> str:
+        identifier = self.deployments()[deployment]["id"]
+        return self.post(f"deployments/{identifier}/create_flow_run", parameters=parameters)["id"]
+
+    def state_of(self, run: str) -> dict[str, Any]:
+        return self.call("GET", f"flow_runs/{run}").json()["state"]
+
+
+def until(found: Callable[[], Any], what: str, seconds: float = 180) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if result := found():
+            return result
+        time.sleep(0.5)
+    raise AssertionError(f"{what}: not within {seconds} seconds")
+
+
+@contextmanager
+def serving(
+    command: Sequence[str], here: Path, folder: Path, environment: Mapping[str, str], port: int
+) -> Iterator[Served]:
+    """Run a command that serves, in a folder of its own; its log and its home are in another one."""
+    with (folder / "serve.log").open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=here, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    running = Served(process, f"http://127.0.0.1:{port}", folder)
+    try:
+        until(lambda: "Worker 'ProcessWorker" in running.output or process.poll() is not None, "serving")
+        assert process.poll() is None, running.output
+        yield running
+    finally:
+        process.terminate()
+        process.wait(90)
