@@ -61,7 +61,7 @@ def notification(
 
 
 def mark_dead_runs(tag: str, silence: timedelta) -> AutomationCore:
-    """An automation that marks a run of a tag as crashed when its process has died without a word.
+    """An automation that marks a run of a tag as crashed when its process has died unexpectedly.
 
     A run says that it lives as often as its work pool has it; `silence` is several times that. What a run does
     otherwise (ends, waits, is suspended) is an event too, after which nothing more is expected of it.

@@ -1,8 +1,8 @@
 """Deployments on a server: as prefect.yaml declares them, without what people have changed in the UI since.
 
 Each field (and each parameter) is compared three ways: as it was declared when it was deployed last, as it is on
-the server, and as it is declared now. What nobody has changed on the server becomes what is declared now; what
-somebody has changed there stays, and is told, unless it is to be reset.
+the server, and as it is declared now. What was not changed on the server becomes what is declared now; what
+was changed there stays, and is reported, unless it should be reset.
 """
 
 import json
@@ -215,7 +215,7 @@ def _as_written(found: Declared, written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_chosen(chosen: Fields) -> dict[str, Any]:
-    """The fields, as the server is told them."""
+    """The fields, as they are sent to the server."""
     strategy = chosen["collision strategy"]
     parameters = {name: value for name, value in chosen.items() if name.startswith(PARAMETER)}
     return {

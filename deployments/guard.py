@@ -24,7 +24,7 @@ OF_THE_SERVER = (
     "PREFECT_SERVER_CORS_ALLOWED_ORIGINS",
     "PREFECT_SERVER_UI_API_URL",
 )
-"""What the server alone is told: runs have no use for its key."""
+"""Variables of the server alone: runs do not need its key."""
 LOGIN, KEY = "login", "encryption.key"
 """Files of the Prefect home."""
 
@@ -36,7 +36,7 @@ def login_of(home: Path, environment: Mapping[str, str]) -> tuple[str, bool]:
 
 
 def guarded_server(home: Path, address: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """What the server is told so that nobody without the login is answered, and no page of another origin.
+    """Variables by which the server answers only with the login, and no page of another origin.
 
     The key that encrypts accounts is kept beside the server's database, not in it.
     """

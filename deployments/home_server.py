@@ -2,7 +2,7 @@
 
 Locks of the system say who is there, since they end with their process, while a number in a file may be another's
 process by now: `lock` is held by the server as long as it lives, `users` is shared by the runs that use it, and
-`gate` is held by whoever looks for the server, starts or stops it.
+`gate` is held by the process that looks for the server, starts or stops it.
 """
 
 import fcntl
@@ -62,7 +62,7 @@ class HomeServer:
 
     @contextmanager
     def gate(self, say: Say) -> Iterator[None]:
-        """Until the block ends nobody else looks for the server, starts or stops it."""
+        """Until the block ends no other process looks for the server, starts or stops it."""
         with self._locked("gate", fcntl.LOCK_EX, "Another run starts Prefect's server: waiting for it ...", say):
             yield
 

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def serve(place: HomeServer, idle_seconds: float) -> None:
-    """Serve until nobody has used the server for the time, or a signal stops it."""
+    """Serve until the server has not been used for that time, or a signal stops it."""
     os.umask(0o077)
     with socket.create_server((HOST, 0)) as listening:
         here = Running(os.getpid(), listening.getsockname()[1], is_kept=True)

@@ -35,9 +35,9 @@ HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 HEARTBEAT_SECONDS = 30
 """So often a run says that it lives; Prefect takes no shorter time."""
 PREFECT_HEARTBEAT_SECONDS = 180
-"""So often where nobody says."""
+"""How often, where it is not said."""
 MISSED_HEARTBEATS = 3
-"""After so many a run is dead."""
+"""After this many, a run is dead."""
 BLOCKS = (BasicAccount, HeaderAccount, OAuth2Account, AccessToken, EndpointBlock)
 NOTIFICATIONS = (SlackWebhook, MicrosoftTeamsWebhook, PagerDutyWebHook, CustomWebhookNotificationBlock)
 """Known to most servers from their start, but not to replicas (compose.yaml)."""
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument(
         "--notify",
         default=os.environ.get("NOTIFY", ""),
-        help="notification block, <kind>/<name>, that is told of failed and late campaigns",
+        help="notification block, <kind>/<name>, that is notified of failed and late campaigns",
     )
     parser.add_argument(
         "--reset", action="store_true", help="take everything as prefect.yaml has it, what people have changed too"

@@ -1,8 +1,8 @@
 """`make serve`: a Prefect server, a worker, every campaign and the unsubscribe page here, until Ctrl-C.
 
 What the settings leave open, the sandbox is: its partner runs here, and its profiles are made. The campaigns are
-those of this folder's prefect.yaml. The server's database, log, login and key are in PREFECT_HOME. Whoever calls
-the server needs the login: it is made at the first start and printed once.
+those of this folder's prefect.yaml. The server's database, log, login and key are in PREFECT_HOME. Every client
+needs the login: it is made at the first start and printed once.
 """
 
 import argparse
@@ -52,7 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deployments.serve", description=__doc__)
     parser.add_argument("--port", type=int, default=4200, help="port of the server on loopback (default: 4200)")
     parser.add_argument(
-        "--notify", default="", help="notification block, <kind>/<name>, that is told of failed and late campaigns"
+        "--notify",
+        default="",
+        help="notification block, <kind>/<name>, for failed and late campaigns",
     )
     options = parser.parse_args()
     os.umask(0o077)  # what the server, the worker and the runs write is this user's alone

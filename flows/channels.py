@@ -65,7 +65,7 @@ class _Choice(BaseModel):
 
 
 class _FromSomebody(_Choice):
-    """What every channel that sends mail is told."""
+    """Options of every channel that sends mail."""
 
     is_mail: ClassVar[bool] = True
 
@@ -138,7 +138,7 @@ class OutboxChannel(_FromSomebody):
 
 
 class _Journaled(_Choice):
-    """What every channel is told whose messages are claimed in the journal."""
+    """Options of every channel whose messages are claimed in the journal."""
 
     proof: str = Field(
         default="",

@@ -136,12 +136,12 @@ BUSINESS_DATE = "{business_date}"
 
 
 def dated(text: str, day: date) -> str:
-    """The text with the day in the place of {business_date}."""
+    """The text with {business_date} replaced by the day."""
     return text.replace(BUSINESS_DATE, day.isoformat())
 
 
 def asked_on(endpoint: Endpoint, day: date) -> Endpoint:
-    """The endpoint with the day in the place of {business_date}, wherever something is sent."""
+    """The endpoint with {business_date} replaced by the day, wherever something is sent."""
     inbound = endpoint.inbound
     asked = {name: _dated_json(getattr(inbound, name), day) for name in ("params", "query", "body")}
     return merged(endpoint, url=dated(endpoint.url, day), inbound=merged(inbound, **asked))

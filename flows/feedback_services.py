@@ -18,7 +18,7 @@ from tasks.feedback.report import Kind
 from tasks.feedback.services import Meaning, RowMapping
 
 OVERLAP = timedelta(days=1)
-"""So much is read again: providers add entries late, and what is told twice is kept once."""
+"""How much is read again: providers add entries late, and duplicates are kept once."""
 
 
 class ProviderList(BaseModel):
@@ -60,7 +60,7 @@ class ProviderAccess(BaseModel):
         description="Prefect block with the credentials, <kind>/<name>.",
     )
     address: str = Field(
-        default="", title="Address", description="https address in the place of the usual one, as for a region."
+        default="", title="Address", description="https address instead of the usual one, as for a region."
     )
     ca_file: str | None = Field(
         default=None, title="Certificate authority file", description="PEM file to trust instead of the system's."

@@ -31,7 +31,7 @@ def latest_offers(
 
     Args:
         business_date: The day to run for. Left out, it is the day that the run was scheduled for, in the time
-            zone of the settings. Running a day again delivers nobody a second message.
+            zone of the settings. A second run of a day sends no second messages.
         offers: How many offers a message shows at most, those with the greatest discount first.
     """
     settings = CampaignSettings.load()

@@ -30,7 +30,7 @@ def match_day(business_date: date | None = None, days: Annotated[int, Field(ge=1
 
     Args:
         business_date: The day to run for. Left out, it is the day that the run was scheduled for, in the time
-            zone of the settings. Running a day again delivers nobody a second message.
+            zone of the settings. A second run of a day sends no second messages.
         days: How many days a match may lie back, the business date included. Whose team played in none of them
             gets no message.
     """

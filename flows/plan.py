@@ -324,9 +324,9 @@ class PreviewRules(BaseModel):
         ),
     )
     profiles: tuple[str, ...] = Field(
-        default=(), title="Profiles", description="Keys of profiles whose messages to show."
+        default=(), title="Profiles", description="Keys of the profiles whose messages are shown."
     )
-    random: int = Field(default=3, ge=0, title="Random profiles", description="How many more, chosen by lot.")
+    random: int = Field(default=3, ge=0, title="Random profiles", description="How many more, chosen at random.")
 
     def options(self, personalization: PersonalizationOptions) -> PreviewOptions:
         """The activity's options."""

@@ -28,7 +28,7 @@ def regional_weather(business_date: date | None = None) -> CampaignReport:
 
     Args:
         business_date: The day to run for. Left out, it is the day that the run was scheduled for, in the time
-            zone of the settings. Running a day again delivers nobody a second message.
+            zone of the settings. A second run of a day sends no second messages.
     """
     settings = CampaignSettings.load()
     today = business_date_of(business_date, settings.zone)

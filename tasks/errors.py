@@ -56,7 +56,7 @@ CampaignError
 ├── MailboxUnreadable         CMP-190      the mailbox of bounces and complaints cannot be read
 ├── FeedbackIncomplete        CMP-191      some sources of feedback could not be read
 ├── SendForgotten             CMP-192      a send is so old that the journal has forgotten who got it
-├── DecisionIncomplete        CMP-193      an operation lacks what it needs: on what, by whom, why
+├── DecisionIncomplete        CMP-193      an operation lacks its object, its author or the reason
 ├── PoolUnknown               CMP-194      there is no pool of codes of a name
 ├── PoolDry                   CMP-195      a pool has fewer codes than messages need
 └── ApiError                  (WKF-...)    the External API activity, with Adobe Campaign's codes
@@ -416,7 +416,7 @@ class ColumnsUnexpected(CampaignError):
 
 
 class TransferFailed(CampaignError):
-    """A file cannot be transferred. `retryable` says whether a later attempt could mend it."""
+    """A file cannot be transferred. `retryable` says whether a later attempt may succeed."""
 
     code = "CMP-163"
     sentence = "The transfer with {where} failed: {reason}."
@@ -523,7 +523,7 @@ class SenderBlamed(CampaignError):
     code = "CMP-158"
     sentence = "{server} refused {people} different people with the same words: {reason}."
     remedy = (
-        "Correct what the words say of the sender (its rights, signature, reputation or content), and run again:"
+        "Correct what the words say about the sender (its rights, signature, reputation or content), and run again:"
         " these people are deferred, none of them is in quarantine for it; {sent} messages of this run were sent,"
         " and none is sent twice."
     )
@@ -597,7 +597,7 @@ class SendForgotten(CampaignError):
 
 
 class DecisionIncomplete(CampaignError):
-    """An operation lacks what it needs: on what, by whom, why."""
+    """An operation lacks what it needs: its object, its author or the reason."""
 
     code = "CMP-193"
     sentence = "'{operation}' needs {missing}."
@@ -629,7 +629,7 @@ class ProviderUnavailable(CampaignError):
 
 
 class ApiError(CampaignError):
-    """The External API activity failed. `retryable` says whether a later attempt could mend it."""
+    """The External API activity failed. `retryable` says whether a later attempt may succeed."""
 
     @property
     def retryable(self) -> bool:

@@ -1,4 +1,4 @@
-"""A weather service, answered in the shape of Open-Meteo's daily forecast; the weather is made up."""
+"""A weather service, answered in the shape of Open-Meteo's daily forecast; the weather is generated."""
 
 import hashlib
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A mail server on loopback that keeps what it takes, and misbehaves as it is told: `python -m` this.
+"""A mail server on loopback that keeps what it takes, and misbehaves as configured: `python -m` this.
 
 It is a real SMTP server (aiosmtpd; the extra is `sandbox`). Nothing that it takes goes anywhere.
 """
@@ -43,7 +43,7 @@ class Fault(NamedTuple):
 
     at: At
     answer: str | None = None
-    """What is said instead of what is right; None closes the connection without a word."""
+    """What is said instead of what is right; None closes the connection without an answer."""
     every: int = 1
     """One in so many."""
     times: int | None = None

@@ -1,4 +1,4 @@
-"""A shop's products, page by page, answered in the shape of DummyJSON; the products are made up."""
+"""A shop's products, page by page, answered in the shape of DummyJSON; the products are generated."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

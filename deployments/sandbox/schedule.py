@@ -1,4 +1,4 @@
-"""A league's scoreboard, answered in the shape of ESPN's public site API; the matches are made up.
+"""A league's scoreboard, answered in the shape of ESPN's public site API; the matches are generated.
 
 Every team plays once a day, so that any range of dates has matches: `dates=20261118-20261124`.
 """

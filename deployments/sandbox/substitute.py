@@ -1,4 +1,4 @@
-"""The sandbox in the place of partners and profiles that nobody has set."""
+"""The sandbox stands in for partners and profiles that are not set."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ def substitute(
 
 @contextmanager
 def _place() -> Iterator[tuple[Path, int]]:
-    """The partner's usual folder and port; where another process has that port, others that meet nobody."""
+    """The partner's usual folder and port; where another process has that port, other free ones."""
     if port_is_free(PORT):
         yield SAMPLES, PORT
         return

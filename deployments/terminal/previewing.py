@@ -87,7 +87,7 @@ def _stopped_at_personalization(flow: Flow[..., Any]) -> Iterator[None]:
 
 
 def page_of(shown: Shown, keys: Sequence[str]) -> tuple[Path, list[str]]:
-    """Read the templates anew and write the page. Out: the page, and each finding with how many messages have it.
+    """Read the templates again and write the page. Out: the page, and each finding with how many messages have it.
 
     Errors: those of the templates, `PreviewUnwritable`.
     """

@@ -88,7 +88,7 @@ def checked(campaign: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str
 
 @contextmanager
 def sandbox(calls: Iterable[str], behaviour: Behaviour) -> Iterator[None]:
-    """The sandbox in the place of what has no address in the settings, until the block ends."""
+    """The sandbox stands in for what has no address in the settings, until the block ends."""
     settings = CampaignSettings.load()
     unset = [name for name in calls if not getattr(settings, name).url]
     if unset:

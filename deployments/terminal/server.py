@@ -101,7 +101,7 @@ def stop() -> str:
 
 
 def end(place: HomeServer, server: Running) -> None:
-    """End a server that is kept and that nobody uses. Inside the gate. Errors: `ServerInUse`."""
+    """End a server that is kept and unused. Inside the gate. Errors: `ServerInUse`."""
     if not server.is_kept:
         raise ServerInUse(pid=server.pid, cure="It is that of `make serve`: stop it there, with Ctrl-C.")
     with place.unused() as seconds:

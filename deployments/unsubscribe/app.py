@@ -1,7 +1,7 @@
 """The unsubscribe page as an ASGI application.
 
 A GET shows the page and changes nothing; a POST of the field `List-Unsubscribe=One-Click`, by a mail program
-(RFC 8058) or by the page's button, unsubscribes. The answer is the same whoever the link names.
+(RFC 8058) or by the page's button, unsubscribes. The answer is the same for every link.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -36,7 +36,7 @@ ONE_CLICK = ("List-Unsubscribe", "One-Click")
 
 
 def unsubscribe_app(secret: bytes, opt_outs: OptOuts, limits: PageLimits | None = None) -> Starlette:
-    """The application: `/unsubscribe`, and `/health` for whoever watches it."""
+    """The application: `/unsubscribe`, and `/health` for monitoring."""
     limits = limits or PageLimits()
     rates = Rates(limits)
 

@@ -30,7 +30,7 @@ class PageLimits(BaseModel):
         default=60,
         gt=0,
         title="Visits",
-        description="Requests a minute of one address that unsubscribe nobody: pages, and links without a valid"
+        description="Requests per minute and address that do not unsubscribe: pages, and links without a valid"
         " signature. Providers send many people's clicks from few addresses, so clicks are not counted.",
     )
     clicks_a_minute: int = Field(

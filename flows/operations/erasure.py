@@ -24,7 +24,7 @@ NOT_SEARCHED = (
 def erasure(*, profile_id: SecretStr = NOBODY, address: SecretStr = NOBODY, dry_run: bool = True) -> int:
     """Remove a person from the journal, outboxes, audiences, histories, previews, the storage folder and results.
 
-    That nobody may write to them stays in the journal, by a keyed hash of the address. Give both, profile and
+    The suppression stays in the journal, as a keyed hash of the address. Give both, profile and
     address: each store knows a person by one of them. Gives how many items were found.
 
     Args:

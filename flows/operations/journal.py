@@ -15,7 +15,7 @@ def journal(*, repair: bool = False) -> int:
     """Show what the journal holds, and check it. Gives how many faults are left.
 
     Args:
-        repair: Mend what can be mended: claims of senders that are gone, rows that belong to nothing, the indexes.
+        repair: Repair claims of senders that are gone, rows that belong to nothing, and the indexes.
     """
     logger = get_run_logger()
     with closing(open_journal(Settings.load().journal)) as opened:

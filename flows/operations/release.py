@@ -46,6 +46,6 @@ def release(
             )
         held = journal.suppressions.entries(holding=True)
     counts = held.group_by("kind", "channel", "source").len("people").sort("kind", "channel", "source")
-    show_table(counts, key="suppressions", description="Who is not to be written to")
+    show_table(counts, key="suppressions", description="Who must not be contacted")
     get_run_logger().info("%d suppressions released, %d hold.", released, held.height)
     return released

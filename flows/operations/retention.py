@@ -1,4 +1,4 @@
-"""Retention: remove what campaigns have written and nobody needs any more; first as a dry run."""
+"""Retention: remove what campaigns have written and is no longer needed; first as a dry run."""
 
 from contextlib import closing
 from typing import Annotated
@@ -23,7 +23,7 @@ def retention(
     campaign: str = "",
     dry_run: bool = True,
 ) -> int:
-    """Remove what is older than so many days. Gives how many items were removed, or would be.
+    """Remove what is older than the given number of days. Gives how many items were removed, or would be.
 
     Args:
         days: How long it is kept. Files count from their last change, sends from their business date.

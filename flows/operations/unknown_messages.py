@@ -1,4 +1,4 @@
-"""Unknown messages: list those of which nobody knows whether they were taken, and decide about them."""
+"""Unknown messages: list those that may or may not have been taken, and decide about them."""
 
 from contextlib import closing
 from datetime import date
@@ -26,10 +26,10 @@ def unknown_messages(
     decided_by: str = "",
     why: str = "",
 ) -> int:
-    """Decide about messages of which nobody knows whether the server took them.
+    """Decide about messages that the server may or may not have taken.
 
     Args:
-        decision: What is to become of them. "send again" lets the next run of the campaign send them.
+        decision: What to do with them. "send again" lets the next run of the campaign send them.
         campaign: Whose messages. The list is of all campaigns where this is empty.
         business_date: Of which business date of the campaign.
         channel: Over which channel.
@@ -53,6 +53,6 @@ def unknown_messages(
             send = Send(campaign=campaign, label=campaign, business_date=business_date)
             settled = upkeep.settle(send, channel, decision, by=decided_by, why=why, profiles=profile_ids)
         left = upkeep.unknown().filter(pl.col("campaign") == campaign if campaign else pl.lit(value=True))
-    show_table(left, key="unknown-messages", description="Messages of which nobody knows whether they were taken")
+    show_table(left, key="unknown-messages", description="Messages that may or may not have been taken")
     get_run_logger().info("%d messages decided about, %d are unknown.", settled, left.height)
     return settled

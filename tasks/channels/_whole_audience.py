@@ -65,7 +65,7 @@ def changed_profiles(pieces: Pieces, selection: SelectionOptions | None, key: st
     if selection is None:
         run_logger().warning(
             "This is try %d of the run: profiles, addresses and consent are those of an earlier try, templates and"
-            " whom not to write to are of now.",
+            " who must not be contacted are read again.",
             tried,
         )
         return CHANGED

@@ -42,14 +42,14 @@ class SendConfirmation(RunInput):
 
 
 def question(send: Send, counts: Mapping[str, int], preview: str) -> str:
-    """Markdown of what is to be confirmed: the send, its counts and the preview."""
+    """Markdown of what has to be confirmed: the send, its counts and the preview."""
     rows = [f"| {name} | {count:,} |" for name, count in counts.items()]
     table = "\n".join(["| | profiles |", "| --- | ---: |", *rows])
     return f"## Send {send.label}, {send.business_date}?\n\n{table}\n\n{preview}"
 
 
 def asked_about(leaving: Audience) -> tuple[dict[str, int], str]:
-    """What a person is shown of an audience that is to be delivered: how many, and the first messages, masked."""
+    """What a person is shown of the audience before delivery: how many, and the first messages, masked."""
     left_out = leaving.rejects_so_far().select(pl.len()).collect(engine="streaming").item()
     return {"get a message": leaving.height, "are left out": left_out}, message_preview(leaving.shown)
 

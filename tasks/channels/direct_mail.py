@@ -69,7 +69,7 @@ class Extracted(Transitions):
 
 
 def extract(audience: pl.DataFrame, options: DirectMailOptions, send: Send, part: Part) -> Extracted:
-    """Write the profiles that no file of the send has yet into a new file; none is written for nobody.
+    """Write the profiles that no file of the send has yet into a new file; none is written without profiles.
 
     Errors: `ColumnsMissing`, `ParameterInvalid`, `OutboxUnwritable`.
     """

@@ -64,7 +64,7 @@ def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Chann
 
 @sink_activity("Email")
 def email(messages: pl.DataFrame, options: EmailOptions, send: Send, sent_at: datetime | None = None) -> Delivery:
-    """Send messages by mail, each profile's once, in however many runs and on however many machines.
+    """Send messages by mail, each profile's once, whatever the number of runs and machines.
 
     In: messages (profile_id, email, subject, html, text); `sent_at` for the Date header (now, if not given). The
     rejects of all activities before go into the rejects file with this activity's own.

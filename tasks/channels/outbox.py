@@ -79,7 +79,7 @@ def deliver(
 ) -> Delivered:
     """Write each message that the send's outbox has not delivered yet; `part` is the part that they are of.
 
-    No reader sees half a message, no two runs deliver one twice, and who is not to be written to gets none. Errors:
+    No reader sees half a message, no two runs deliver one twice, and who must not be contacted gets none. Errors:
     `ColumnsMissing`, `ConfigurationError`, `JournalUnavailable`, `MessageFileUnreadable`, `OutboxUnwritable`.
     """
     needed = (*MESSAGE_COLUMNS, *options.carried)
@@ -148,7 +148,7 @@ def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send, total
 def outbox(
     messages: pl.DataFrame, options: OutboxOptions, send: Send, sent_at: datetime | None = None
 ) -> Delivered:
-    """Deliver messages into the send's outbox, each profile once however often the send is run.
+    """Deliver messages into the send's outbox, each profile once, however often the send is run.
 
     In: messages (profile_id, email, subject, html, text); `sent_at` for the Date header (now, if not given). The
     rejects of all activities before go into the rejects file with this activity's own.

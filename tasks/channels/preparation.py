@@ -100,7 +100,7 @@ def prepare(
 ) -> Prepared:
     """Split an audience into those who get a message and those who do not.
 
-    In: the rows of an audience, or of one part of it; `suppressed`, why each row's person is not to be written to,
+    In: the rows of an audience, or of one part of it; `suppressed`, why each row's person must not be contacted,
     null for most; then what is known of all parts. Errors: `ColumnsMissing`.
     """
     rows = _judged(audience, options, send, suppressed, changed)
@@ -205,7 +205,7 @@ def _is_duplicate(options: PreparationOptions) -> pl.Expr:
 
 
 def suppressed_in(audience: pl.DataFrame, options: PreparationOptions) -> pl.Series:
-    """Why the person of each row is not to be written to, by the journal; null for most.
+    """Why the person of each row must not be contacted, by the journal; null for most.
 
     Errors: `ColumnsMissing`, `JournalUnavailable`.
     """
@@ -242,7 +242,7 @@ def preparation(
 
     In: the audience, with the columns that the options name. Out: `standard` (the audience's rows that are left),
     `rejects` (profile_id, email, reason). Who is in quarantine, has opted out or complained is the journal's to
-    say, in each try of a run anew. Of profiles with one address the first of the audience gets the message.
+    say, again in each try of a run. Of profiles with one address the first of the audience gets the message.
     `shared` and `changed` are what is known of all parts; they are found before the first is judged.
     Errors: `ColumnsMissing`, `ParameterInvalid`, `JournalUnavailable`; those of the selection.
 

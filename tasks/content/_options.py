@@ -58,7 +58,9 @@ class PersonalizationOptions(BaseModel):
         default="segment_code", title="Segment", description="Column of the segment codes, for the variants."
     )
     seed: int = Field(
-        default=0, title="Seed", description="Makes the lots of the variants' shares; another seed draws anew."
+        default=0,
+        title="Seed",
+        description="Makes the lots of the variants' shares; another seed draws other lots.",
     )
     inline_css: bool = Field(
         default=False,

@@ -43,9 +43,9 @@ class PreviewOptions(BaseModel):
         title="Personalization", description="Templates, send and variants of the messages."
     )
     profiles: tuple[str, ...] = Field(
-        default=(), title="Profiles", description="Keys of profiles whose messages to show."
+        default=(), title="Profiles", description="Keys of the profiles whose messages are shown."
     )
-    random: int = Field(default=3, ge=0, title="Random profiles", description="How many more, chosen by lot.")
+    random: int = Field(default=3, ge=0, title="Random profiles", description="How many more, chosen at random.")
     seed: int = Field(default=0, title="Seed", description="Makes the lots; another seed shows other profiles.")
     branches: bool = Field(
         default=True, title="Branches", description="Show a message for each branch of the templates."

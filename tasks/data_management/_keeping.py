@@ -91,7 +91,7 @@ def keep_as_said(freshness: Freshness, task: Task[Any, Any]) -> None:
 
 
 def refresh_in_background(task: Task[..., Any], call: AccountedCall, store: ResultStore) -> None:
-    """Fetch a kept answer anew while runs go on using it, unless somebody does so already.
+    """Fetch a kept answer again while runs use it, unless another run does so already.
 
     It is a task run of its own, which the run that began it does not wait for; the process does.
     """

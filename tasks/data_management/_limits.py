@@ -13,7 +13,7 @@ from tasks.http.network import public_url
 from tasks.runs.log import Logger
 
 SHORT_WAIT = 2.0
-"""Seconds that are waited without a word."""
+"""Seconds to wait before the wait is logged."""
 
 
 def take_rate(endpoint: Endpoint, logger: Logger) -> None:

@@ -126,7 +126,7 @@ def _write_delimited(table: pl.LazyFrame, options: ExtractFileOptions, draft: Pa
 
 @table_activity("Extract file", task_run_name="Extract file {options.file}", gives=pl.DataFrame)
 def extract_file(inbound: pl.LazyFrame, options: ExtractFileOptions) -> Lazily:
-    """Write a population into a file of the storage folder, in the place of an earlier one.
+    """Write a population into a file of the storage folder, replacing an earlier one.
 
     In: any table. Out, without population: file (its name in the storage folder), bytes, rows; one row.
     Errors: `ExpressionInvalid`, `ColumnsMissing`, `OutsideStorage`, `StoreUnwritable`.

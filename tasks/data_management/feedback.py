@@ -1,4 +1,4 @@
-"""Feedback: writes into the journal what became of messages after they were taken, and whom not to write to."""
+"""Feedback: writes into the journal what became of sent messages, and who must not be contacted."""
 
 from collections.abc import Iterable
 from contextlib import closing
@@ -95,7 +95,7 @@ def outcome_counts(journal: Journal, send: Send, channel: str) -> pl.DataFrame:
 
 @task(name="Feedback", task_run_name="Feedback", cache_policy=NO_CACHE, persist_result=False)
 def feedback(reports: list[pl.DataFrame], mappings: dict[str, RowMapping] | None = None) -> Recorded:
-    """Find the message of each report, write its outcome into the journal, and whom not to write to.
+    """Find the message of each report, write its outcome into the journal, and who must not be contacted.
 
     In: reports of mailboxes and providers' lists, in order; the mappings of the lists, by which what was kept as
     unmatched is read again. Out: `standard`, `unmatched`, `sends`. Artifacts: `<campaign>-<channel>` of every send

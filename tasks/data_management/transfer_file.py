@@ -75,7 +75,7 @@ class TransferFileOptions(BaseModel):
     )
     descending: bool = Field(default=False, title="Descending", description="The last, newest or largest first.")
     maximum_files: int | None = Field(
-        default=None, ge=1, title="Maximum files", description="Take only the first so many; empty takes all."
+        default=None, ge=1, title="Maximum files", description="Take only the first this many; empty takes all."
     )
     max_bytes: int = Field(
         default=4 * 1024**3, gt=0, title="Largest file", description="A larger file is not downloaded, in bytes."

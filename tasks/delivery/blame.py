@@ -1,4 +1,4 @@
-"""Whose fault a refusal is: the address's, the mailbox's for a while, the sender's, or nobody can say.
+"""Whose fault a refusal is: the address's, the mailbox's for a while, the sender's, or unknown.
 
 Rules without I/O. Only positive evidence speaks against an address; and when many different people are refused
 with the same words, it is the sender who is refused, whatever the words are.
@@ -14,7 +14,7 @@ MAILBOX_REFUSALS = 3
 """A full mailbox is put into quarantine for so many days when it was full in so many sends."""
 
 IN_A_ROW = 20
-"""So many people refused with the same words, and nobody taken in between: the sender is refused."""
+"""So many people refused with the same words, with none taken in between: the sender is refused."""
 IN_A_ROW_OF_ADDRESSES = 100
 """The same where the words are that there is no such address: old lists have many of them."""
 LATEST = 200
@@ -22,7 +22,7 @@ SHARE = 0.25
 SHARE_OF_ADDRESSES = 0.6
 """The sender is refused as well when, of the latest messages, so large a share is refused with the same words."""
 FEWEST = 3
-"""So many at least when a run ends in which nobody was taken."""
+"""At least this many, when a run ends and no message was taken."""
 
 
 class Blame(Enum):
@@ -59,7 +59,7 @@ STATUSES: dict[str, Blame] = {
     **{f"7.{code}": Blame.SENDER for code in (*range(501, 513), 515, *range(606, 650), 705, 708, 750)},
     # 7.501 to 7.515: spam, banned sender, DMARC, missing authentication; 7.606 to 7.649: banned IP address
 }
-"""By subject and detail of an enhanced status of class 5. What is not here speaks against nobody.
+"""By subject and detail of an enhanced status of class 5. Any other status puts no address into quarantine.
 
 Not here, on purpose: 1.0 and 1.4 (some servers say them for a blocked sender), 4.1 and 4.4 (routing; a server of
 one's own that cannot look names up says them), 7.1 (policy, relay, content, or a list with members only), 6.x and
@@ -117,7 +117,7 @@ class Refusals:
             self.words = self.words or words
 
     def end(self) -> None:
-        """The run ends. Where nobody was taken and all were refused with the same words, it is the sender's."""
+        """The run ends. If no message was taken and all were refused in the same words, the sender is refused."""
         said = {one for one in self._latest if one is not None}
         if not self._taken and len(self.refused) >= FEWEST and len(said) == 1 and not next(iter(said))[1]:
             self.words = self.words or next(iter(said))[0]

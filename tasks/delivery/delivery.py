@@ -73,7 +73,7 @@ class Delivery(Transitions):
     rejects: pl.DataFrame
     """Messages that were not sent: profile_id, email, reason."""
     unknown: pl.DataFrame
-    """Messages of which nobody knows whether they were taken: profile_id, email, message_key, message_id."""
+    """Messages that may or may not have been taken: profile_id, email, message_key, message_id."""
 
 
 class ChannelCarrier(Carrier, AbstractAsyncContextManager["ChannelCarrier"], Protocol):

@@ -105,7 +105,7 @@ class DispatchOptions(BaseModel):
         default=False,
         title="Send unknown again",
         description=(
-            "Send messages again of which nobody knows whether the server took them. Some people may then get"
+            "Send messages again that the server may or may not have taken. Some people may then get"
             " one twice; left off, some may get none, and are listed."
         ),
     )
@@ -196,7 +196,7 @@ class Carrier(Protocol):
         ...
 
     def blame(self, reason: str, people: int) -> None:
-        """Begin no other message: so many people were refused with words that are the sender's to answer for."""
+        """Begin no other message: too many people were refused for a reason that the sender has to correct."""
         ...
 
 
@@ -236,7 +236,7 @@ class Dispatch:
         return self.channel.partition("-proof-")[0]
 
     async def run(self, messages: pl.DataFrame) -> pl.DataFrame:
-        """Send each message that nobody sent before.
+        """Send each message that was not sent before.
 
         In: profile_id and the columns of `row`, a profile once; perhaps variant. Out: profile_id, email, and
         `message_key`, `state` (of the journal), `ours` (whether this run brought it there), `answer`, `again`; in
@@ -343,7 +343,7 @@ class Dispatch:
         return pl.concat(fates)
 
     def _not_begun(self, messages: pl.DataFrame) -> pl.DataFrame:
-        """The fates of messages that nobody claimed, as no more is carried."""
+        """Results of messages that were never claimed, because the sending was stopped."""
         fate = (State.DEFERRED, True, "the sending had stopped before it was its turn", False)
         return self._counted(messages, dict.fromkeys(messages["message_key"], fate))
 
@@ -399,7 +399,7 @@ class Dispatch:
             self.carrier.blame(next(iter(refused.values())), len(refused))
 
     async def _reconsidered(self, fates: pl.DataFrame) -> pl.DataFrame:
-        """Where the sender is refused: nobody is refused or in quarantine for it, in the journal as here."""
+        """Where the sender is refused: no recipient is refused or in quarantine for it, in the journal as here."""
         self.refusals.end()
         self._blame_the_sender()
         if self.refusals.words is None:

@@ -1,7 +1,7 @@
 """One rate for one account: over all connections, parts, runs and machines that have the same journal.
 
-Moments to send at are taken from the journal, some at a time; whoever comes next gets those that follow. A moment
-that nobody used is gone: a rate saves up no burst.
+Moments to send at are taken from the journal, some at a time; the next sender gets those that follow. A moment
+that was not used is lost: a rate saves up no burst.
 """
 
 import asyncio

@@ -22,7 +22,7 @@ LAST_SECONDS = 5.0
 
 @contextmanager
 def shown_progress(tally: Tally, key: str, title: str) -> Iterator[Callable[[], None]]:
-    """Gives what is to be called now and then; the artifact and the bar end where the tally does."""
+    """Gives a function to call now and then; the artifact and the bar end with the tally."""
     console = Console(stderr=True)
     bar = Progress(
         TextColumn(title),

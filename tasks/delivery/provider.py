@@ -227,7 +227,7 @@ class ProviderCarrier:
         return list(await asyncio.gather(*(self._carried(row) for row in rows)))
 
     def blame(self, reason: str, people: int) -> None:
-        """Begin no other message: so many people were refused with the same words."""
+        """Begin no other message: too many people were refused with the same words."""
         url = public_url(self._provider.url)
         self.failure = self.failure or SenderBlamed(server=url, reason=reason, people=people, sent=self._taken)
 
@@ -295,7 +295,7 @@ class ProviderCarrier:
             self.failure = self.failure or self._unavailable(reason)
 
     async def _asked(self, request: ProviderRequest) -> ProviderAnswer:
-        """Make the request, with the account's headers, which are taken anew where they are refused.
+        """Make the request, with the account's headers, which are fetched again where they are refused.
 
         Errors: `_NotSent`; those of an account.
         """

@@ -43,7 +43,7 @@ class Seat:
 
     @property
     def is_due_back(self) -> bool:
-        """Whether its connection is to be closed before the next message: others wait, or the lease is over."""
+        """Whether to close its connection before the next message: others wait, or the lease is over."""
         return self.is_recalled or not self.room.seats.are_certain()
 
     def give_back(self) -> None:
@@ -137,7 +137,7 @@ class Room:
                 waiting.set_result(self.held[-1])
 
     def refuse(self, error: Exception) -> None:
-        """Nobody here waits any longer."""
+        """No one here waits any more."""
         while self.queue:
             waiting = self.queue.popleft()
             if not waiting.done():
@@ -206,7 +206,7 @@ class Seats:
         self._keeping = None
 
     def close(self, reason: str) -> None:
-        """Nobody waits any longer."""
+        """No more waiting."""
         for room in self._rooms.values():
             room.refuse(NoSeat(reason))
 

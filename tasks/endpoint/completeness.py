@@ -83,7 +83,7 @@ TRUTHS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class Marks:
-    """What an answer says of its end: why there is more (part of a sentence), or that it is all."""
+    """What an answer says about its end: why there is more (part of a sentence), or that this is all."""
 
     more: str = ""
     all: bool = False

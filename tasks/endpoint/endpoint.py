@@ -150,7 +150,7 @@ class Endpoint(Connection):
         default=timedelta(0),
         title="Refresh before",
         description=(
-            "How long before its end a kept answer is fetched anew in the background, by the first run that uses it"
+            "How long before its end a kept answer is fetched again in the background by the first run that uses it"
             " then (PT5M); 0: never."
         ),
     )

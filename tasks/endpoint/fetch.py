@@ -1,4 +1,4 @@
-"""The call of an endpoint without Prefect: page after page, and the table that comes of it.
+"""The call of an endpoint without Prefect: page after page, and the resulting table.
 
 `fetch` makes one call; `tasks.endpoint.many` makes one for each key.
 """

@@ -46,10 +46,12 @@ class ExecutionOptions(BaseModel):
         description="fail: an expected failure fails the run; ignore_branch: it is logged, the branch is empty.",
     )
     maximum_duration: timedelta | None = Field(
-        default=None, title="Maximum duration", description="When it takes longer a warning and an event tell so."
+        default=None,
+        title="Maximum duration",
+        description="When it takes longer, a warning is logged and an event is sent.",
     )
     pause_timeout: timedelta = Field(
-        default=timedelta(days=7), title="Longest pause", description="A run that nobody resumes fails after this."
+        default=timedelta(days=7), title="Longest pause", description="A run that is not resumed fails after this."
     )
     segment_codes: dict[str, str] = Field(
         default_factory=dict,

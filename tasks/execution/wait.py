@@ -31,7 +31,7 @@ def wait(options: WaitOptions) -> None:
     """Let the workflow go on after the duration. Call it in the flow itself, not in a task.
 
     In: the name of the wait, and how long it takes.
-    A run of a deployment ends its process, and is scheduled again for its time: it then begins anew, takes the
+    A run of a deployment ends its process, and is scheduled again for its time: it then begins again, takes the
     stored results of the activities that it had done, passes this wait and goes on. Resuming it in the Prefect UI
     ends the wait early. A run without a deployment, or a subflow, cannot be scheduled again: its process waits.
     Errors: `ConfigurationError` outside a flow run. Source: Adobe Campaign Standard, Wait activity.

@@ -29,7 +29,7 @@ Find = Callable[[str], MessageOfJournal | None]
 
 @dataclass
 class Booked:
-    """What is to be written into the journal."""
+    """What to write into the journal."""
 
     outcomes: list[Feedback] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Booked:
     messages: list[MessageOfJournal] = field(default_factory=list)
     """The message of each outcome."""
     nothing_final: int = 0
-    """How many said nothing that is to be kept."""
+    """How many said nothing worth keeping."""
 
 
 def book(
@@ -50,7 +50,7 @@ def book(
 ) -> Booked:
     """What follows from reports, rows of `tasks.feedback.table`.
 
-    `has_bounced` says whether a message, by its key, is known to have come back. Whoever got a message can write a
+    `has_bounced` says whether a message, by its key, is known to have come back. Any recipient can write a
     bounce of it, with any address in it: of each message one bounce speaks against an address, and no other.
     """
     booked = Booked()
@@ -77,7 +77,7 @@ def _book(
     message = next(iter(known.values()), None)
     sighting = sighting_of(report, message, now)
     if message is None and not (sighting is not None and sighting.address and report["trusted"]):
-        # A mail that names no message is nobody's word: anybody can write it.
+        # A mail that names no message proves nothing: anybody can write it.
         booked.unmatched.append(_unmatched(report, NO_MESSAGE if names else NO_NAME, now))
         return
     _settled(report, booked)

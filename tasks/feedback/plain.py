@@ -27,7 +27,7 @@ def reports_of(message: Message) -> list[Report] | None:
         return None  # the library also finds bounces that people quote
     try:
         temporary, permanent = all_failures(message)
-    except Exception as error:  # noqa: BLE001  # its detectors read what nobody checked
+    except Exception as error:  # noqa: BLE001  # its detectors read unchecked bytes
         raise NoReport(f"a bounce that cannot be read ({type(error).__name__})") from None
     if temporary and not permanent:
         raise NothingFinal("a warning that says nothing final: the message is delayed")

@@ -1,4 +1,4 @@
-"""One report: what a receiver says of one message of ours."""
+"""One report: what a receiver says about one of our messages."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -20,7 +20,7 @@ class Kind(StrEnum):
 
 
 class Report(NamedTuple):
-    """What one report says of one message."""
+    """What one report says about one message."""
 
     kind: Kind
     at: datetime | None

@@ -8,7 +8,7 @@ from tasks.files.storage import created_whole, written_whole
 
 
 def replace_parquet(table: pl.DataFrame | pl.LazyFrame, path: Path) -> None:
-    """Write the file, in the place of an earlier one. Errors: `StoreUnwritable`."""
+    """Write the file, replacing an earlier one. Errors: `StoreUnwritable`."""
     with written_whole(path) as draft:
         table.lazy().sink_parquet(draft)
 

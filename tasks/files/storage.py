@@ -70,7 +70,7 @@ def _whole(path: Path, place: Callable[[Path], object]) -> Iterator[Path]:
 
 @contextmanager
 def private_draft(path: Path, folder: Path | None = None) -> Iterator[Path]:
-    """An empty file, hidden and 0600 from its birth, that is to become `path`; gone when the block ends.
+    """An empty hidden file, with mode 0600 from the start, that will become `path`; removed at the block's end.
 
     It is beside `path`, or in `folder` of the same file system. Its name is no other writer's. Errors: `OSError`.
     """

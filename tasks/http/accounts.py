@@ -82,7 +82,7 @@ class HeaderAccount(ExternalAccount):
 
 
 class OAuth2Account(ExternalAccount):
-    """OAuth 2.0: a token is fetched, kept until it expires, and fetched anew after a 401."""
+    """OAuth 2.0: a token is fetched, kept until it expires, and fetched again after a 401."""
 
     _block_type_name = "OAuth 2.0 Account"
     _block_type_slug: ClassVar[str] = "oauth2-account"

@@ -14,7 +14,7 @@ LONGEST = 366 * 24 * 3600.0
 
 @dataclass(frozen=True)
 class Freshness:
-    """What the header of an answer says of its further use."""
+    """What the header of an answer says about caching it."""
 
     is_kept: bool = True
     """False: it is for this use alone (no-store)."""

@@ -241,7 +241,7 @@ def token_of(body: bytes, setup: OAuthSetup, now: datetime) -> Token:
 
 @dataclass
 class OAuthCredentials:
-    """A bearer token: the one that is kept while it is fresh, else a new one; fetched anew once after a 401."""
+    """A bearer token: the one that is kept while it is fresh, else a new one; fetched again once after a 401."""
 
     setup: OAuthSetup
     store: TokenStore

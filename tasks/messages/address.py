@@ -58,7 +58,7 @@ def checked_recipient(address: str) -> Recipient:
 def normalized_address(address: str) -> str:
     """What is the same for all spellings of one address, over any channel.
 
-    Capital letters count as small ones, before the @ too: whoever tells them apart is not known to exist.
+    Capital letters count as small ones, before the @ too: no mail server is known to distinguish them.
     """
     bare = unicodedata.normalize("NFC", address.strip(AROUND)).lower()
     local, at, domain = bare.rpartition("@")

@@ -6,11 +6,11 @@ from tasks.errors import SenderNotAllowed
 from tasks.messages.address import normalized_address
 
 RESERVED = ("example", "test", "invalid", "localhost", "example.com", "example.org", "example.net")
-"""Domains that are nobody's (RFC 2606, RFC 6761)."""
+"""Domains that are reserved for examples (RFC 2606, RFC 6761)."""
 
 
 def is_placeholder(address: str) -> bool:
-    """Whether an address is of a domain that stands in examples, and is nobody's."""
+    """Whether an address is of a domain that is reserved for examples."""
     domain = _domain(address)
     return any(domain == reserved or domain.endswith(f".{reserved}") for reserved in RESERVED)
 

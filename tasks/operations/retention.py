@@ -20,7 +20,7 @@ Removed = tuple[str, str, int, int]
 def retained(
     stores: Sequence[Store], journal: Journal, what: Sequence[What], days: int, campaign: str, *, dry_run: bool
 ) -> pl.DataFrame:
-    """Remove what is older than so many days, or say what would go: store, what, items, bytes.
+    """Remove what is older than the given number of days, or say what would go: store, what, items, bytes.
 
     Of one campaign: its outbox and its messages only; files of partitions and results name no campaign.
     Errors: `JournalUnavailable`.

@@ -78,7 +78,7 @@ class SystemLocks(LockManager):
         return self._held.get(key, (None,))[0] == holder
 
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Wait until nobody holds the lock; False after `timeout` seconds."""
+        """Wait until the lock is free; False after `timeout` seconds."""
         lock = self._lock(key)
         try:
             lock.acquire(timeout=-1 if timeout is None else timeout)

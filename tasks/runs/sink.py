@@ -134,7 +134,7 @@ class SinkActivity(Activity[P, R]):
         return sent
 
     def run_closing(self, sent: Audience, failure: BaseException | None, others: Mapping[str, Any]) -> None:
-        """Close; after a failure that is what is told, whatever becomes of the closing."""
+        """Close; after a failure, the failure is reported, whatever becomes of the closing."""
         try:
             self.close(Closing(sent, failure), **others)
             # A run that fails comes to no Report: its artifacts are made here.

@@ -137,7 +137,7 @@ def _kept(table: pl.DataFrame, run: str, number: int, *, distinct: bool) -> Part
 
 
 def kept_file(table: pl.DataFrame, file: str) -> str:
-    """Write a table into the result storage, in the place of an earlier one. Errors: `ResultsUnwritable`."""
+    """Write a table into the result storage, replacing an earlier one. Errors: `ResultsUnwritable`."""
     try:
         result_storage().write_path(file, content=ARROW.dumps(table))  # type: ignore[unused-coroutine]
     except Exception as error:  # noqa: BLE001  # each storage has errors of its own

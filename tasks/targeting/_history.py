@@ -215,7 +215,7 @@ class History:
                 path=self.folder,
                 reason=first_line(error),
                 cure="It is of a query with other columns, or damaged. Choose another history name, or remove the"
-                " folder to begin anew.",
+                " folder to begin again.",
             ) from None
         return pl.concat(tables).lazy()
 

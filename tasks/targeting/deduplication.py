@@ -51,7 +51,7 @@ class DeduplicationOptions(BaseModel):
         title="Missing keys",
         description=(
             "Rows that lack a key (null, not a number, a blank text): one_group: a missing value is a value like"
-            " others, so that they are duplicates of each other; keep: each is kept, nobody's duplicate; leave_out:"
+            " others, so that they are duplicates of each other; keep: each is kept, as no duplicate; leave_out:"
             " each goes to the complement."
         ),
     )

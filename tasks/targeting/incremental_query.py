@@ -54,7 +54,7 @@ class IncrementalQueryOptions(SelectionOptions):
         title="Date field",
         description=(
             "Column of a date or moment. Moments without a zone are of the source's zone; of the hour that its"
-            " clock shows twice the second is meant, so that nobody is left out."
+            " clock shows twice the second is meant, so that none is left out."
         ),
     )
     lag: timedelta = Field(

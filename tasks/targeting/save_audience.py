@@ -25,7 +25,7 @@ class SaveAudienceOptions(AudienceOptions):
         title="Mode",
         description=(
             "create: a new audience, an error if there is one; create_dated: a new one with the business date in"
-            " its name; replace: in the place of an earlier one; complete: add those whom it does not have yet."
+            " its name; replace: replacing an earlier one; complete: add those whom it does not have yet."
         ),
     )
     key: str = Field(
@@ -106,7 +106,7 @@ def save_audience(inbound: pl.LazyFrame, options: SaveAudienceOptions, business_
     """Store a population under a name.
 
     In: any table; the business date, which `create_dated` puts into the name. Out: `standard`, the population as it
-    came, and `audience` (audience, rows, added). Completing an audience twice adds nobody twice.
+    came, and `audience` (audience, rows, added). Completing an audience twice adds each member once.
     Errors: `AudienceTaken`, `ColumnsMissing`, `ColumnTypesDiffer`, `SourceUnreadable`, `StoreUnwritable`.
     Source: Adobe Campaign Standard, Save audience activity.
 

@@ -22,7 +22,7 @@ class SegmentLimit(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    maximum: int | None = Field(default=None, ge=0, title="Maximum size", description="At most so many members.")
+    maximum: int | None = Field(default=None, ge=0, title="Maximum size", description="At most this many members.")
     percentage: float | None = Field(
         default=None, ge=0, le=100, title="Percentage", description="This share of them, to the nearest member."
     )

@@ -1,7 +1,7 @@
 """Where the markup of templates stands in their files: texts, tags and attributes by their offsets.
 
 What Jinja reads is taken out first, character for character, so that HTML5's tokenizer reads the rest and every
-offset is one of the file. Nothing of a template is written anew but what an edit names.
+offset is one of the file. Only what an edit names is rewritten in a template.
 """
 
 import re

@@ -40,9 +40,9 @@ class CodeState(StrEnum):
     """What is known of a code."""
 
     FREE = "free"
-    """It is nobody's."""
+    """It is free."""
     RESERVED = "reserved"
-    """It belongs to a message that nobody is sending."""
+    """It belongs to a message that is not being sent."""
     HELD = "held"
     """Its message is on its way, or may have arrived."""
     DOUBT = "in doubt"

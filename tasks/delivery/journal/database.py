@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-MIGRATION_LOCK = 0x63616D706169676E  # "campaign"; any number that nobody else uses
+MIGRATION_LOCK = 0x63616D706169676E  # "campaign"; any number that nothing else uses
 LONGEST_TEXT = 500
 LEISURE_SECONDS = 3600
 
@@ -47,7 +47,7 @@ class Identity(NamedTuple):
     """Which journal it is."""
 
     name: str
-    """Random, made with the journal: a new journal in the place of a lost one has another."""
+    """Random, made with the journal: a new journal that replaces a lost one has another."""
     key: bytes
     """Of its hashes."""
     is_new: bool
@@ -268,7 +268,7 @@ def _postgresql_engine(url: sa.URL, settings: JournalSettings) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _bounded(connection: Any, _: object) -> None:  # noqa: ANN401
-        # The server ends by itself what nobody waits for any more, or what waits for a lock in vain.
+        # The server ends by itself what no client waits for any more, and what waits for a lock too long.
         connection.execute(f"SET statement_timeout = '{seconds}s'")
         connection.execute(f"SET lock_timeout = '{seconds}s'")
         connection.commit()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tasks.runs.log import run_logger
 
 SILENCE_SECONDS = 5.0
-"""So long nothing is said of a wait."""
+"""How long a wait is not logged."""
 WATCH_SECONDS = 0.25
 
 

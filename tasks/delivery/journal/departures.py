@@ -2,10 +2,10 @@
 
 A sender claims some messages ahead, and tells the journal of some answers together. When it is killed, this says
 which messages may have left (a key is written down before its message's first byte goes) and what was answered to
-which. The sender holds a lock while it lives; whoever gets the lock knows for certain that it is dead.
+which. The sender holds a lock while it lives; a process that gets the lock knows for certain that it is dead.
 
 Beside a journal that is a file, it is a file of each sender, with the system's lock on it. It is not forced to the
-disk, so it is believed only while the machine has not been started anew. In PostgreSQL it is a table, written over
+disk, so it is believed only while the machine has not been restarted. In PostgreSQL it is a table, written over
 the very session that holds the lock: when the server has ended the session, nothing more can be noted over it, and
 so nothing more leaves. The table is not forced to the disk either; see `tables.DEPARTURES`.
 """
@@ -40,7 +40,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot() -> str | None:
-    """What names the time since the machine was started; None where no such name or no lock is to be had."""
+    """What names the time since the machine was started; None where there is no such name or no lock."""
     if fcntl is None:
         return None
     try:
@@ -106,7 +106,7 @@ class DeparturesFile:
             os.write(self._file, f"{self._boot}\n".encode())
 
     async def begin(self, send: int, digits: str) -> None:  # noqa: ARG002  # the lock holds for all sends
-        """Note it. While the lock is held, nobody takes a claim over."""
+        """Note it. While the lock is held, no other sender takes a claim over."""
         if self._file is not None:
             # A line of its own, though the one before was cut.
             lines, self._ended = self._ended + f"\n{digits}\n".encode(), b""
@@ -257,7 +257,7 @@ class DeparturesTable:
         session = self._database.engine.connect()
         try:
             with self._database.limited(session), session.begin():
-                # A machine that is gone without a word gives its lock back when the server notices.
+                # A machine that is gone unexpectedly gives its lock back when the server notices.
                 for name, seconds in (("idle", 10), ("interval", 5), ("count", 3)):
                     session.execute(sa.text(f"SET tcp_keepalives_{name} = {seconds}"))
                 session.execute(sa.text("SET synchronous_commit = off"))

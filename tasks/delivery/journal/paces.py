@@ -23,7 +23,7 @@ class Paces:
         return self._moved(account, count / per_second)
 
     def hold(self, account: str, seconds: float) -> None:
-        """Let nobody take a moment for so many seconds. Errors: `JournalUnavailable`."""
+        """Give out no moments for this many seconds. Errors: `JournalUnavailable`."""
         self._moved(account, seconds, only_if_earlier=True)
 
     def _moved(self, account: str, seconds: float, *, only_if_earlier: bool = False) -> float:

@@ -12,7 +12,7 @@
 On request, unknown and refused messages are claimed again. Refused ones are deferred when it turns out that the
 sender of all messages was refused.
 
-A message is claimed before its first byte leaves. Whoever sees a claim whose sender is gone cannot tell whether
+A message is claimed before its first byte leaves. When a claim's sender is gone, it is unknown whether
 the server took the message: it is unknown. A sender that was thought gone, and learns the truth after all, may
 still say it.
 """
@@ -33,9 +33,9 @@ class State(StrEnum):
     DEFERRED = "deferred"
     """The server did not take it, and may take it later."""
     UNKNOWN = "unknown"
-    """It may have been taken: nobody was there to read the answer."""
+    """It may have been taken: the answer was not read."""
     SUPPRESSED = "suppressed"
-    """Its receiver is not to be written to. Only of a run: such a message is never claimed."""
+    """Its receiver must not be contacted. Only of a run: such a message is never claimed."""
 
 
 class Event(StrEnum):

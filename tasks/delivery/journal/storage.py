@@ -72,7 +72,7 @@ class Settlement(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the journal says of one message."""
+    """What the journal knows about one message."""
 
     state: State
     answer: str
@@ -131,7 +131,7 @@ class Journal:
 
     @cached_property
     def suppressions(self) -> Suppressions:
-        """Who is not to be written to."""
+        """Who must not be contacted."""
         return Suppressions(self.database)
 
     @cached_property
@@ -265,7 +265,7 @@ class Journal:
         self.database.write(lambda database: database.execute(statement))
 
     def leave(self, *, done: bool = True) -> None:
-        """Say that this sender ends: nobody needs to wait for it. `done`: all that it claimed is settled."""
+        """Say that this sender ends, so that no other waits for it. `done`: all that it claimed is settled."""
         statement = (
             sa.update(SENDERS).values(expires_at=self.database.moment()).where(SENDERS.c.sender == self.sender)
         )

@@ -1,4 +1,4 @@
-"""Who is not to be written to: addresses in quarantine, opt-outs and complaints."""
+"""Who must not be contacted: addresses in quarantine, opt-outs and complaints."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ SCHEMA = {
 
 
 class Kind(StrEnum):
-    """Why somebody is not to be written to."""
+    """Why somebody must not be contacted."""
 
     QUARANTINE = "quarantine"
     """The address does not work."""
@@ -78,7 +78,7 @@ class Suppressions:
     database: Database
 
     def add(self, sightings: Iterable[Sighting]) -> None:
-        """Write events down. After a release, a new event begins to count anew. Errors: `JournalUnavailable`."""
+        """Write events down. After a release, events are counted from zero again. Errors: `JournalUnavailable`."""
         rows = [self._row(one) for one in sightings]
         if not rows:
             return
@@ -129,7 +129,7 @@ class Suppressions:
         }
 
     def of(self, people: Mapping[str, Person], channel: str) -> dict[str, str]:
-        """Who of these is not to be written to over a channel, each with the reason. By any key of the caller's."""
+        """Who of these must not be contacted over a channel, each with the reason. By any key of the caller's."""
         found: dict[str, str] = {}
         if not self._has_any():
             return found
@@ -153,7 +153,7 @@ class Suppressions:
         return found
 
     def reasons(self, messages: pl.DataFrame, channel: str) -> pl.Series:
-        """Why the person of each message is not to be written to, as `reason`; null where nothing is against it.
+        """Why the person of each message must not be contacted, as `reason`; null where nothing is against it.
 
         In: profile_id, email. Errors: `JournalUnavailable`.
         """
@@ -183,7 +183,7 @@ class Suppressions:
         Errors: `JournalUnavailable`, `ValueError` where neither address nor profile is given.
         """
         if not address and not profile_id:
-            raise ValueError("an address or a profile is to be given")
+            raise ValueError("give an address or a profile")
         known = SUPPRESSIONS.c
         now = self.database.now()
         conditions = [

@@ -58,7 +58,7 @@ SENDS = sa.Table(
 )
 """One row a campaign, business date and channel; `owner` is the deployment that sent it first, if one did.
 
-`forgotten_at`: retention has removed its messages, and nobody can say any more who got one.
+`forgotten_at`: retention has removed its messages, so it is unknown who got one.
 """
 
 MESSAGES = sa.Table(
@@ -129,7 +129,7 @@ SUPPRESSIONS = sa.Table(
     sa.UniqueConstraint("address", "profile_id", "kind", "channel", name="one_suppression"),
     sa.Index("suppressions_of_a_profile", "profile_id"),
 )
-"""Who is not to be written to. No address is kept: `address` is a keyed hash, empty where only the profile is
+"""Who must not be contacted. No address is kept: `address` is a keyed hash, empty where only the profile is
 known.
 
 `channel` is empty for all channels. It holds from the `needed`-th sighting on, until it expires or is released.

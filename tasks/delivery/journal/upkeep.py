@@ -35,7 +35,7 @@ UNKNOWN_SCHEMA = {
     "answer": pl.String(),
 }
 DECISIONS = {"send again": State.DEFERRED, "mark as sent": State.SENT, "mark as not sent": State.REFUSED}
-"""What people decide about a message of which nobody knows whether it was taken."""
+"""What people decide about a message that may or may not have been taken."""
 COUNTED = {
     "messages": MESSAGES,
     "outcomes": OUTCOMES,
@@ -60,7 +60,7 @@ class Upkeep:
         return self.journal.database
 
     def unknown(self) -> pl.DataFrame:
-        """Messages of which nobody knows whether they were taken: the columns of `UNKNOWN_SCHEMA`."""
+        """Messages that may or may not have been taken: the columns of `UNKNOWN_SCHEMA`."""
         statement = (
             sa.select(
                 SENDS.c.campaign,
@@ -147,7 +147,7 @@ class Upkeep:
         return self._database.write(work, at_leisure=True)
 
     def erase(self, profile_id: str, address: str, *, dry_run: bool) -> dict[str, int]:
-        """Remove a person. That nobody may write to them stays, by the keyed hash of the address.
+        """Remove a person. The suppression stays, by the keyed hash of the address.
 
         A message's row stays without the person: it is counted, and no longer says whose it was. Gives the rows by
         table. Errors: `JournalUnavailable`.
@@ -203,7 +203,7 @@ class Upkeep:
         return pl.DataFrame([*whole, *rows], schema=schema, orient="row")
 
     def repair(self) -> None:
-        """Mend what can be mended. Errors: `JournalUnavailable`."""
+        """Repair what can be repaired. Errors: `JournalUnavailable`."""
         for campaign, day, channel in (
             self.journal.sends.entries().select("campaign", "business_date", "channel").iter_rows()
         ):
@@ -244,7 +244,7 @@ class Upkeep:
 
 
 def _left_alone(condition: sa.ColumnElement[bool]) -> list[sa.Update]:
-    """What becomes of codes whose messages nobody will try again, and of whose people nothing is kept.
+    """What becomes of codes whose messages will not be tried again, and whose recipients were erased.
 
     One that may have gone out stays used, and says no more whose it was.
     """

@@ -140,14 +140,14 @@ class MailCarrier:
         return batch.outcomes
 
     def _ended(self, worker: asyncio.Task[None]) -> None:
-        """A worker ends by itself only by a bug: nobody is to wait for it in vain."""
+        """A worker ends by itself only after a bug; what waits for it is then released."""
         if not worker.cancelled() and (bug := worker.exception()) is not None:
             for batch in self._batches:
                 if not batch.done.done():
                     batch.done.set_exception(bug)
 
     def blame(self, reason: str, people: int) -> None:
-        """Carry no more: so many people were refused with the same words, which are the sender's to answer for."""
+        """Carry no more: too many people were refused with the same words, for which the sender is responsible."""
         self._fail(SenderBlamed(server=str(self._server), reason=reason, people=people, sent=self._taken))
 
     def stop(self, reason: str) -> None:

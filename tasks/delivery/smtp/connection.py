@@ -97,7 +97,7 @@ class LineClosed(LineDropped):
 
 
 class SenderRefused(Exception):
-    """The server refuses the sender of all messages, or cannot be trusted: no retry will mend it."""
+    """The server refuses the sender of all messages, or cannot be trusted: a retry does not help."""
 
 
 class Line(asyncio.Protocol):

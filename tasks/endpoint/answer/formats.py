@@ -33,7 +33,7 @@ from tasks.http.bounded import GZIP_MAGIC
 from tasks.http.exchange import JSON, JSON_TYPES
 
 ANY_TEXT = frozenset({"text/plain", "application/octet-stream"})
-"""What servers say of files that they know nothing of. HTML, a login page say, is none of it."""
+"""Content types that servers give to unknown files. HTML, such as a login page, is not among them."""
 KIND = "What the answer is written in: json, ndjson, csv or xml, each with options of its own."
 
 
@@ -147,7 +147,7 @@ class CsvFormat(_Format, Dialect):
             return None
         cure = "Check the endpoint's format, or ask the partner."
         if body.startswith(GZIP_MAGIC):
-            # What it would decompress to, nobody has counted.
+            # Its decompressed size was not counted.
             reason = "sent a compressed file, and did not say Content-Encoding: gzip"
             raise ResponseMalformed(url=url, reason=reason, cure=cure)
         with TemporaryDirectory(prefix="campaign-") as folder:

@@ -6,7 +6,7 @@ from tasks.feedback.mailboxes.mailbox import Mailbox, MailboxOptions
 
 
 def mailbox_of(options: MailboxOptions, allowed_hosts: frozenset[str]) -> Mailbox | None:
-    """The mailbox, not yet opened; None where none is to be read."""
+    """The mailbox, not yet opened; None where there is none to read."""
     match options.kind:
         case "none":
             return None

@@ -53,7 +53,7 @@ class PlaceSession(ABC):
 
     @abstractmethod
     def upload(self, source: Path, name: str) -> None:
-        """Write a file into the place, in the place of an earlier one."""
+        """Write a file into the place, replacing an earlier one."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
