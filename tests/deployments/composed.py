@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import time
 from base64 import urlsafe_b64encode
@@ -24,6 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from deployments.processes import child
 from deployments.register import POOL
+from tests.ports import free_port
 from tests.postgresql import new_database
 
 ROOT = Path(__file__).parents[2]
@@ -160,12 +160,6 @@ def server_replica(command: Sequence[str], environment: Mapping[str, str], log: 
     with running([*command, "--port", str(port)], environment, log) as process:
         until(answers, log)
         yield api, process.pid
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def of_client(server: PrefectServer, folder: Path, replica: int = 0) -> dict[str, str]:

@@ -27,8 +27,8 @@ from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import Send
 from tasks.settings import UnsubscribeSettings
 from tests.browser import browser_page, choose, field, log_in, submit, write_json
-from tests.deployments.composed import free_port
 from tests.deployments.serving import Served, serving, until
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -253,9 +253,9 @@ def completed_run(served: Served, name: str) -> str | None:
     return next((run["id"] for run in runs if run["state_type"] == "COMPLETED"), None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(served: Served) -> Iterator[Any]:
-    """A page of headless Chromium, logged in as its user does it."""
+    """A page of headless Chromium, logged in as its user does it, and open all day."""
     with browser_page() as page:
         page.goto(f"{served.address}/login")
         log_in(page, served.login)

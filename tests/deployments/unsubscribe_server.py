@@ -11,7 +11,7 @@ from deployments.unsubscribe.app import unsubscribe_app
 from deployments.unsubscribe.limits import PageLimits
 from deployments.unsubscribe.opt_outs import OptOuts
 from tasks.settings import JournalSettings
-from tests.deployments.composed import free_port
+from tests.ports import free_port
 
 
 @contextmanager

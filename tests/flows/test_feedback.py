@@ -28,8 +28,8 @@ from tasks.errors import FeedbackIncomplete
 from tasks.send import Send
 from tasks.settings import Settings
 from tests.browser import browser_page
-from tests.deployments.composed import free_port
 from tests.deployments.unsubscribe_server import running_page
+from tests.ports import free_port
 from tests.tasks.channels.email_flow import options_for
 from tests.tasks.feedback import samples
 from tests.tasks.feedback.samples import About, loop, report

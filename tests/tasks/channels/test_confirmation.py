@@ -34,19 +34,20 @@ def answered(**answer: object) -> str:
     started.clear()
     with ThreadPoolExecutor(1) as pool, get_client(sync_client=True) as client:
         running = pool.submit(campaign, ASKING)
-        last_moment = time.monotonic() + 30
+        last_moment = time.monotonic() + 90
         while not started or not client.read_flow_run(started[0]).state.is_paused():
             assert time.monotonic() < last_moment, "the flow never paused"
             time.sleep(0.05)
         state = client.read_flow_run(started[0]).state
         base = state.state_details.run_input_keyset
         while not (shown := list(client.filter_flow_run_input(started[0], base["description"], 1, set()))):
+            assert time.monotonic() < last_moment, "it never showed what is to be sent"
             time.sleep(0.05)
         assert "1,234" in shown[0].value
         assert "a…@example.com" in shown[0].value
         assert sent == []
         resume_flow_run(started[0], run_input=answer)
-        return running.result(timeout=30)
+        return running.result(timeout=90)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ from tasks.delivery.journal.suppressions import Kind, Person, Sighting
 from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable, SenderBlamed
 from tasks.settings import JournalSettings
 from tests.journal import entries_of
+from tests.ports import free_port
 from tests.postgresql import engine_of
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
 
@@ -266,11 +267,6 @@ def up_after(seconds: float, sandbox: MailSandbox) -> Iterator[None]:
             yield
         finally:
             stop.set()
-
-
-def free_port() -> int:
-    with running_mail_server(MailSandbox()) as server:
-        return server.port
 
 
 def test_a_server_that_is_down_at_the_start_is_waited_for(tmp_path: Path) -> None:

@@ -28,16 +28,11 @@ from tasks.files.remote.local import LocalFolder
 from tasks.files.remote.place import Place
 from tasks.files.remote.s3 import S3Bucket
 from tasks.files.remote.sftp import SftpServer
+from tests.ports import free_port
 
 AZURITE_ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The well-known account and key of every Azurite."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class _Password(asyncssh.SSHServer):

@@ -19,7 +19,7 @@ from tasks.errors import CampaignError, HostNotAllowed, MailboxUnreadable
 from tasks.feedback.mailboxes.mailbox import Mailbox, MailboxOptions
 from tasks.feedback.mailboxes.opening import mailbox_of
 from tasks.feedback.parts import LARGEST_MESSAGE
-from tests.deployments.composed import free_port
+from tests.ports import free_port
 
 NAMED = b"From: a@b.example\r\nSubject: %d\r\n\r\nHello\r\n"
 MESSAGES = [NAMED % number for number in range(3)]
