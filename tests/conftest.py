@@ -55,6 +55,7 @@ SLOW_PLACES = (
     "flows/operations",
     "flows/test_feedback.py",
     "flows/test_killed.py",
+    "flows/test_leaks.py",
     "tasks/channels/test_email_faults.py",
     "tasks/delivery/test_progress.py",
     "tasks/runs/test_engine.py",

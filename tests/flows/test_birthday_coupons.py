@@ -21,6 +21,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, TaskRunFilter
 
 from deployments.sandbox.partner import Behaviour, Partner, coupon_of, has_coupon
+from deployments.terminal.running import run_from_terminal
 from flows.birthday_coupons import birthday_coupons
 from tasks.errors import CardinalityViolated, HostNotAllowed
 from tasks.execution.report import CampaignReport
@@ -344,33 +345,44 @@ def settings(**variables: str) -> Callable[[Path], dict[str, str]]:
 )
 def test_bad_input_ends_with_one_sentence_and_nothing_in_the_outbox(
     in_folder: Path,
-    prefect_backend: str,
+    result_folder: Path,
     start_partner: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
     prepare: Callable[[Path], dict[str, str]],
     behaviour: str,
     says: str,
 ) -> None:
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": prefect_backend,
-        "PYTHONPATH": str(ROOT),
-        "CAMPAIGN_COUPONS__BACKOFF_SECONDS": "0",
-        **prepare(in_folder),
-    }
+    environment = {"CAMPAIGN_COUPONS__BACKOFF_SECONDS": "0", **prepare(in_folder)}
     if behaviour == "elsewhere":
         partner = start_partner()
         environment |= {"CAMPAIGN_COUPONS__URL": partner.url, "CAMPAIGN_NETWORK__ALLOWED_HOSTS": '["localhost"]'}
         behaviour = "normal"
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        run_from_terminal(birthday_coupons, calls="coupons", arguments=["--date", str(DAY), "--sandbox", behaviour])
+    printed = capfd.readouterr()
+    assert ended.value.code == 1
+    ends_in_one_sentence(printed.out, printed.err, says)
+    assert not (in_folder / "outbox").exists()
+
+
+def ends_in_one_sentence(out: str, err: str, says: str) -> None:
+    closing = [line for line in err.splitlines() if line and " | " not in line]
+    assert says in closing[-1]
+    assert "Traceback" not in out + err
+
+
+def test_the_program_itself_ends_so_too(in_folder: Path, prefect_backend: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "flows.birthday_coupons", "--date", str(DAY), "--sandbox", behaviour],
-        env=environment,
+        [sys.executable, "-m", "flows.birthday_coupons", "--date", str(DAY), "--sandbox", "html"],
+        env={**os.environ, "PREFECT_API_URL": prefect_backend, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    closing = [line for line in done.stderr.splitlines() if line and " | " not in line]
     assert done.returncode == 1
-    assert says in closing[-1]
-    assert "Traceback" not in done.stdout + done.stderr
+    ends_in_one_sentence(done.stdout, done.stderr, "Content-Type is 'text/html', not applicat")
     assert not (in_folder / "outbox").exists()
