@@ -253,9 +253,9 @@ def completed_run(served: Served, name: str) -> str | None:
     return next((run["id"] for run in runs if run["state_type"] == "COMPLETED"), None)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page(served: Served) -> Iterator[Any]:
-    """A page of headless Chromium, logged in as its user does it, and open all day."""
+    """A page of headless Chromium, logged in as its user does it."""
     with browser_page() as page:
         page.goto(f"{served.address}/login")
         log_in(page, served.login)
