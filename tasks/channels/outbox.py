@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader
 from prefect import get_run_logger
 from pydantic import Field
 
-from tasks.delivery.delivery import give_back_unsent
+from tasks.delivery.delivery import give_back_unsent, name_journal
 from tasks.delivery.journal.codes import GIVEN_BACK, code_numbers, wrong_samples
 from tasks.delivery.journal.codes import use as use_codes
 from tasks.delivery.journal.storage import Journal, open_journal
@@ -90,6 +90,7 @@ def deliver(
     reasons = unsendable(messages, "profile_id", "email", parts=MESSAGE_PARTS)
     wanted, rejects = sendable(messages, reasons)
     with closing(open_journal(settings.journal)) as journal:
+        name_journal(journal)
         barred = journal.suppressions.reasons(wanted, CHANNEL)
         keyed = wanted.with_columns(send.message_keys(CHANNEL, wanted), barred)
         suppressed = keyed.filter(pl.col("reason").is_not_null()).select(REJECT_COLUMNS)

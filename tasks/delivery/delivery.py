@@ -219,7 +219,7 @@ def delivered(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions
     `PartFailed` with the carrier's failure. What was sent before the error stays sent, and is known.
     """
     with closing(open_journal(Settings.load().journal)) as journal:
-        _name_the_journal(journal)
+        name_journal(journal)
         if current_part().alone:
             delivery, failure = _reported(messages, channel, options, send, journal)
         else:
@@ -230,7 +230,8 @@ def delivered(messages: pl.DataFrame, channel: Channel, options: DeliveryOptions
     return delivery
 
 
-def _name_the_journal(journal: Journal) -> None:
+def name_journal(journal: Journal) -> None:
+    """Say in the log where the journal is, and that it is new, if it is."""
     place = shown(journal.engine.url)
     if journal.database.identity.is_new:
         run_logger().warning(

@@ -1,6 +1,6 @@
 """Windows of messages: how many are claimed, carried and written down together, and in which order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -8,6 +8,8 @@ OVERLAPPING = 4
 """Windows on their way at one time: while one is claimed or written down, the others are carried."""
 WINDOW_SECONDS = 0.1
 LARGEST_WINDOW = 2_000
+WINDOW_BYTES = 8_000_000
+"""Texts of one window, unless it is one message."""
 
 
 SHARES = 2**32
@@ -41,6 +43,13 @@ class Lane:
     on_way: int = 0
     """Its windows that are open."""
     begin: int = 0
+    _bytes: pl.Series = field(init=False)
+    """What the texts come to, up to each message."""
+
+    def __post_init__(self) -> None:
+        """Add up the texts."""
+        lengths = pl.sum_horizontal(pl.col("html", "text").str.len_bytes().cast(pl.Int64()))
+        self._bytes = self.messages.select(lengths.cum_sum()).to_series()
 
     @property
     def has_more(self) -> bool:
@@ -50,7 +59,9 @@ class Lane:
     def next_window(self) -> pl.DataFrame:
         """The next messages, which are then on their way."""
         self.on_way += 1
-        return self._taken(self.sizes.now)
+        before = self._bytes[self.begin - 1] if self.begin else 0
+        fitting = int(self._bytes.search_sorted(before + WINDOW_BYTES, side="right")) - self.begin
+        return self._taken(max(1, min(self.sizes.now, fitting)))
 
     def rest(self) -> pl.DataFrame:
         """All messages that no window has."""

@@ -30,7 +30,7 @@ from tasks.delivery.smtp.connection import (
     TurnedAway,
     opened,
 )
-from tasks.delivery.smtp.parcel import Batch, Begun, Parcel, Stand
+from tasks.delivery.smtp.parcel import Batch, Begun, Parcel, Stand, Weight
 from tasks.delivery.smtp.receivers import LONGEST_DELAY, Directory, Queues
 from tasks.delivery.smtp.replies import Reply, Step, Verdict, asks_for_less, blame_of, verdict_of
 from tasks.errors import CampaignError, MailServerRefuses, MailServerUnavailable, SenderBlamed
@@ -89,6 +89,7 @@ class MailCarrier:
         self._room = self.seats.room(self.account, server.connections)
         self._directory = Directory(server.receivers)
         self._queues: Queues[Parcel] = Queues(self._directory, self.seats, self.account, server)
+        self._weight = Weight()
         self._is_closing = False
         self._taken = 0
         self._workers: list[asyncio.Task[None]] = []
@@ -278,7 +279,7 @@ class MailCarrier:
                 if not waits:
                     return None
                 await asyncio.sleep(min(await self.pace.delay(), LONGEST_DELAY))
-            elif (parcel := self._queues.pop(self._time())) is not None:
+            elif (parcel := self._queues.pop(self._time(), self._weight.has_room)) is not None:
                 self.pace.take()
                 if begun := self._made(parcel, line):
                     return begun
@@ -301,6 +302,7 @@ class MailCarrier:
         if message.recipient.needs_utf8 and not line.takes_utf8:
             parcel.settle(Event.POSTPONED, "the mail server takes no address with letters outside ASCII")
             return None
+        parcel.weigh(self._weight, len(message.content))
         return Begun(parcel, message)
 
     async def _idle(self, seat: Seat, seconds: float) -> None:
@@ -392,6 +394,6 @@ class MailCarrier:
         elif parcel.tries >= TRIES:
             parcel.settle(Event.POSTPONED, reason, again=True)
         else:
-            parcel.leave_seat()
+            parcel.leave()
             self._queues.add(parcel, first=True)
             self._filled.set()

@@ -27,6 +27,21 @@ class Batch:
             self.done.set_result(None)
 
 
+BYTES_ON_WAY = 32_000_000
+"""What is made and not answered yet, unless it is one message: each takes several times its size."""
+
+
+@dataclass
+class Weight:
+    """Of all messages that are made and not answered yet."""
+
+    bytes: int = 0
+
+    def has_room(self, size: int) -> bool:
+        """Whether a message of about this size can be made now."""
+        return not self.bytes or self.bytes + size <= BYTES_ON_WAY
+
+
 @dataclass
 class Parcel:
     """One message on its way. It is made when it is about to leave: with its files, many would fill the memory."""
@@ -38,16 +53,32 @@ class Parcel:
     tries: int = 0
     seat: Seat | None = None
     """At its receiver, where that has so many only."""
+    weight: "Weight | None" = None
+    """What its message is counted in, while it is made."""
+    bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """About what its texts come to."""
+        return len(self.letter.html) + len(self.letter.text)
+
+    def weigh(self, weight: Weight, size: int) -> None:
+        """Count its message, until it is answered or put back."""
+        self.weight, self.bytes = weight, size
+        weight.bytes += size
 
     def settle(self, event: Event, answer: str, *, blame: Blame = Blame.UNCLEAR, again: bool = False) -> Settlement:
         """Note what became of it."""
-        self.leave_seat()
+        self.leave()
         outcome = Settlement(self.letter.key, event, answer, blame, again)
         self.batch.settle(outcome)
         return outcome
 
-    def leave_seat(self) -> None:
+    def leave(self) -> None:
         """It is not on its way any more."""
+        if self.weight is not None:
+            self.weight.bytes -= self.bytes
+            self.weight = None
         if self.seat is not None:
             self.seat.give_back()
             self.seat = None

@@ -7,7 +7,7 @@ own in the delivery, and here each receiver has its own queue, of which those th
 import asyncio
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Annotated, Generic, Protocol, TypeVar
@@ -101,6 +101,11 @@ class Waiting(Protocol):
     """A message in a queue."""
 
     seat: Seat | None
+
+    @property
+    def size(self) -> int:
+        """About how large it is."""
+        ...
 
     @property
     def receiver(self) -> str:
@@ -256,11 +261,14 @@ class Queues(Generic[Parcel]):
             self._turns.append((parcel.receiver, receiver))
         (receiver.queue.appendleft if first else receiver.queue.append)(parcel)
 
-    def pop(self, now: float) -> Parcel | None:
-        """The next message of a receiver that is ready, with its seat where it needs one; None if none is."""
+    def pop(self, now: float, fits: Callable[[int], bool] = lambda _: True) -> Parcel | None:
+        """The next message of a receiver that is ready, with its seat where it needs one; None if none is.
+
+        `fits`: whether a message of a size can be made now.
+        """
         for _ in range(len(self._turns)):
             name, receiver = self._turns[0]
-            if not receiver.is_ready(now):
+            if not receiver.is_ready(now) or not fits(receiver.queue[0].size):
                 self._turns.rotate(-1)
                 continue
             parcel = receiver.queue.popleft()

@@ -26,11 +26,13 @@ from pydantic import SecretStr, ValidationError
 from deployments.sandbox.mail_server import At, Fault, MailBehaviour, MailSandbox, running_mail_server
 from tasks.channels.email import EmailOptions, email, email_channel
 from tasks.content.personalization import PersonalizationOptions, Templates, personalize
+from tasks.delivery import windows
 from tasks.delivery.delivery import Delivery, send_messages
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.tables import PACES
 from tasks.delivery.pace import Pace
+from tasks.delivery.smtp import parcel
 from tasks.delivery.smtp.connection import MailServer, Security
 from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailable
 from tasks.messages.letter import Letter, Message, Skeleton
@@ -504,3 +506,27 @@ def test_a_key_of_whole_numbers_is_the_same_key_where_a_gap_made_them_floating(
     raw, _ = sent(first.with_columns(pl.col("profile_id").cast(pl.Float64())), options, tmp_path)
     assert (raw.standard.height, raw.complement.height) == (0, 3), "nor where no activity made texts of them"
     assert len(sandbox.taken) == 3
+
+
+def test_large_messages_are_made_a_few_at_a_time(
+    serve: Callable[..., MailSandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    count_them = parcel.Weight.has_room
+
+    def noted(weight: parcel.Weight, size: int) -> bool:
+        made.append(weight.bytes)
+        return count_them(weight, size)
+
+    monkeypatch.setattr(parcel, "BYTES_ON_WAY", 400_000)
+    monkeypatch.setattr(parcel.Weight, "has_room", noted)
+    monkeypatch.setattr(windows, "WINDOW_BYTES", 300_000)
+    sandbox = serve()
+    messages = made_up_messages(40).with_columns(html=pl.lit("<p>Hello</p>\n" * 10_000))
+    mailed, failure = sent(messages, options_for(sandbox.port, tmp_path), tmp_path)
+    assert (mailed.standard.height, failure) == (40, None)
+    assert 130_000 < max(made) <= 400_000 + 140_000
+    one_is_larger = made_up_messages(3).with_columns(
+        profile_id=pl.format("large {}", "profile_id"), html=pl.lit("<p>Hello</p>\n" * 50_000)
+    )
+    assert sent(one_is_larger, options_for(sandbox.port, tmp_path), tmp_path)[0].standard.height == 3

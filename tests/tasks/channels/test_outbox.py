@@ -1,4 +1,5 @@
 import errno
+import logging
 import mailbox
 import subprocess
 import sys
@@ -395,3 +396,15 @@ def test_who_is_not_to_be_written_to_gets_nothing_in_an_outbox_either(tmp_path: 
         "2": "opt-out: by the link",
         "3": "quarantine: 550 5.1.1 No such user",
     }
+
+
+def test_the_log_says_where_the_journal_is_and_that_it_is_new(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        deliver(MESSAGES, options(tmp_path), SEND, NOON)
+        assert "own-journal.db is new: it knows of no message" in caplog.text
+        caplog.clear()
+        deliver(MESSAGES, options(tmp_path), SEND, NOON)
+    assert "Journal: sqlite:///" in caplog.text
+    assert "is new" not in caplog.text
