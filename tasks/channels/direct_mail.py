@@ -19,6 +19,7 @@ from tasks.messages.delivered import DeliveredKeys
 from tasks.messages.send_folder import folder_of, placed, writable, write_rejects
 from tasks.messages.sendable import sendable, unsendable
 from tasks.runs.part import current_part
+from tasks.runs.published import show_outcome
 from tasks.runs.sink import Closing, sink_activity
 from tasks.runs.table import Part
 from tasks.send import Send
@@ -161,4 +162,12 @@ def direct_mail(audience: pl.DataFrame, options: DirectMailOptions, send: Send) 
 @direct_mail.closing
 def close_direct_mail(closing: Closing, options: DirectMailOptions, send: Send) -> None:
     """Write the rejects file. Errors: `OutboxUnwritable`."""
-    write_rejects(closing.rejects, folder_of(options.folder, send))
+    folder = folder_of(options.folder, send)
+    rejects = write_rejects(closing.rejects, folder)
+    show_outcome(
+        send,
+        "letter",
+        {"are in a new file": closing.rows(), "are in an earlier file": closing.rows("complement")},
+        closing.rejects,
+        {"The files for the printer": folder, "Who gets no letter, and why": rejects},
+    )

@@ -24,11 +24,13 @@ from tasks.delivery.journal.codes import use as use_codes
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.messages.delivered import DIGITS_OF_KEY, DeliveredKeys
 from tasks.messages.letter import MessageOptions, prepared_skeleton
+from tasks.messages.placed import placed_messages
 from tasks.messages.placing import Held, place_mail, place_parquet
 from tasks.messages.send_folder import folder_of, writable, write_rejects, written
 from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.privacy import masked_email
 from tasks.runs.part import current_part
+from tasks.runs.published import show_outcome
 from tasks.runs.sink import Closing, sink_activity
 from tasks.runs.table import Part
 from tasks.send import CODES_SHOWN, DIGITS, Send
@@ -132,15 +134,29 @@ def _holding(messages: pl.DataFrame, journal: Journal, send: Send) -> Held:
     return hold
 
 
-def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send, total: int | None = None) -> Path:
-    """`preview.html`: the first messages as their readers see them, addresses masked; `total`, if there are more.
+LIKE_CODE = r"[<>{}]|&#?\w+;"
+"""Signs that HTML or a template would take for its own, if a value of a profile were not escaped."""
 
+
+def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send, total: int | None = None) -> Path:
+    """`preview.html`: the first messages as they lie in the outbox, addresses masked; `total`, if there are more.
+
+    In: whose messages to show: profile_id. Those with signs of code in what profiles brought come last, apart.
     Errors: `OutboxUnwritable`.
     """
     environment = Environment(loader=PackageLoader("tasks.channels", "."), autoescape=True)
-    shown = messages.head(options.preview_messages).with_columns(masked_email("email"))
+    digits = send.message_keys(CHANNEL, messages.head(options.preview_messages).select("profile_id"))
+    folder = options.messages_folder(send)
+    with writable(folder):
+        placed = placed_messages(folder, digits.to_list())
+    own = f"{options.sender_name} <{options.sender_address}>"
+    shown = placed.with_columns(masked_email("email"), pl.col("sender").fill_null(own))
+    like_code = pl.any_horizontal(pl.col("subject", "text").str.contains(LIKE_CODE).fill_null(value=False))
     page = environment.get_template("outbox_page.html").render(
-        send=send, options=options, total=messages.height if total is None else total, messages=shown.to_dicts()
+        send=send,
+        total=messages.height if total is None else total,
+        ordinary=shown.filter(~like_code).to_dicts(),
+        like_code=shown.filter(like_code).to_dicts(),
     )
     return written(options.send_folder(send) / "preview.html", page.encode())
 
@@ -174,8 +190,19 @@ def close_outbox(
     sent_at: datetime | None = None,  # noqa: ARG001
 ) -> None:
     """Write the page of the first messages and the rejects file. Errors: `OutboxUnwritable`."""
-    write_page(closing.messages, options, send, total=closing.inbound_rows)
-    write_rejects(closing.rejects, options.send_folder(send))
+    page = write_page(closing.messages, options, send, total=closing.rows() + closing.rows("complement"))
+    rejects = write_rejects(closing.rejects, options.send_folder(send))
+    show_outcome(
+        send,
+        "files",
+        {"got the message": closing.rows(), "had got it by an earlier run": closing.rows("complement")},
+        closing.rejects,
+        {
+            "The messages": options.messages_folder(send),
+            "The first of them, as a page": page,
+            "Who got none, and why": rejects,
+        },
+    )
     give_back_unsent(closing, send, CHANNEL)
     get_run_logger().info(
         "%d messages delivered, %d delivered before, %d rejected.",

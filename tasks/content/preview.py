@@ -236,9 +236,9 @@ def preview(inbound: Audience | pl.DataFrame, options: PreviewOptions) -> pl.Dat
     send = options.personalization.send
     show_link(
         page.as_uri(),
-        f"{messages.height} messages of {send.label}, {send.business_date}",
+        f"Open the page with {messages.height} messages",
         key=f"{send.campaign}-messages",
-        description="Messages as their readers would see them, addresses masked",
+        description=f"{send.label}, {send.business_date}: messages as their readers see them, addresses masked",
     )
     for found in counted_findings(messages):
         logger.warning("%s.", found)

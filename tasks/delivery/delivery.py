@@ -30,6 +30,7 @@ from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, un
 from tasks.runs.artifacts import show_table
 from tasks.runs.log import run_logger
 from tasks.runs.part import PartFailed, current_part
+from tasks.runs.published import show_outcome
 from tasks.runs.sink import Closing
 from tasks.send import Send
 from tasks.settings import Settings
@@ -248,12 +249,23 @@ def close_channel(outcome: Closing, channel: Channel, options: DeliveryOptions, 
 
     Errors: `JournalUnavailable`, `OutboxUnwritable`.
     """
-    write_rejects(outcome.rejects, folder_of(options.folder, send))
+    rejects = write_rejects(outcome.rejects, folder_of(options.folder, send))
     if isinstance(outcome.failure, JournalUnavailable):
         return  # of which there is nothing to be read
     give_back_unsent(outcome, send, channel.name)
     with closing(open_journal(Settings.load().journal)) as journal:
         manifest = write_manifest(journal, channel, options, send)
+    show_outcome(
+        send,
+        channel.title,
+        {
+            "got the message": outcome.rows(),
+            "had got it by another run": outcome.rows("complement"),
+            "may have got it: nobody knows": outcome.rows("unknown"),
+        },
+        outcome.rejects,
+        {"Every message, and what became of it": manifest, "Who got none, and why": rejects},
+    )
     _tell([outcome.rows(field.name) for field in fields(Delivery)], manifest)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import polars as pl
 
@@ -121,7 +121,7 @@ def rejects_of(outbound: object) -> pl.DataFrame:
 
 FIRST_MESSAGES = 20
 """How many messages an audience shows."""
-MESSAGE = ("email", "subject", "html", "text")
+MESSAGE = ("profile_id", "email", "subject", "html", "text")
 
 
 def first_messages(rows: pl.DataFrame | None) -> pl.DataFrame:
@@ -143,6 +143,21 @@ def _without_codes(messages: pl.DataFrame) -> pl.DataFrame:
             parts = dict.fromkeys(parts, "…")  # a filter has changed what it shows
         shown.append({**row, **parts})
     return pl.DataFrame(shown, schema=dict.fromkeys(MESSAGE, pl.String()))
+
+
+def first_delivered(rows: pl.DataFrame, outbound: object) -> pl.DataFrame:
+    """The first messages that a sink delivered, now or before; of a sink that tells no people, the first messages.
+
+    Nobody is shown a message that was refused, or that nobody could make.
+    """
+    if outbound is None:
+        return first_messages(None)
+    tables = transitions_of(cast("pl.DataFrame | Transitions", outbound))
+    told = [tables[name]["profile_id"] for name in (STANDARD, "complement") if "profile_id" in tables.get(name, {})]
+    if isinstance(outbound, pl.DataFrame) or not told or "profile_id" not in rows.columns:
+        return first_messages(rows)
+    delivered = pl.concat([one.cast(pl.String()) for one in told])
+    return first_messages(rows.filter(pl.col("profile_id").cast(pl.String()).is_in(delivered.implode())))
 
 
 class Inline:

@@ -18,7 +18,7 @@ from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from prefect.results import get_result_store
 
-from tasks.runs.audience import Plan, first_messages, imported, rejects_of, transitions_of
+from tasks.runs.audience import Plan, first_delivered, imported, rejects_of, transitions_of
 from tasks.runs.counts import COUNTS, counts_of
 from tasks.runs.members import Moves
 from tasks.runs.outbound import this_run
@@ -144,7 +144,7 @@ def part_run(  # noqa: PLR0917  # Prefect maps by name
     done = PartDone(
         counts=pl.concat(counts),
         files=pl.DataFrame(files, schema=FILES, orient="row"),
-        messages=first_messages(passed.rows),
+        messages=first_delivered(passed.rows, outbound),
     )
     if error is not None:
         kept_file(cast("pl.DataFrame", done), f"{_folder(key, part)}/{BROKEN_OFF}")

@@ -25,6 +25,7 @@ from tasks.runs.audience import (
     FIRST_MESSAGES,
     STANDARD,
     Audience,
+    first_delivered,
     first_messages,
     imported,
     rejects_of,
@@ -127,7 +128,7 @@ class SinkActivity(Activity[P, R]):
         else:
             sent = at_once(outbound, [audience], self.label, audience.distinct)
         sent.counts = pl.concat([sent.counts, inbound_count(run, self.label, rows.height)])
-        sent.shown = first_messages(rows)
+        sent.shown = first_delivered(rows, outbound)
         self.run_closing(sent, error, others)
         if error is not None:
             raise error

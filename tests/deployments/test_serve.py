@@ -313,7 +313,12 @@ def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, p
     run = until(lambda: completed_run(served, "from-the-browser"), "the run of the form")
     page.goto(f"{served.address}/runs/flow-run/{run}")
     page.get_by_text("Completed", exact=True).first.wait_for()
-    for kind, shown in (("counts", "Personalization"), ("rejects", "no address"), ("preview", "8 offers")):
+    for kind, shown in (
+        ("outcome", "were left out"),
+        ("counts", "Personalization"),
+        ("rejects", "no address"),
+        ("preview", "8 offers"),
+    ):
         page.goto(f"{served.address}/artifacts/key/from-the-browser-{kind}")
         page.locator("a[href*='/artifacts/artifact/']").first.click()
         page.get_by_text(shown).first.wait_for()

@@ -4,7 +4,6 @@ import json
 import mailbox
 from collections.abc import Callable, Iterator
 from datetime import date
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,7 @@ def people(
 
 def told(name: str, folder: Path) -> tuple[object, ...]:
     """What a run shows: counts and rejects."""
-    counts = sorted(json.dumps(row) for row in json.loads(unescape(str(Artifact.get(f"{name}-counts").data))))
+    counts = sorted(json.dumps(row) for row in json.loads(str(Artifact.get(f"{name}-counts").data)))
     return counts, pl.read_csv(folder / "rejects.csv", infer_schema=False).sort("profile_id").rows()
 
 

@@ -10,7 +10,6 @@ from datetime import date
 from email import policy
 from email.message import EmailMessage
 from email.parser import BytesParser
-from html import unescape
 from pathlib import Path
 
 import polars as pl
@@ -194,11 +193,14 @@ def test_the_run_can_be_read_in_the_prefect_ui(
     assert f"Query: standard: {report.queried}, rejects: 0." in caplog.text
     assert f"{report.delivered} messages delivered" in caplog.text
     assert "profile.first_name has no value for" in caplog.text
-    counts, rejects, preview = (
-        str(Artifact.get(f"birthday-coupons-{kind}").data) for kind in ("counts", "rejects", "preview")
+    counts, rejects, preview, outcome = (
+        str(Artifact.get(f"birthday-coupons-{kind}").data) for kind in ("counts", "rejects", "preview", "outcome")
     )
+    assert f"| got the message | {report.delivered} |" in outcome
+    assert f"| were left out | {report.rejected} |" in outcome
+    assert (in_folder / "outbox" / "birthday-coupons" / str(DAY) / "rejects.csv").as_uri() in outcome
     assert f'"activity": "Query", "transition": "standard", "rows": {report.queried}' in counts
-    assert "no value for profile.first_name" in unescape(rejects)
+    assert "no value for profile.first_name" in rejects.replace("\\", "")
     assert "p…@profiles.example" in preview
     for address in sample_profiles["email"].drop_nulls():
         assert address not in preview

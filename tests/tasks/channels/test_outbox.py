@@ -186,6 +186,7 @@ def test_messages_without_a_column_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_the_first_messages_masked_and_harmless(tmp_path: Path) -> None:
+    deliver(MESSAGES, options(tmp_path), SEND, NOON)
     page = write_page(MESSAGES, options(tmp_path, preview_messages=2), SEND).read_text()
     assert "2 of 3 messages" in page
     assert "a…@x.example" in page
@@ -194,6 +195,19 @@ def test_the_page_shows_the_first_messages_masked_and_harmless(tmp_path: Path) -
     assert "&lt;script&gt;alert" in page
     assert 'iframe sandbox title="Hello Ada"' in page
     assert "Birthday &lt;1&gt;" in page
+
+
+@pytest.mark.parametrize("form", ["maildir", "parquet"])
+def test_the_page_shows_what_was_delivered_not_what_is_rendered_now(tmp_path: Path, form: str) -> None:
+    given = options(tmp_path, format=form)
+    deliver(MESSAGES.head(2), given, SEND, NOON)
+    changed = MESSAGES.with_columns(subject=pl.lit("Another"), html=pl.lit("<p>Another</p>"))
+    page = write_page(changed, given, SEND).read_text()
+    assert "Hello Ada" in page
+    assert "Another" not in page
+    assert "From Campaigns" in page or "offers@campaign.example" in page
+    assert page.index("Hello Ada") < page.index("Names that look like code") < page.index("שלום")
+    assert "2 of 3 messages" in page
 
 
 def test_only_the_owner_reads_what_was_written(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Report: the run in numbers, and what the Prefect UI shows of it."""
 
 from datetime import date
-from html import unescape
+from pathlib import Path
 
 import polars as pl
 from prefect import flow
@@ -10,13 +10,14 @@ from prefect.artifacts import Artifact
 from tasks.execution.report import CampaignReport, report
 from tasks.runs.audience import Audience
 from tasks.runs.counts import COUNTS, counts_of, merged, rows_with_content, summed
-from tasks.runs.published import message_preview, reject_reasons
+from tasks.runs.published import message_preview, outcome_told, reject_reasons
 from tasks.runs.table import Table
 from tasks.send import Send
 
 SEND = Send(campaign="report-test", label="Report test", business_date=date(2026, 11, 24))
 MESSAGES = pl.DataFrame(
     {
+        "profile_id": ["1", "2"],
         "email": ["ada@x.example", None],
         "subject": ["<b>Hi</b>", "s"],
         "html": ["<p>", "<p>"],
@@ -59,11 +60,29 @@ def test_rejects_are_told_by_reason_the_most_frequent_first() -> None:
 
 def test_a_preview_masks_addresses_and_shows_text_as_text() -> None:
     shown = message_preview(MESSAGES)
-    assert "a…@x.example" in unescape(shown)
-    assert "ada@" not in unescape(shown)
+    assert "a…@x.example" in shown
+    assert "ada@" not in shown
     assert "<script>" not in shown
     assert "<b>" not in shown
     assert message_preview(MESSAGES.clear()) == "No messages."
+
+
+def test_who_got_the_message_who_did_not_and_why_is_said_in_words_with_the_files(tmp_path: Path) -> None:
+    reasons = pl.DataFrame(
+        [("no address", 2), ("not taken yet: 451 4.7.1 (later)", 3), ("not yet: wave 2 of 3", 1)],
+        schema=["reason", "profiles"],
+        orient="row",
+    )
+    files = {"Who got none, and why": tmp_path / "rejects.csv"}
+    told = outcome_told(SEND, "E-mail", {"got the message": 7, "had got it by another run": 0}, reasons, files)
+    assert "| got the message | 7 |" in told
+    assert "by another run |" not in told
+    assert "| were put off: another run of the day may reach them | 4 |" in told
+    assert "| were left out | 2 |" in told
+    assert f"[{tmp_path / 'rejects.csv'}]({(tmp_path / 'rejects.csv').as_uri()})" in told
+    why, later = told.index("### Why people were left out"), told.index("### Why people were put off")
+    assert why < told.index("no address") < later < told.index("451")
+    assert r"451 4.7.1 \(later\)" in told
 
 
 def test_the_run_is_told_in_numbers_and_in_the_prefect_ui(prefect_backend: str) -> None:
@@ -96,4 +115,4 @@ def test_the_run_is_told_in_numbers_and_in_the_prefect_ui(prefect_backend: str) 
     counts, rejects, preview = (Artifact.get(f"report-test-{kind}") for kind in ("counts", "rejects", "preview"))
     assert '"rows": 9' in str(counts.data)
     assert '"profiles": 2' in str(rejects.data)
-    assert "a…@x.example" in unescape(str(preview.data))
+    assert "a…@x.example" in str(preview.data)
