@@ -29,6 +29,7 @@ from tasks.messages.placing import Held, place_mail, place_parquet
 from tasks.messages.send_folder import folder_of, writable, write_rejects, written
 from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.privacy import masked_email
+from tasks.runs.audience import HIDES_CODES
 from tasks.runs.part import current_part
 from tasks.runs.published import show_outcome
 from tasks.runs.sink import Closing, sink_activity
@@ -141,16 +142,19 @@ LIKE_CODE = r"[<>{}]|&#?\w+;"
 def write_page(messages: pl.DataFrame, options: OutboxOptions, send: Send, total: int | None = None) -> Path:
     """`preview.html`: the first messages as they lie in the outbox, addresses masked; `total`, if there are more.
 
-    In: whose messages to show: profile_id. Those with signs of code in what profiles brought come last, apart.
-    Errors: `OutboxUnwritable`.
+    In: the messages to show, as an audience shows them. One that has codes is shown as it is there, without them.
+    Those with signs of code in what profiles brought come last, apart. Errors: `OutboxUnwritable`.
     """
     environment = Environment(loader=PackageLoader("tasks.channels", "."), autoescape=True)
-    digits = send.message_keys(CHANNEL, messages.head(options.preview_messages).select("profile_id"))
+    chosen = messages.head(options.preview_messages)
+    hiding = chosen.filter(HIDES_CODES) if HIDES_CODES in chosen.columns else chosen.clear()
+    digits = send.message_keys(CHANNEL, chosen.join(hiding, on="profile_id", how="anti", maintain_order="left"))
     folder = options.messages_folder(send)
     with writable(folder):
         placed = placed_messages(folder, digits.to_list())
     own = f"{options.sender_name} <{options.sender_address}>"
-    shown = placed.with_columns(masked_email("email"), pl.col("sender").fill_null(own))
+    shown = pl.concat([placed, hiding.select(pl.lit(None, pl.String()).alias("sender"), *placed.columns[1:])])
+    shown = shown.with_columns(masked_email("email"), pl.col("sender").fill_null(own))
     like_code = pl.any_horizontal(pl.col("subject", "text").str.contains(LIKE_CODE).fill_null(value=False))
     page = environment.get_template("outbox_page.html").render(
         send=send,

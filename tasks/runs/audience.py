@@ -123,13 +123,20 @@ FIRST_MESSAGES = 20
 """How many messages an audience shows."""
 MESSAGE = ("profile_id", "email", "subject", "html", "text")
 
+HIDES_CODES = "hides_codes"
+"""Whether a message is shown without the codes that it has."""
+SHOWN = {**dict.fromkeys(MESSAGE, pl.String()), HIDES_CODES: pl.Boolean()}
+
 
 def first_messages(rows: pl.DataFrame | None) -> pl.DataFrame:
     """A copy of the first messages of a table, if it has any: a slice would keep the memory of the whole."""
     if rows is None or not set(MESSAGE) <= set(rows.columns):
-        return pl.DataFrame(schema=dict.fromkeys(MESSAGE, pl.String()))
+        return pl.DataFrame(schema=SHOWN)
     first = rows.head(FIRST_MESSAGES)
-    shown = first.select(MESSAGE) if CODES_SHOWN not in rows.columns else _without_codes(first)
+    if CODES_SHOWN in rows.columns:
+        shown = _without_codes(first)
+    else:
+        shown = first.select(*MESSAGE, pl.lit(value=False).alias(HIDES_CODES))
     return pl.read_ipc(io.BytesIO(arrow_file(shown)))
 
 
@@ -138,11 +145,11 @@ def _without_codes(messages: pl.DataFrame) -> pl.DataFrame:
     shown = []
     for row in messages.select(*MESSAGE, CODES_SHOWN).iter_rows(named=True):
         secrets = [one["code"] for one in row.pop(CODES_SHOWN) if one["number"]]
-        parts = {part: without(row[part], secrets) for part in MESSAGE[1:]}
+        parts = {part: without(row[part], secrets) for part in MESSAGE[2:]}
         if secrets and all(parts[part] == row[part] for part in parts):
             parts = dict.fromkeys(parts, "…")  # a filter has changed what it shows
-        shown.append({**row, **parts})
-    return pl.DataFrame(shown, schema=dict.fromkeys(MESSAGE, pl.String()))
+        shown.append({**row, **parts, HIDES_CODES: bool(secrets)})
+    return pl.DataFrame(shown, schema=SHOWN)
 
 
 def first_delivered(rows: pl.DataFrame, outbound: object) -> pl.DataFrame:
