@@ -12,6 +12,7 @@ import polars as pl
 
 from deployments.sandbox.products import THINGS
 from deployments.sandbox.schedule import TEAMS
+from tasks.files.storage import written_whole
 
 SEED = 20261124
 PROFILES_PER_DAY = 10
@@ -82,9 +83,8 @@ def _profile(chance: random.Random, number: int, birthday: date, place: int) -> 
 def write_sample_profiles(path: Path) -> None:
     """Write the sample profiles as Parquet, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    sample_profiles().write_parquet(draft)
-    draft.replace(path)
+    with written_whole(path) as draft:
+        sample_profiles().write_parquet(draft)
 
 
 if __name__ == "__main__":

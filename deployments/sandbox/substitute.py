@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from errno import EADDRINUSE
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from deployments.ports import port_is_free
-from deployments.sandbox.partner import PORT, Behaviour, running_partner
+from deployments.sandbox.partner import PORT, Behaviour, Partner, running_partner
 from deployments.sandbox.profiles import write_sample_profiles
 from deployments.sandbox.server import HOST
 from flows.settings import CampaignSettings
@@ -30,16 +30,20 @@ def substitute(
     if not unset:
         yield {}
         return
-    with _place() as (folder, port), running_partner(folder, behaviour, port) as partner:
+    with _partner(behaviour) as partner:
         allowed = sorted({*settings.network.allowed_hosts, HOST})
         yield {**partner.settings_of(*unset), "CAMPAIGN_NETWORK__ALLOWED_HOSTS": json.dumps(allowed)}
 
 
 @contextmanager
-def _place() -> Iterator[tuple[Path, int]]:
-    """The partner's usual folder and port; where another process has that port, other free ones."""
-    if port_is_free(PORT):
-        yield SAMPLES, PORT
-        return
-    with TemporaryDirectory(prefix="sandbox-") as folder:
-        yield Path(folder), 0
+def _partner(behaviour: Behaviour) -> Iterator[Partner]:
+    """The partner in its usual folder, on its usual port; where another process has that port, in others."""
+    with ExitStack() as stack:
+        try:
+            partner = stack.enter_context(running_partner(SAMPLES, behaviour, PORT))
+        except OSError as error:
+            if error.errno != EADDRINUSE:
+                raise
+            folder = stack.enter_context(TemporaryDirectory(prefix="sandbox-"))
+            partner = stack.enter_context(running_partner(Path(folder), behaviour))
+        yield partner

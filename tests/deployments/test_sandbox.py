@@ -2,7 +2,9 @@ import json
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from deployments.sandbox.partner import Partner, coupon_answer, has_coupon
 from deployments.sandbox.products import products_answer
 from deployments.sandbox.profiles import sample_profiles, write_sample_profiles
 from deployments.sandbox.schedule import schedule_answer
+from deployments.sandbox.substitute import substitute
+from flows.settings import CampaignSettings
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,3 +132,21 @@ def test_a_service_that_is_asked_wrongly_says_so(
     partner = start_partner()
     context = ssl.create_default_context(cafile=partner.ca_file)
     assert httpx.get(f"{partner.url_of(service)}{query}", verify=context).status_code == 400
+
+
+def test_several_that_start_at_one_moment_each_have_a_partner_of_their_own(in_folder: Path) -> None:
+    settings, start, all_up = CampaignSettings.load(), threading.Barrier(4), threading.Barrier(4)
+
+    def served(_: int) -> tuple[str, int]:
+        start.wait()
+        with substitute(settings, ["coupons"]) as variables:
+            all_up.wait(10)
+            with httpx.Client(
+                verify=ssl.create_default_context(cafile=variables["CAMPAIGN_COUPONS__CA_FILE"])
+            ) as web:
+                return variables["CAMPAIGN_COUPONS__URL"], web.get(variables["CAMPAIGN_COUPONS__URL"]).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        found = dict(pool.map(served, range(4)))
+    assert len(found) == 4
+    assert set(found.values()) == {400}, "each answers with the certificate of its own authority"
