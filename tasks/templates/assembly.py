@@ -27,6 +27,8 @@ class Walk:
     """Files that the walk is in."""
     blocks: dict[str, list[tuple[nodes.Block, str]]] = field(default_factory=dict)
     block: tuple[str, int] | None = None
+    within: frozenset[tuple[str, int]] = frozenset()
+    """Blocks that the walk is in."""
     chosen: bool = False
     """Whether a condition or a loop stands around."""
 
@@ -126,9 +128,10 @@ class Assembly:
 
     def _block(self, name: str, depth: int, walk: Walk) -> None:
         found = walk.blocks.get(name, [])
-        if depth < len(found) and not (walk.block and walk.block[0] == name and walk.block[1] >= depth):
+        if depth < len(found) and (name, depth) not in walk.within:
             block, file = found[depth]
-            self._body(block.body, replace(walk, file=file, block=(name, depth)))
+            within = walk.within | {(name, depth)}
+            self._body(block.body, replace(walk, file=file, block=(name, depth), within=within))
 
     def _output(self, node: nodes.Output, walk: Walk) -> None:
         for child in node.nodes:

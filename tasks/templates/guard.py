@@ -41,6 +41,8 @@ class Walk:
     """Names that the template sets: whether only the author's own texts are in them."""
     blocks: dict[str, list[tuple[nodes.Block, str]]] = field(default_factory=dict)
     block: tuple[str, int] | None = None
+    within: frozenset[tuple[str, int]] = frozenset()
+    """Blocks that the walk is in."""
 
     def inner(self, **changes: Any) -> "Walk":  # noqa: ANN401
         """The same with a scope of its own."""
@@ -134,6 +136,9 @@ class Guard:
                 return self._include(node, places, walk)
             case nodes.Import() | nodes.FromImport():
                 self._import(node, walk)
+            case nodes.Extends():
+                what = "an 'extends' in a condition; extend one file, and write the condition in its blocks"
+                self._problem(node.lineno, what, walk)
             case nodes.Assign(target=nodes.Name(name=name)):
                 walk.scope[name] = self._is_own(node.node, walk)
             case nodes.AssignBlock(target=nodes.Name(name=name)):
@@ -221,10 +226,14 @@ class Guard:
 
     def _block(self, name: str, depth: int, places: Places, walk: Walk) -> Places:
         found = walk.blocks.get(name, [])
-        if depth >= len(found) or (walk.block and walk.block[0] == name and walk.block[1] >= depth):
+        if depth >= len(found):
             return places
         block, file = found[depth]
-        return self._body(block.body, places, walk.inner(file=file, block=(name, depth)))
+        if (name, depth) in walk.within:
+            self._problem(block.lineno, f"the block '{name}' shows itself", walk.inner(file=file))
+            return places
+        within = walk.within | {(name, depth)}
+        return self._body(block.body, places, walk.inner(file=file, block=(name, depth), within=within))
 
     def _include(self, node: nodes.Include, places: Places, walk: Walk) -> Places:
         for name in fixed_names(node):

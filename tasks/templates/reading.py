@@ -125,7 +125,7 @@ def _read(options: TemplateFolder) -> Templates:
     environment = CampaignEnvironment(sources)
     for name, source in sources.items():
         problems.extend(_problems(name, source, environment))
-    problems.extend(told for name in parts.values() for told in _lacking_blocks(name, sources, environment))
+    problems.extend(told for name in parts.values() for told in _layout_problems(name, sources, environment))
     problems.extend(CampaignEnvironment(sources, parts["html"]).problems)
     problems.extend(misplaced_catalogues(options.folder))
     for path in sorted((options.folder / FOLDER).glob("*.po")):
@@ -221,8 +221,8 @@ def _empty_defaults(name: str, tree: nodes.Template) -> Iterator[str]:
                 )
 
 
-def _lacking_blocks(name: str, sources: Mapping[str, str], environment: CampaignEnvironment) -> Iterator[str]:
-    """Blocks that a file of a part requires, and that no file which extends it has."""
+def _layout_problems(name: str, sources: Mapping[str, str], environment: CampaignEnvironment) -> Iterator[str]:
+    """What is wrong with the files that a part extends: a required block that none has, or no one order of them."""
     given: set[str] = set()
     seen: set[str] = set()
     while name in sources and name not in seen:
@@ -236,8 +236,13 @@ def _lacking_blocks(name: str, sources: Mapping[str, str], environment: Campaign
                 required = f"the block '{block.name}' is required; no file that extends it has it"
                 yield f"{name}, line {block.lineno}: {required}"
         given.update(block.name for block in tree.find_all(nodes.Block))
-        parent = next(tree.find_all(nodes.Extends), None)
-        name = next(iter(fixed_names(parent)), "") if parent is not None else ""
+        parents = [node for node in tree.body if isinstance(node, nodes.Extends)]
+        yield from (
+            f"{name}, line {node.lineno}: a second 'extends'; a file extends one other" for node in parents[1:]
+        )
+        name = next(iter(fixed_names(parents[0])), "") if parents else ""
+    if name in seen:
+        yield f"{name}: it extends itself"
 
 
 def _unknown_names(name: str, tree: nodes.Template, environment: CampaignEnvironment) -> Iterator[str]:

@@ -128,7 +128,7 @@ def rules_of(sheet: Sheet, first: int) -> list[Rule]:
     found = tinycss2.parse_stylesheet(text, skip_comments=False, skip_whitespace=False)
     offsets = [starts[node.source_line - 1] + node.source_column - 1 for node in found]
     made: list[Rule] = []
-    for node, start, limit in zip(found, offsets, [*offsets[1:], len(text)], strict=True):
+    for node, start, limit in zip(found, offsets, [*offsets, len(text)][1:], strict=True):
         span = (start, text.rfind("}", start, limit) + 1 or limit)
         made += [
             _rule(

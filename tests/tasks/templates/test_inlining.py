@@ -69,6 +69,7 @@ INLINED = [
         "<!--[if !mso]><!--><p><!--<![endif]-->",
         '<!--[if !mso]><!--><p style="color:red"><!--<![endif]-->',
     ),
+    ("p{top:0", "<p>", '<p style="top:0">'),
     ("p{color:red}", '<img alt="<p>"><p>', '<img alt="<p>"><p style="color:red">'),
 ]
 
@@ -157,6 +158,13 @@ def test_what_is_not_sure_stays_and_is_told(css: str, body: str, left: str, told
         assert made.findings == ()
     sure = body.split("<p", maxsplit=1)[0]
     assert 'style="color:red"' not in shown or sure.startswith("{%")
+
+
+@pytest.mark.parametrize("css", ["", " ", "/* x */", "}}", "@media{", "p{}"])
+def test_a_sheet_without_rules_stays(css: str) -> None:
+    html = page(css, "<p>x")
+    assert of(html) == Rewritten(of(html).templates)
+    assert of(html).templates.sources["body.html"] == html
 
 
 def test_a_class_that_a_piece_cannot_give_is_inlined_all_the_same() -> None:

@@ -134,6 +134,16 @@ def test_a_default_sees_the_arguments_before_it(tmp_path: Path) -> None:
             {"body.html": "{% extends 'in.html' %}", "in.html": "\n{% block a required %}{% endblock %}"},
             "in.html, line 2: the block 'a'",
         ),
+        ({"body.html": "{% extends 'a' %}\n{% extends 'a' %}", "a": "x"}, "body.html, line 2: a second 'extends'"),
+        ({"body.html": "{% extends 'a' %}", "a": "{% extends 'body.html' %}"}, "body.html: it extends itself"),
+        (
+            {"body.html": "{% if who %}{% extends 'a' %}{% endif %}", "a": "<a href='{{ who }}'>"},
+            "body.html, line 1: an 'extends' in a condition; extend one file",
+        ),
+        (
+            {"body.html": "{% block a %}{{ self.b() }}{% endblock %}{% block b %}{{ self.a() }}{% endblock %}"},
+            "body.html, line 1: the block 'a' shows itself",
+        ),
         ({"body.html": "<style>@media print{#a{top:0}}</style>"}, "in CSS write '{ #'"),
         ({"body.html": "{% autoescape false %}{{ who }}{% endautoescape %}"}, "escaping cannot be switched off"),
         (
