@@ -1,12 +1,14 @@
 """A campaign's messages as a page, nothing sent; the page is made again when a template changes."""
 
 import inspect
+import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +19,7 @@ from deployments.terminal.running import checked
 from tasks.content.personalization import PersonalizationOptions, TemplateFolder, personalization, read_templates
 from tasks.content.preview import PreviewOptions, counted_findings, previews, write_page
 from tasks.errors import CampaignError, CampaignNotShown
+from tasks.files.storage import written_whole
 from tasks.runs.audience import Audience
 from tasks.runs.sink import SinkActivity
 from tasks.runs.table import part_size
@@ -123,21 +126,48 @@ def preview(
 ) -> Iterator[str]:
     """Lines that tell where the page is and what was found; with `watch` until it is interrupted.
 
-    Errors: those of `shown_by`; while it watches, what is wrong with the templates is a line.
+    A page that is watched shows each new one by itself. Errors: those of `shown_by`; while it watches, what is
+    wrong with the templates is a line, and stands on the page.
     """
     shown = shown_by(flow, parameters)
     if not watch:
         page, findings = page_of(shown, keys)
         yield from (*findings, f"Open {page}")
         return
-    for _ in changes(shown.options.templates.folder):
-        begun = time.monotonic()
-        try:
-            page, findings = page_of(shown, keys)
-        except CampaignError as error:
-            yield str(error)
-            continue
-        yield from (*findings, f"Open {page} (made in {time.monotonic() - begun:.1f} s; Ctrl-C stops watching)")
+    page, version = None, ""
+    try:
+        for _ in changes(shown.options.templates.folder):
+            begun = time.monotonic()
+            try:
+                page, findings = page_of(shown, keys)
+            except CampaignError as error:
+                yield str(error)
+                if page:
+                    _tell(page, version, str(error))
+                continue
+            version = _make_watched(page)
+            yield from (*findings, f"Open {page} (made in {time.monotonic() - begun:.1f} s; Ctrl-C stops watching)")
+    finally:
+        if page:
+            page.with_suffix(".js").unlink(missing_ok=True)
+
+
+def _make_watched(page: Path) -> str:
+    """Let the page look for the next one. Out: the version that it has."""
+    version = str(time.time_ns())
+    script = files("deployments.terminal").joinpath("watched.html").read_text(encoding="utf-8")
+    for name, value in (("{version}", version), ("{file}", page.with_suffix(".js").name)):
+        script = script.replace(name, json.dumps(value))
+    head, end, rest = page.read_text(encoding="utf-8").rpartition("</body>")
+    with written_whole(page) as draft:
+        draft.write_text(head + script + end + rest, encoding="utf-8")
+    _tell(page, version, "")
+    return version
+
+
+def _tell(page: Path, version: str, wrong: str) -> None:
+    with written_whole(page.with_suffix(".js")) as draft:
+        draft.write_text(f"told({json.dumps(version)}, {json.dumps(wrong)})\n", encoding="utf-8")
 
 
 def parameters_on(flow: Flow[..., Any], day: date | None, parameters: dict[str, Any]) -> dict[str, Any]:
