@@ -134,22 +134,23 @@ def preview(
         page, findings = page_of(shown, keys)
         yield from (*findings, f"Open {page}")
         return
-    page, version = None, ""
+    last: Path | None = None
+    version = ""
     try:
         for _ in changes(shown.options.templates.folder):
             begun = time.monotonic()
             try:
-                page, findings = page_of(shown, keys)
+                last, findings = page_of(shown, keys)
             except CampaignError as error:
                 yield str(error)
-                if page:
-                    _tell(page, version, str(error))
+                if last:
+                    _tell(last, version, str(error))
                 continue
-            version = _make_watched(page)
-            yield from (*findings, f"Open {page} (made in {time.monotonic() - begun:.1f} s; Ctrl-C stops watching)")
+            version = _make_watched(last)
+            yield from (*findings, f"Open {last} (made in {time.monotonic() - begun:.1f} s; Ctrl-C stops watching)")
     finally:
-        if page:
-            page.with_suffix(".js").unlink(missing_ok=True)
+        if last:
+            last.with_suffix(".js").unlink(missing_ok=True)
 
 
 def _make_watched(page: Path) -> str:
