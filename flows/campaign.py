@@ -1,7 +1,8 @@
 """The configurable campaign: a whole campaign as parameters, for the form of the Prefect UI and for YAML.
 
-query -> preparation -> for each content: deduplication -> external API -> enrichment; then personalization
--> perhaps preview, perhaps confirmation -> channel
+query -> preparation -> for each content: deduplication -> external API -> enrichment
+      -> for each pool of codes that runs low: external API -> code pool
+then personalization -> perhaps preview, perhaps confirmation -> channel
 """
 
 from datetime import date
@@ -22,6 +23,7 @@ from flows.channels import (
     SmsChannel,
 )
 from flows.closing import business_date_of
+from flows.codes import Codes
 from flows.plan import (
     CAMPAIGNS_HERE,
     EVERYONE,
@@ -73,6 +75,7 @@ def campaign(
     label: Annotated[str, Field(min_length=1, max_length=200)] = "Newsletter",
     audience: Recipients = EVERYONE,
     contents: Contents = [],  # noqa: B006  # Prefect shows it as the form's default, and never changes it
+    codes: Codes = [],  # noqa: B006
     templates: AnyTemplates = GREETING,
     inline_css: bool = False,
     utm: Utm | Annotated[None, Field(title="None")] = None,
@@ -91,6 +94,8 @@ def campaign(
         audience: Who may get a message.
         contents: Content from partners' endpoints, each joined to the audience. Templates have one that is named
             coupons as content.coupons.code, or, where a profile has many rows, in a loop over coupons.
+        codes: A code of their own for each recipient, from a pool. Templates have one that is named gift as
+            content.gift.code.
         templates: What a message says, written here or in the files of a folder.
         inline_css: Write the rules of <style> into the style attributes of the templates, for mail programs that
             leave <style> out. What has to stay there, stays, and the log says why.
@@ -106,6 +111,7 @@ def campaign(
         label=label,
         audience=audience,
         contents=contents,
+        codes=codes,
         templates=templates,
         utm=utm,
         channel=channel,
@@ -122,6 +128,7 @@ def campaign(
     who = audience.query_on(today, settings.profiles)
     endpoints = [content.endpoint_on(today, settings, audience) for content in contents]
     check_columns(who, contents, endpoints, channel, preparation)
+    channel.check_codes(len(codes))
 
     selected = query(who)
     prepared = prepare_audience(selected, prepared_for(channel, preparation, who), send)
@@ -139,7 +146,10 @@ def campaign(
         carried=channel.carried(settings),
         inline_css=inline_css,
         utm=utm,
+        codes=tuple(each.use(channel.medium, sample=channel.is_proof) for each in codes),
     )
+    for each in () if channel.is_proof else codes:
+        each.refill(selected.height, settings, send)
     leaving = personalization(enriched, making) if channel.has_messages else enriched
     if channel.has_messages and (preview.shown or isinstance(channel, PreviewOnly)):
         show_messages(enriched, preview.options(making))

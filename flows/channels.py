@@ -11,7 +11,7 @@ from tasks.channels.in_app import InAppOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.channels.push import PushOptions
 from tasks.channels.sms import SmsOptions
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, ParameterInvalid
 from tasks.forms import AsChoice
 from tasks.messages.headers import checked_headers
 from tasks.messages.senders import check_sender
@@ -34,6 +34,16 @@ class _Choice(BaseModel):
     def address_column(self) -> str:
         """Column of the address to send to; empty where the channel has none."""
         return "email"
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether messages show a sample in the place of a code, and take none."""
+        return False
+
+    def check_codes(self, count: int) -> None:
+        """Check that so many codes of pools have a message to stand in. Errors: `ParameterInvalid`."""
+        if count and not self.has_messages:
+            raise ParameterInvalid(parameter="codes", reason="letters have no messages that a code could stand in")
 
     @property
     def needed_columns(self) -> list[str]:
@@ -159,6 +169,11 @@ class _Journaled(_Choice):
         title="Wave",
         description="Up to which wave this run sends; those before it included, as far as they were not sent.",
     )
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether it has a proof's name."""
+        return bool(self.proof)
 
 
 class EmailChannel(_Journaled, _FromSomebody):
@@ -328,6 +343,11 @@ class PreviewOnly(_Choice):
     is_mail: ClassVar[bool] = True
 
     kind: Literal["preview"] = Field(default="preview", title="Kind", description="Nothing is delivered.")
+
+    @property
+    def is_proof(self) -> bool:
+        """What nobody gets takes no code."""
+        return True
 
 
 AS_FILES = OutboxChannel()

@@ -28,6 +28,20 @@ COUPONS = Endpoint(
 )
 """The coupon system's shape of request and answer."""
 
+CODES = Endpoint(
+    name="codes",
+    inbound=InboundMapping(params={"count": "{count}", "batch": "{batch}"}),
+    outbound=OutboundMapping(
+        path="codes",
+        columns={
+            "code": OutboundColumn(key="code"),
+            "value": OutboundColumn(key="value", type="number"),
+            "expires_at": OutboundColumn(key="validUntil", type="date"),
+        },
+    ),
+)
+"""A voucher system that makes codes, a batch at a time; a batch that is asked for again has the same codes."""
+
 SCHEDULE = Endpoint(
     name="schedule",
     method="GET",
@@ -145,6 +159,26 @@ def asked_on(endpoint: Endpoint, day: date) -> Endpoint:
     inbound = endpoint.inbound
     asked = {name: _dated_json(getattr(inbound, name), day) for name in ("params", "query", "body")}
     return merged(endpoint, url=dated(endpoint.url, day), inbound=merged(inbound, **asked))
+
+
+def minting_on(endpoint: Endpoint, pool: str, number: int, count: int) -> Endpoint:
+    """The endpoint with {count} and {batch}, wherever something is sent: how many codes, and the batch's name."""
+    said: dict[str, JsonValue] = {"{count}": count, "{batch}": f"{pool}-{number}"}
+    inbound = endpoint.inbound
+    asked = {name: _said_json(getattr(inbound, name), said) for name in ("params", "query", "body")}
+    return merged(endpoint, inbound=merged(inbound, **asked))
+
+
+def _said_json(value: JsonValue, said: Mapping[str, JsonValue]) -> JsonValue:
+    match value:
+        case str():
+            return said.get(value, value)
+        case list():
+            return [_said_json(each, said) for each in value]
+        case dict():
+            return {name: _said_json(each, said) for name, each in value.items()}
+        case _:
+            return value
 
 
 def _dated_json(value: JsonValue, day: date) -> JsonValue:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 
 from flows.endpoints import (
+    CODES,
     COUPONS,
     OFFERS,
     SCHEDULE,
@@ -108,6 +109,7 @@ class CampaignSettings(Settings):
     roots: RootSettings = Field(default=RootSettings(), title="Roots")
     profiles: ProfileFile = Field(default=ProfileFile(), title="Profiles")
     coupons: Endpoint = Field(default=COUPONS, title="Coupon system")
+    codes: Endpoint = Field(default=CODES, title="Maker of codes")
     schedule: Endpoint = Field(default=SCHEDULE, title="Schedule of matches")
     offers: Endpoint = Field(default=OFFERS, title="Products on offer")
     weather: Endpoint = Field(default=WEATHER, title="Weather service")
@@ -170,10 +172,8 @@ class CampaignSettings(Settings):
                 return schedule_between(self.schedule, days_before(day, 7), day)
             case "weather":
                 return forecast_of(self.weather, self.regions, day)
-            case "coupons":
-                return self.coupons
-            case "offers":
-                return self.offers
+            case "coupons" | "codes" | "offers" as own:
+                return self.all_endpoints[own]
             case other if other in self.endpoints:
                 return asked_on(self.endpoints[other], day)
             case block if "/" in block:
@@ -187,8 +187,8 @@ class CampaignSettings(Settings):
     @property
     def all_endpoints(self) -> dict[str, Endpoint]:
         """Every endpoint, by its name."""
-        own = {"coupons": self.coupons, "schedule": self.schedule, "offers": self.offers, "weather": self.weather}
-        return {**own, **self.endpoints}
+        names = ("coupons", "codes", "schedule", "offers", "weather")
+        return {**{name: getattr(self, name) for name in names}, **self.endpoints}
 
     @property
     def allowed_senders(self) -> frozenset[str]:

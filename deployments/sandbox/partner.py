@@ -1,4 +1,4 @@
-"""The sandbox partner on loopback, HTTPS with its own test certificate: coupons, matches, products and weather.
+"""The sandbox partner on loopback, HTTPS with its own certificate: coupons, codes, matches, products and weather.
 
 It answers as real services do, and when told to (`Behaviour`) it is slow, fails, or answers nonsense.
 """
@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
@@ -22,6 +23,7 @@ PORT = 18443
 """Where `make demo` finds it, always the same: an answer that was cached for this address is found again."""
 PATHS = {
     "coupons": "/api/v1/web-coupon",
+    "codes": "/api/v1/codes",
     "schedule": "/apis/site/v2/sports/soccer/sandbox/scoreboard",
     "offers": "/products",
     "weather": "/v1/forecast",
@@ -101,6 +103,18 @@ def coupon_answer(request: dict[str, Any], copies: int = 1) -> dict[str, Any]:
     }
 
 
+def codes_answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The answer to `{"params": {"count": ..., "batch": ...}}`: the same codes whenever a batch is asked for."""
+    count, batch = int(request["params"]["count"]), str(request["params"]["batch"])
+    digests = (hashlib.sha256(f"code {number} of {batch}".encode()).hexdigest().upper() for number in range(count))
+    ends = datetime.now(UTC).date() + timedelta(days=365)
+    codes = [
+        {"code": f"GIFT-{digest[:4]}-{digest[4:8]}-{digest[8:12]}", "value": 5.0, "validUntil": ends.isoformat()}
+        for digest in digests
+    ]
+    return {"batch": batch, "codes": codes}
+
+
 class Partner:
     """A sandbox partner: answers a call as its behaviour says, and remembers the calls."""
 
@@ -158,6 +172,8 @@ class Partner:
         match service:
             case "coupons":
                 return coupon_answer(json.loads(call.body), copies=2 if self.behaviour is Behaviour.DOUBLE else 1)
+            case "codes":
+                return codes_answer(json.loads(call.body))
             case "schedule":
                 return schedule_answer(call.query)
             case "offers":

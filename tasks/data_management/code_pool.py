@@ -16,6 +16,7 @@ from tasks.pools.telling import Stock, stock_of, tell
 from tasks.runs.audience import Audience
 from tasks.runs.results import ARROW
 from tasks.runs.shapes import source_activity
+from tasks.send import Send
 from tasks.settings import Settings
 from tasks.tables.transitions import Transitions
 
@@ -103,6 +104,14 @@ def code_pool(
     logger.info("Stock: %s.", filled.stock.line)
     tell(filled.stock)
     return filled
+
+
+def codes_of_send(pool: str, send: Send) -> int:
+    """How many of a pool's codes belong to messages of a send. Errors: `JournalUnavailable`."""
+    with closing(open_journal(Settings.load().journal)) as journal:
+        pools = Pools(journal.database)
+        found = pools.find(pool)
+        return 0 if found is None else pools.of_send(found, send)
 
 
 class CodesGivenOptions(BaseModel):

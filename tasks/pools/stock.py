@@ -14,6 +14,7 @@ from tasks.delivery.journal.database import Database, document, given_rows
 from tasks.delivery.journal.tables import CODES, POOLS, SENDS
 from tasks.errors import ColumnsUnexpected, PoolUnknown
 from tasks.pools.codes import CODE, KINDS, Coming, Refused, Seal, column, columns_of, coming
+from tasks.send import Send
 from tasks.tables.transitions import nearest, quoted
 
 AT_ONCE = 5_000
@@ -182,6 +183,23 @@ class Pools:
             sa.select(sa.func.count())
             .select_from(CODES)
             .where(CODES.c.pool == pool.number, CODES.c.state == CodeState.FREE, CODES.c.expires_at > until)
+        )
+        return int(
+            self.database.read(lambda connection: connection.execute(statement).scalar_one(), at_leisure=True)
+        )
+
+    def of_send(self, pool: Pool, send: Send) -> int:
+        """How many codes belong to messages of a send, over any channel."""
+        statement = (
+            sa.select(sa.func.count())
+            .select_from(CODES)
+            .join(SENDS, SENDS.c.number == CODES.c.send)
+            .where(
+                CODES.c.pool == pool.number,
+                SENDS.c.campaign == send.campaign,
+                SENDS.c.business_date == send.business_date,
+                CODES.c.key.is_not(None),
+            )
         )
         return int(
             self.database.read(lambda connection: connection.execute(statement).scalar_one(), at_leisure=True)

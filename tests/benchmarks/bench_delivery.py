@@ -24,11 +24,14 @@ from pydantic import SecretStr
 from tasks.channels.email import EmailOptions, email_channel
 from tasks.delivery.delivery import send_messages
 from tasks.delivery.dispatch import Tally
+from tasks.delivery.journal.codes import IN_MESSAGES
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.delivery.smtp.connection import MailServer, Security
 from tasks.messages.letter import Letter, MessageOptions, prepared_skeleton
-from tasks.send import Send
+from tasks.pools.reservation import Reservations
+from tasks.pools.stock import Pools
+from tasks.send import CODES_SHOWN, Send
 from tasks.settings import JournalSettings
 from tests.benchmarks.mail_sink import running_sink
 
@@ -110,12 +113,19 @@ def age(journal: Journal, rows: int) -> None:
 
 
 def ours(
-    port: int, messages: pl.DataFrame, *, suppressed: int = 0, rate: float | None = None, old: int = 0
+    port: int,
+    messages: pl.DataFrame,
+    *,
+    suppressed: int = 0,
+    rate: float | None = None,
+    old: int = 0,
+    codes: bool = False,
 ) -> float:
     """Messages a second by the Email activity: keys, claims, building, sending, answers written down.
 
     `suppressed`: how many people the journal knows that are not to be written to; `rate`: a shared one, higher than
-    what is reached, for its cost; `old`: how many messages of other sends the journal has.
+    what is reached, for its cost; `old`: how many messages of other sends the journal has; `codes`: whether each
+    message has a code, which is reserved, held and used.
     """
     with tempfile.TemporaryDirectory() as folder:
         journal = open_journal(JournalSettings(url=SecretStr(f"sqlite:///{folder}/journal.db")))
@@ -129,7 +139,12 @@ def ours(
             messages_per_second=rate,
         )
         options = EmailOptions(server=server, folder=Path(folder))
+        if codes:
+            table = pl.select(code=pl.format("GIFT-{}", pl.int_range(messages.height).cast(pl.String())))
+            Pools(journal.database).fill("gift", table)
         begun = time.perf_counter()
+        if codes:
+            messages = with_codes(messages, journal)
         mailed, failure = send_messages(
             messages,
             email_channel(options, SEND, NOW),
@@ -143,6 +158,17 @@ def ours(
     assert failure is None
     assert mailed.standard.height == messages.height
     return messages.height / seconds
+
+
+def with_codes(messages: pl.DataFrame, journal: Journal) -> pl.DataFrame:
+    """Messages with the codes that are reserved for them."""
+    pools = Pools(journal.database)
+    keys = SEND.message_keys("email", messages)
+    found = Reservations(pools, pools.pool("gift"), SEND, "email", "bench").reserve(
+        dict(zip(keys, messages["profile_id"], strict=True)), NOW
+    )
+    shown = [[{"number": found[key].number, "code": found[key].values["code"]}] for key in keys]
+    return messages.with_columns(pl.Series(CODES_SHOWN, shown, dtype=IN_MESSAGES))
 
 
 def rate_of(work: list[Letter], build: Callable[[Letter], object]) -> float:
@@ -174,10 +200,11 @@ def main() -> None:
                 "build and send, with journal: Email": lambda: ours(port, many),
                 "the same, 100,000 people suppressed": lambda: ours(port, many, suppressed=100_000),
                 "the same, and a shared rate": lambda: ours(port, many, suppressed=100_000, rate=100_000),
+                "Email, and a code for each": lambda: ours(port, many, codes=True),
             }.items():
                 rates.setdefault(name, []).append(measure())
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    library, skeletons, plain, client, mail, _, whole = medians.values()
+    library, skeletons, plain, client, mail, _, whole, coded = medians.values()
     for name, value in medians.items():
         spread = f"{min(rates[name]):,.0f} to {max(rates[name]):,.0f}"
         print(f"{name:<50} {value:>9,.0f} a second ({spread})")
@@ -185,6 +212,7 @@ def main() -> None:
     print(f"{'Email / EmailMessage with a pooled client':<50} {mail / plain:>9.1f} times")
     print(f"{'Email / aiosmtplib, sending only':<50} {mail / client:>9.1f} times")
     print(f"{'with suppression and a shared rate / without':<50} {whole / mail:>9.2f} times")
+    print(f"{'with a code for each / without':<50} {coded / mail:>9.2f} times")
     with running_sink() as (port, ended):
         rate = ours(port, made_up(options.whole))
         taken, different = ended()

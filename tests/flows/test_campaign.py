@@ -248,7 +248,7 @@ def test_the_form_offers_the_endpoints_that_are_there_and_their_columns(monkeypa
     monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__URL", "https://news.example/api")
     monkeypatch.setenv("CAMPAIGN_ENDPOINTS__NEWS__OUTBOUND", '{"sample": {"items": [{"headline": "x"}]}}')
     named = JoinedContent.model_json_schema()["properties"]["endpoint"]["anyOf"][0]
-    assert named["enum"] == ["coupons", "schedule", "offers", "weather", "news"]
+    assert named["enum"] == ["coupons", "codes", "schedule", "offers", "weather", "news"]
     assert "news: headline" in named["description"]
     assert JoinedContent(name="news", endpoint="news", on={"profile_id": "headline"}).endpoint == "news"
 
