@@ -100,7 +100,7 @@ def test_a_batch_that_was_asked_for_and_not_counted_is_asked_for_again(
     told = campaign(**{**declared(), "codes": codes}, business_date=DAY)
     batches = [json.loads(call.body)["params"]["batch"] for call in partner.requests]
     assert batches == [f"birthday-{number}" for number in range(len(batches))]
-    assert len(batches) > 2
+    assert len(batches) > 1
     assert stock()["used"] == told.delivered > 4
 
 
