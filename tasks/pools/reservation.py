@@ -179,7 +179,7 @@ def _reserve_statement(is_sqlite: bool) -> sa.Update:
     )
     # The limit is for PostgreSQL's planner: it would expect a tenth of the pool, and read all of it.
     place_of_code = sa.func.row_number().over(order_by=chosen.c.number)
-    at_most = sa.literal_column(str(WINDOW))
+    at_most: sa.ColumnElement[int] = sa.literal_column(str(WINDOW))
     taken = sa.select(chosen.c.number, place_of_code.label("place")).limit(at_most).cte("taken")
     return (
         sa.update(CODES)
