@@ -99,7 +99,9 @@ def named_address(name: str, address: str) -> str:
 
 def to_header(name: str | None, address: str) -> str:
     """The recipient as To carries it. Errors: `Unsendable` for a name that is not one line."""
-    name = " ".join((name or "").split(" ")).strip()
+    if not name:
+        return address
+    name = name.strip()
     if CONTROL.search(name):
         raise Unsendable("the recipient's name has a line break or a control character")
     return named_address(name, address)

@@ -51,6 +51,8 @@ TRIES = 5
 SEAT_SECONDS = 1.0
 """A seat that comes later was waited for."""
 
+LATER = 400
+"""From here on a reply is no success."""
 ENVELOPE = (Step.SENDER, Step.RECIPIENT, Step.DATA)
 ALL_WELL = [250, 250, 354]
 """What nearly every envelope hears; whatever else is said, `verdict_of` knows what it means."""
@@ -269,7 +271,8 @@ class MailCarrier:
         """The next message to begin; None if there is none now or, with `waits`, none for long."""
         idle_since = self._time()
         while not seat.is_due_back:
-            self._give_up()
+            if self._queues.slow:
+                self._give_up()
             if not self._queues:
                 idle = self._time() - idle_since
                 if not waits or self._is_closing or idle >= IDLE_SECONDS:
@@ -341,7 +344,8 @@ class MailCarrier:
 
     def _answered(self, parcel: Parcel, reply: Reply) -> None:
         """The server's word on a message that it has whole. Errors: `LineDropped`."""
-        if is_less := asks_for_less(Step.CONTENT, reply):
+        is_less = reply.code >= LATER and asks_for_less(Step.CONTENT, reply)
+        if is_less:
             self._slow_down(parcel, reply)
         match verdict_of(Step.CONTENT, reply):
             case Verdict.GO_ON:

@@ -236,7 +236,7 @@ class Queues(Generic[Parcel]):
         self._receivers: dict[str, Receiver[Parcel]] = {}
         self._turns: deque[tuple[str, Receiver[Parcel]]] = deque()
         """Those that have something in their queue."""
-        self._slow: dict[str, Receiver[Parcel]] = {}
+        self.slow: dict[str, Receiver[Parcel]] = {}
         """Those that are left alone."""
         self._with_lanes: set[str] = set()
         self._telling: set[asyncio.Task[None]] = set()
@@ -273,11 +273,13 @@ class Queues(Generic[Parcel]):
                 continue
             parcel = receiver.queue.popleft()
             receiver.pace.take()
-            parcel.seat = receiver.room.try_take() if receiver.room else None
-            self._turns.popleft()
+            if receiver.room is not None:
+                parcel.seat = receiver.room.try_take()
             if receiver.queue:
-                self._turns.append((name, receiver))
-            elif receiver.room is None and not receiver.is_slow:
+                self._turns.rotate(-1)
+                return parcel
+            self._turns.popleft()
+            if receiver.room is None and not receiver.is_slow:
                 del self._receivers[name]  # there may be very many
             return parcel
         return None
@@ -303,9 +305,9 @@ class Queues(Generic[Parcel]):
 
     def given_up(self, now: float) -> Iterator[tuple[Parcel, str]]:
         """Take out messages that must not keep others waiting, or that nobody waits for, with the reason."""
-        for name, receiver in list(self._slow.items()):
+        for name, receiver in list(self.slow.items()):
             if not receiver.left(now):
-                del self._slow[name]
+                del self.slow[name]
             elif receiver.queue and (name not in self._with_lanes or receiver.takes_nothing):
                 self._turns.remove((name, receiver))
                 while receiver.queue:
@@ -321,7 +323,7 @@ class Queues(Generic[Parcel]):
         receiver = self._receiver(name)
         if not (pause := receiver.slow_down(now, reason)):
             return
-        self._slow[name] = receiver
+        self.slow[name] = receiver
         run_logger().info("%s asks for fewer messages: none for %.0f seconds. %s", name, pause, reason)
         limits = self._directory.limits(name)
         if self.paces is not None and limits is not None and limits.messages_per_second:
