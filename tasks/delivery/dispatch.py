@@ -281,7 +281,17 @@ class Dispatch:
         done = [settled]
         for number in range(self.options.rounds):
             if number:
-                await asyncio.sleep(self.options.round_seconds * 2.0 ** (number - 1))
+                pause = self.options.round_seconds * 2.0 ** (number - 1)
+                if pause >= SILENCE_SECONDS:
+                    run_logger().info(
+                        "%d messages were put off, and are tried again in %g seconds: round %d of %d. Cancel, or"
+                        " Ctrl-C, ends this run; the next one of the day sends them.",
+                        waiting.height,
+                        pause,
+                        number + 1,
+                        self.options.rounds,
+                    )
+                await asyncio.sleep(pause)
                 self.tally.states[State.DEFERRED] -= waiting.height
             fates = await self._round(waiting)
             again = fates.filter("again")

@@ -36,6 +36,7 @@ from tasks.http.network import GuardedTransport, check_url, public_url
 from tasks.http.retry import backoff_delay, is_retryable, retry_after_seconds
 from tasks.http.tokens import Tokens
 from tasks.messages.address import Unsendable
+from tasks.runs.waits import SILENCE_SECONDS, tell_of_wait
 
 LONGEST_ANSWER = 64 * 1024
 
@@ -195,6 +196,7 @@ class ProviderCarrier:
         self._losses = 0
         self._not_before = 0.0
         self._last_progress = 0.0
+        self._said_at = -1.0
 
     async def __aenter__(self) -> Self:
         """Open the client."""
@@ -291,8 +293,12 @@ class ProviderCarrier:
             self._losses += 1
             at_least = min(wait or 0.0, self._connection.backoff_limit_seconds)
             self._not_before = now + backoff_delay(self._losses, self._connection, at_least)
-        if now - self._last_progress >= self._connection.patience_seconds:
+        silent = now - self._last_progress
+        if silent >= self._connection.patience_seconds:
             self.failure = self.failure or self._unavailable(reason)
+        elif silent >= SILENCE_SECONDS and self._said_at < self._last_progress:
+            self._said_at = now
+            tell_of_wait(public_url(self._provider.url), reason, self._connection.patience_seconds)
 
     async def _asked(self, request: ProviderRequest) -> ProviderAnswer:
         """Make the request, with the account's headers, which are fetched again where they are refused.

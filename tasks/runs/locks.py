@@ -13,6 +13,7 @@ from prefect.locking.protocol import LockManager
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
 from tasks.privacy import keep_files_private
+from tasks.runs.waits import said
 
 
 class SystemLocks(LockManager):
@@ -47,9 +48,7 @@ class SystemLocks(LockManager):
         if self.is_lock_holder(key, holder):
             return True
         lock = self._lock(key)
-        try:
-            lock.acquire(timeout=-1 if acquire_timeout is None else acquire_timeout)
-        except Timeout:
+        if not _taken(lock, acquire_timeout):
             return False
         self._held[key] = (holder, lock)
         return True
@@ -80,9 +79,7 @@ class SystemLocks(LockManager):
     def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Wait until the lock is free; False after `timeout` seconds."""
         lock = self._lock(key)
-        try:
-            lock.acquire(timeout=-1 if timeout is None else timeout)
-        except Timeout:
+        if not _taken(lock, timeout):
             return False
         lock.release()
         return True
@@ -90,3 +87,21 @@ class SystemLocks(LockManager):
     async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
         """Wait as `wait_for_lock` does."""
         return await anyio.to_thread.run_sync(self.wait_for_lock, key, timeout)
+
+
+def _taken(lock: FileLock, timeout: float | None) -> bool:
+    """Take a lock; one that is held is waited for, which is said. False where it was not free in time."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if timeout == 0:
+            return False
+    else:
+        return True
+    most = "until it is done" if timeout is None or timeout < 0 else f"{timeout:g} seconds at most"
+    try:
+        with said("another run on this machine that makes the same call or result", at_most=most):
+            lock.acquire(timeout=-1 if timeout is None else timeout)
+    except Timeout:
+        return False
+    return True

@@ -30,6 +30,7 @@ from tasks.files.storage import make_private
 from tasks.runs.digest import digest_of
 from tasks.runs.fate import Fate, fate_of
 from tasks.runs.log import run_logger
+from tasks.runs.waits import said
 from tasks.tables.conditions import first_line
 from tasks.tables.transitions import quoted
 
@@ -112,7 +113,8 @@ class History:
         try:
             make_private(self.folder)
             lock = FileLock(self.folder / ".lock")
-            lock.acquire()
+            with said("another incremental query with the same history", at_most="until it has written its own"):
+                lock.acquire()
         except OSError as error:
             raise StoreUnwritable(path=self.folder, reason=error.strerror or str(error)) from None
         try:

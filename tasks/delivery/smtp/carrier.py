@@ -40,6 +40,7 @@ from tasks.messages.address import Unsendable
 from tasks.messages.letter import Letter, Skeleton
 from tasks.messages.senders import is_placeholder
 from tasks.privacy import is_this_machine
+from tasks.runs.waits import SILENCE_SECONDS, tell_of_wait
 
 IDLE_SECONDS = 20
 """How long a connection with nothing to do is kept."""
@@ -96,6 +97,7 @@ class MailCarrier:
         self._taken = 0
         self._workers: list[asyncio.Task[None]] = []
         self._last_progress = 0.0
+        self._said_at = -1.0
 
     async def __aenter__(self) -> "MailCarrier":
         """Start the connections' workers."""
@@ -190,6 +192,10 @@ class MailCarrier:
             if self._taken != taken:
                 self._last_progress = self._time()
             losses = losses + 1 if reason and self._taken == taken else 0
+            silent = self._time() - self._last_progress
+            if losses and silent >= SILENCE_SECONDS and self._said_at < self._last_progress:
+                self._said_at = self._time()
+                tell_of_wait(str(self._server), reason, self._server.patience_seconds)
             if losses and self._time() - self._last_progress >= self._server.patience_seconds:
                 self._fail(MailServerUnavailable(server=self._server, reason=reason, sent=self._taken))
             await asyncio.sleep(self._backoff(losses))
