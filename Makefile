@@ -33,7 +33,7 @@ demo: .venv/installed
 serve: .venv/installed
 	@exec $(BIN)/python -m deployments.serve $(if $(PORT),--port $(PORT)) $(if $(NOTIFY),--notify $(NOTIFY))
 
-# FAST=1 is the inner loop: without clusters, browsers, servers of their own and processes that are killed.
+# FAST=1 is the inner loop: without clusters, browsers, servers of their own, processes that are killed, and what is long.
 # Three processes, each with a Prefect server of its own, keep two processors busy: tests also wait. WORKERS=1 for fewer.
 test: .venv/installed-dev
 	$(BIN)/pytest --numprocesses $(or $(WORKERS),3) $(if $(FAST),-m "not slow")

@@ -53,12 +53,17 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 SLOW_PLACES = (
     "deployments",
     "flows/operations",
+    "flows/test_attacks.py",
     "flows/test_feedback.py",
     "flows/test_killed.py",
     "flows/test_leaks.py",
+    "flows/use_cases/test_birthday_delivery.py",
     "tasks/channels/test_email_faults.py",
     "tasks/delivery/test_progress.py",
+    "tasks/delivery/test_seats.py",
+    "tasks/pools/test_model.py",
     "tasks/runs/test_engine.py",
+    "tasks/targeting/test_incremental_effect.py",
 )
 SLOW_FIXTURES = {"worker", "deploy", "dask_cluster", "browser"}
 """What makes a test slow: a marker of its own says so where neither does."""
