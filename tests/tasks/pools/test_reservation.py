@@ -1,8 +1,12 @@
 """Codes in the journal's database: which message each belongs to, whatever runs do at the same moment."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,6 +16,7 @@ from tasks.delivery.journal.codes import CodeState
 from tasks.delivery.journal.states import Event, Resend
 from tasks.delivery.journal.storage import Journal, Settlement, open_journal
 from tasks.delivery.journal.tables import CODES
+from tasks.delivery.journal.upkeep import Upkeep
 from tasks.errors import ColumnsMissing, ColumnsUnexpected, ColumnTypesDiffer, PoolUnknown
 from tasks.pools.reservation import Given, Reservations
 from tasks.pools.stock import Pools
@@ -19,6 +24,7 @@ from tasks.send import Send
 from tasks.settings import JournalSettings
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
+ROOT = Path(__file__).parents[3]
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LEASE = timedelta(hours=24)
 
@@ -270,3 +276,65 @@ def test_the_till_is_told_whom_each_code_went_to_or_only_the_codes(journal_setti
 
 def test_states_are_those_of_the_journal(journal_settings: JournalSettings) -> None:
     assert stock(filled(journal_settings, 2)) == {str(CodeState.FREE): 2}
+
+
+def test_two_processes_that_send_at_once_give_each_person_one_code(journal_settings: JournalSettings) -> None:
+    journal = filled(journal_settings, 500)
+    url = journal_settings.url.get_secret_value()
+    command = [sys.executable, "-m", "tests.tasks.pools.pool_sender", url]
+    started = [
+        subprocess.Popen(
+            [*command, run], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ
+        )
+        for run in ("here", "there")
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    lines = [line for process in started for line in process.communicate()[0].splitlines()]
+    assert all(process.returncode == 0 for process in started)
+    got = [tuple(line.split()) for line in lines]
+    sent = [one for one in range(400) if one % 5 and one % 7]
+    assert sorted(int(person) for person, _ in got) == sent
+    assert len({code for _, code in got}) == len(sent), "no code went to two people"
+    kept = stock(journal)
+    assert kept.get("used") == len(sent)
+    assert sum(kept.values()) == 500
+    assert "held" not in kept
+
+
+def test_what_is_forgotten_or_erased_leaves_its_codes_used_and_nobodys(journal_settings: JournalSettings) -> None:
+    journal = filled(journal_settings, 4)
+    for profile, event in ((1, Event.TAKEN), (2, Event.LOST), (3, Event.POSTPONED)):
+        keys = keys_of(profile)
+        sent_with(journal, event, reservations(journal).reserve(keys, NOON), keys)
+    upkeep = Upkeep(journal)
+    assert upkeep.erase("1", "", dry_run=True)["codes"] == 1
+    upkeep.erase("1", "", dry_run=False)
+    pools = Pools(journal.database)
+    told = pl.concat(pools.given(pools.pool("birthday"), people=True))
+    assert sorted(told.select(pl.col("profile_id").fill_null("")).to_series()) == ["", "2"]
+    upkeep.forget(date(2026, 12, 1), NOON, dry_run=False)
+    assert stock(journal) == {"free": 2, "used": 2}
+
+
+def test_who_decides_about_unknown_messages_decides_about_their_codes(
+    journal_settings: JournalSettings,
+) -> None:
+    journal = filled(journal_settings, 1)
+    keys = keys_of(1)
+    found = reservations(journal).reserve(keys, NOON)
+    sent_with(journal, Event.LOST, found, keys)
+    upkeep = Upkeep(journal)
+    upkeep.settle(SEND, "email", "send again", by="me", why="perhaps")
+    assert stock(journal) == {"held": 1}, "the first try may have arrived"
+    sent_with(journal, Event.REFUSED, found, keys)
+    assert stock(journal) == {"in doubt": 1}, "and a second one that is refused changes nothing of that"
+    journal.claim(SEND, "email", keys, Resend(refused=True))
+    journal.record(SEND, "email", [Settlement(key, Event.LOST, "lost") for key in keys])
+    upkeep.settle(SEND, "email", "mark as not sent", by="me", why="they say so")
+    assert stock(journal) == {"free": 1}
