@@ -17,6 +17,8 @@ SERVER = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
 """Task runs are recorded together, once a second: one by one is half of a server's work for a large audience."""
+HEARTBEAT = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+"""So often a run says that it lives, in seconds; Prefect takes no shorter time."""
 OF_THE_SERVER = (
     "PREFECT_SERVER_API_AUTH_STRING",
     "PREFECT_SERVER_ENCRYPTION_KEY",

@@ -20,6 +20,7 @@ from prefect.blocks.notifications import (
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import get_current_settings
 from prefect.workers.process import ProcessWorker
 
 from deployments.automations import block_id, put, wanted
@@ -31,11 +32,7 @@ from tasks.http.accounts import AccessToken, BasicAccount, HeaderAccount, OAuth2
 
 POOL = "campaigns"
 DECIDED_HERE = ("command", "env", "working_dir")
-HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
-HEARTBEAT_SECONDS = 30
-"""So often a run says that it lives; Prefect takes no shorter time."""
 PREFECT_HEARTBEAT_SECONDS = 180
-"""How often, where it is not said."""
 MISSED_HEARTBEATS = 3
 """After this many, a run is dead."""
 BLOCKS = (BasicAccount, HeaderAccount, OAuth2Account, AccessToken, EndpointBlock)
@@ -49,7 +46,6 @@ def job_template() -> dict[str, Any]:
     for name in DECIDED_HERE:
         del template["variables"]["properties"][name]
         del template["job_configuration"][name]
-    template["job_configuration"]["env"] = {HEARTBEAT: str(HEARTBEAT_SECONDS)}
     return template
 
 
@@ -60,12 +56,6 @@ def make_work_pool(name: str, client: SyncPrefectClient) -> None:
         client.create_work_pool(pool)
     except ObjectAlreadyExists:
         return
-
-
-def heartbeat_of(pool: str, client: SyncPrefectClient) -> int:
-    """The seconds between the signs of life of a pool's runs; Prefect's own where the pool does not say."""
-    variables = client.read_work_pool(pool).base_job_template.get("job_configuration", {}).get("env")
-    return int((variables if isinstance(variables, dict) else {}).get(HEARTBEAT, PREFECT_HEARTBEAT_SECONDS))
 
 
 def register(notify: str = "", *, reset: bool = False) -> tuple[list[str], list[Kept]]:
@@ -86,7 +76,8 @@ def register(notify: str = "", *, reset: bool = False) -> tuple[list[str], list[
         changed = [kept for one in found.values() for kept in deploy(one, client, reset=reset)]
         there = {deployment.name: deployment.id for deployment in client.read_deployments()}
         campaigns = {name: there[name] for name in declared(CAMPAIGN)}
-        silence = timedelta(seconds=MISSED_HEARTBEATS * max(heartbeat_of(pool, client) for pool in pools))
+        frequency = get_current_settings().flows.heartbeat_frequency or PREFECT_HEARTBEAT_SECONDS
+        silence = timedelta(seconds=MISSED_HEARTBEATS * frequency)
         put(wanted(campaigns, block_id(notify) if notify else None, silence), client)
     return list(found), changed
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from deployments.guard import LOGIN, OF_THE_SERVER, SERVER, guarded_server, kept, login_of
+from deployments.guard import HEARTBEAT, LOGIN, OF_THE_SERVER, SERVER, guarded_server, kept, login_of
 from deployments.home_server import WORD_SECONDS, HomeServer, Running
 from deployments.ports import HOST, holder_of, port_is_free
 from deployments.processes import child
@@ -92,6 +92,7 @@ def serve(port: int, notify: str = "") -> NoReturn:
         guarded = guarded_server(place.home, address, _with_login_shown(place.home))
         environment = {
             **SERVER,
+            **HEARTBEAT,
             **os.environ,
             **variables,
             **unsubscribe_page(CampaignSettings.load().unsubscribe, place.home, page_port),

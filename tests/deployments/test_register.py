@@ -9,8 +9,9 @@ import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from deployments.register import HEARTBEAT, MISSED_HEARTBEATS, PREFECT_HEARTBEAT_SECONDS, main, register
+from deployments.register import MISSED_HEARTBEATS, main, register
 from deployments.terminal.writing import write_campaign
 from tasks.errors import ConfigurationError
 
@@ -116,20 +117,11 @@ def test_what_cannot_be_deployed_is_refused_in_a_sentence(
     assert says in str(refused.value)
 
 
-def test_a_run_is_dead_after_several_missed_signs_of_life_of_its_pool(
-    declare: Callable[..., None], client: SyncPrefectClient
+@pytest.mark.parametrize("seconds", [180, 30])
+def test_a_run_is_dead_after_several_missed_signs_of_life(
+    declare: Callable[..., None], client: SyncPrefectClient, seconds: int
 ) -> None:
-    """A pool of somebody's own, where nothing is said, has Prefect's times."""
-
-    def silence() -> timedelta:
-        (found,) = client.read_automations_by_name("A run that has died is crashed (campaign)")
-        return found.trigger.within
-
-    register()
-    template = client.read_work_pool("spring-pool").base_job_template
-    assert silence() == timedelta(seconds=MISSED_HEARTBEATS * int(template["job_configuration"]["env"][HEARTBEAT]))
-    template["job_configuration"]["env"] = "{{ env }}"
-    template["variables"]["properties"]["env"] = {"type": "object", "additionalProperties": {"type": "string"}}
-    client.request("PATCH", "/work_pools/spring-pool", json={"base_job_template": template})
-    register()
-    assert silence() == timedelta(seconds=MISSED_HEARTBEATS * PREFECT_HEARTBEAT_SECONDS)
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: seconds}):
+        register()
+    (found,) = client.read_automations_by_name("A run that has died is crashed (campaign)")
+    assert found.trigger.within == timedelta(seconds=MISSED_HEARTBEATS * seconds)
