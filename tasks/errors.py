@@ -158,7 +158,7 @@ class CampaignNotShown(CampaignError):
 
     code = "CMP-103"
     sentence = "The messages of '{flow}' cannot be shown: {reason}."
-    remedy = "Call `personalization` in the flow itself, before what delivers."
+    remedy = "Call `personalization` in the flow itself, before the channel."
 
 
 class CodeUnknown(CampaignError):
@@ -206,7 +206,7 @@ class SourceMissing(CampaignError):
 
     code = "CMP-110"
     sentence = "The {what} '{path}' does not exist."
-    remedy = "Set {setting} to a file that does{hint}."
+    remedy = "Set {setting} to an existing file{hint}."
 
 
 class SourceUnreadable(CampaignError):
@@ -237,7 +237,7 @@ class ColumnTaken(CampaignError):
     """A column that an activity would add is there already."""
 
     code = "CMP-114"
-    sentence = "{activity} cannot add the column '{name}': the table has one of that name."
+    sentence = "{activity} cannot add the column '{name}': the table already has it."
     remedy = "Choose another name."
 
 
@@ -277,7 +277,7 @@ class AudienceTaken(CampaignError):
     """An audience that should be created is stored already."""
 
     code = "CMP-118"
-    sentence = "The audience '{name}' cannot be created in '{folder}': there is one of that name."
+    sentence = "The audience '{name}' cannot be created in '{folder}': it already exists."
     remedy = "Choose another name, or save with the mode replace or complete."
 
 
@@ -286,7 +286,9 @@ class StoreUnwritable(CampaignError):
 
     code = "CMP-119"
     sentence = "'{path}' cannot be written: {reason}."
-    remedy = "Free or open its folder, or choose another one; what was there before is unchanged."
+    remedy = (
+        "Free disk space or correct its folder's permissions, or choose another one; what was there is unchanged."
+    )
 
 
 class HistoryUndecided(CampaignError):
@@ -353,7 +355,9 @@ class PreviewUnwritable(CampaignError):
 
     code = "CMP-132"
     sentence = "The preview '{path}' cannot be written: {reason}."
-    remedy = "Free or open its folder, or name another in the options of Preview."
+    remedy = (
+        "Free disk space or correct its folder's permissions, or name another folder in the options of Preview."
+    )
 
 
 class PartitionGone(CampaignError):
@@ -369,7 +373,9 @@ class ResultsUnwritable(CampaignError):
 
     code = "CMP-135"
     sentence = "The partition '{file}' cannot be written to the result storage: {reason}."
-    remedy = "Free or open it, or point PREFECT_LOCAL_STORAGE_PATH or the default result storage elsewhere."
+    remedy = (
+        "Free disk space, correct its permissions, or set another PREFECT_LOCAL_STORAGE_PATH or result storage."
+    )
 
 
 class OutboxUnwritable(CampaignError):
@@ -395,7 +401,7 @@ class DatabaseFailed(CampaignError):
     """A database cannot be reached, or refuses what it was asked."""
 
     code = "CMP-160"
-    sentence = "The database '{database}' cannot do this: {reason}."
+    sentence = "The database '{database}' reports an error: {reason}."
     remedy = "Check its address and rights; nothing of this step was written."
 
 
@@ -433,7 +439,7 @@ class FilesMissing(CampaignError):
 
     code = "CMP-164"
     sentence = "There is no file '{pattern}' in {where}."
-    remedy = "Wait for it, correct the name, or let the option when_none say that this is no error."
+    remedy = "Wait for it, correct the name, or set the option when_none to nothing."
 
 
 class OutsideRoot(CampaignError):
@@ -441,7 +447,7 @@ class OutsideRoot(CampaignError):
 
     code = "CMP-165"
     sentence = "The {what} '{path}' leads to something that is not a file or folder under '{root}'."
-    remedy = "Name one that is there; the operator can give another root in {setting}."
+    remedy = "Name an existing one; the operator can set another root in {setting}."
 
 
 class CampaignNameTaken(CampaignError):
@@ -457,7 +463,7 @@ class ParameterInvalid(CampaignError):
 
     code = "CMP-167"
     sentence = "The parameter '{parameter}' is not usable: {reason}."
-    remedy = "Correct it; what it may be is described in the form and in .env.example."
+    remedy = "Correct it; the form and .env.example describe valid values."
 
 
 class SenderNotAllowed(CampaignError):
@@ -466,7 +472,7 @@ class SenderNotAllowed(CampaignError):
     code = "CMP-168"
     sentence = "Campaigns of parameters may not send from '{address}'."
     remedy = (
-        "Leave the sender empty for the one of the settings, or ask the operator to name the address or its domain"
+        "Leave the sender empty to use that of the settings, or ask the operator to name the address or its domain"
         " in CAMPAIGN_SENDERS."
     )
 
@@ -484,7 +490,7 @@ class SignalRefused(CampaignError):
 
     code = "CMP-170"
     sentence = "The signal '{name}' cannot be sent: {reason}."
-    remedy = "Give the parameters that it declares, in their types."
+    remedy = "Give the declared parameters, in their types."
 
 
 class JournalUnavailable(CampaignError):
@@ -502,7 +508,7 @@ class MailServerUnavailable(CampaignError):
     """The mail server is away, or takes nothing, for longer than is waited."""
 
     code = "CMP-151"
-    sentence = "The mail server {server} takes no messages: {reason}."
+    sentence = "The mail server {server} does not accept messages: {reason}."
     remedy = "Run again when it does: {sent} messages of this run were sent, and none is sent twice."
 
 
@@ -510,7 +516,7 @@ class MailServerRefuses(CampaignError):
     """The mail server refuses the sender, not a message."""
 
     code = "CMP-152"
-    sentence = "The mail server {server} refuses to work for this sender: {reason}."
+    sentence = "The mail server {server} rejects this sender: {reason}."
     remedy = (
         "Check its address, security, user name and password, and the sender's address, and run again:"
         " {sent} messages of this run were sent, and none is sent twice."
@@ -536,7 +542,7 @@ class JournalBehind(CampaignError):
     sentence = "The journal {url} {reason}. No message was sent."
     remedy = (
         "Set CAMPAIGN_JOURNAL__URL to the journal that this send began with ({known}), or restore its newest copy:"
-        " another one does not know who has got a message. What the send itself recorded is '{record}'."
+        " another one does not know who has got a message. The send's own record is '{record}'."
     )
 
 
@@ -560,7 +566,7 @@ class ProviderRefuses(CampaignError):
     """A provider of SMS, push or in-app messages refuses the sender, not a message."""
 
     code = "CMP-155"
-    sentence = "The provider '{url}' refuses to work for this sender: {reason}."
+    sentence = "The provider '{url}' rejects this sender: {reason}."
     remedy = (
         "Check its account and address, and run again: {sent} messages of this run were sent, and none is sent"
         " twice."
@@ -572,9 +578,7 @@ class MailboxUnreadable(CampaignError):
 
     code = "CMP-190"
     sentence = "The mailbox {mailbox} cannot be read: {reason}."
-    remedy = (
-        "Check CAMPAIGN_FEEDBACK__MAILBOX__* and run again: what was read is kept, and reading goes on after it."
-    )
+    remedy = "Check CAMPAIGN_FEEDBACK__MAILBOX__* and run again: reading continues after what was read."
 
 
 class FeedbackIncomplete(CampaignError):
@@ -582,7 +586,7 @@ class FeedbackIncomplete(CampaignError):
 
     code = "CMP-191"
     sentence = "Feedback could not be read from {sources}: {reason}"
-    remedy = "What came from the other sources is written down, and the next run reads on where this one did."
+    remedy = "What came from the other sources is recorded, and the next run continues from there."
 
 
 class SendForgotten(CampaignError):
@@ -624,7 +628,7 @@ class ProviderUnavailable(CampaignError):
     """Such a provider is away, or takes nothing, for longer than is waited."""
 
     code = "CMP-156"
-    sentence = "The provider '{url}' takes no messages: {reason}."
+    sentence = "The provider '{url}' does not accept messages: {reason}."
     remedy = "Run again when it does: {sent} messages of this run were sent, and none is sent twice."
 
 
@@ -701,10 +705,7 @@ class HostNotAllowed(ApiError):
 
     code = "WKF-560244"
     sentence = "API URL host must not be 'localhost', or IP address literal, or a private address: {reason}."
-    remedy = (
-        "Use the partner's public name; to allow this host all the same, name it in"
-        " CAMPAIGN_NETWORK__ALLOWED_HOSTS."
-    )
+    remedy = "Use the partner's public name; to allow this host, name it in CAMPAIGN_NETWORK__ALLOWED_HOSTS."
 
 
 class RequestBodyInvalid(ApiError):
@@ -785,7 +786,7 @@ class ProfileLevelCall(ApiError):
     sentence = "'{url}' would be sent data about single profiles: {reason}."
     remedy = (
         "Deduplicate first, or use Transfer file and Load file for such data; in an endpoint of the settings,"
-        " inbound.allow_profile_level sends it all the same."
+        " inbound.allow_profile_level allows it."
     )
 
 
@@ -794,7 +795,7 @@ class LimitNotFree(ApiError):
 
     code = "CMP-181"
     sentence = "'{url}' was not called: the Prefect limit '{limit}' {reason}."
-    remedy = "See it with `prefect gcl inspect {limit}`; `prefect gcl create` makes one."
+    remedy = "Inspect it with `prefect gcl inspect {limit}`; `prefect gcl create` creates one."
 
 
 class HostPaused(ApiError):
@@ -817,7 +818,7 @@ class AccountMissing(ApiError):
     code = "WKF-560280"
     sentence = "The external account '{account}' cannot be found."
     remedy = (
-        "Make it in the Prefect UI under Blocks (`prefect block register -m tasks.http.accounts` adds its kinds),"
+        "Create it in the Prefect UI under Blocks (`prefect block register -m tasks.http.accounts` adds its kinds),"
         " and name it as <kind>/<name>."
     )
 

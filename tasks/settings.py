@@ -138,8 +138,8 @@ class KeptSettings(BaseModel):
         default=None,
         title="Folder of kept files",
         description=(
-            "Whole path of the folder with audiences that were saved (audiences) and with whom incremental queries"
-            " gave (histories). Empty: campaigns below Prefect's home."
+            "Whole path of the folder with saved audiences (audiences) and with the members of incremental queries"
+            " (histories). Empty: campaigns below Prefect's home."
         ),
     )
 

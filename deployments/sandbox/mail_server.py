@@ -1,4 +1,4 @@
-"""A mail server on loopback that keeps what it takes, and misbehaves as configured: `python -m` this.
+"""A mail server on loopback that keeps what it receives, and misbehaves as configured: `python -m` this.
 
 It is a real SMTP server (aiosmtpd; the extra is `sandbox`). Nothing that it takes goes anywhere.
 """

@@ -238,7 +238,7 @@ def preparation(
     shared: pl.DataFrame = SHARED,
     changed: pl.DataFrame = CHANGED,
 ) -> Prepared:
-    """Leave out of an audience who must not, need not or cannot get a message, each with the reason.
+    """Leave out the profiles that must not, need not or cannot get a message, each with the reason.
 
     In: the audience, with the columns that the options name. Out: `standard` (the audience's rows that are left),
     `rejects` (profile_id, email, reason). Who is in quarantine, has opted out or complained is the journal's to

@@ -125,7 +125,7 @@ class Endpoint(Connection):
     empty_statuses: frozenset[int] = Field(
         default=frozenset(),
         title="Statuses of nothing",
-        description="HTTP statuses, such as 404, by which the partner says that it found nothing: no rows.",
+        description="HTTP statuses, such as 404, that mean that nothing was found: no rows.",
     )
     paged_in: Literal["query", "params"] | None = Field(
         default=None,
@@ -183,12 +183,12 @@ class Endpoint(Connection):
     concurrency_limit: str = Field(
         default="",
         title="Concurrency limit",
-        description="Prefect global concurrency limit of which a call holds one place; empty: none.",
+        description="Prefect global concurrency limit; a call holds one slot of it. Empty: none.",
     )
     rate_limit: str = Field(
         default="",
         title="Rate limit",
-        description="Prefect global concurrency limit with slot decay that a call takes one place of; empty: none.",
+        description="Prefect global concurrency limit with slot decay; a call takes one slot of it. Empty: none.",
     )
     limit_wait_seconds: float = Field(
         default=300,

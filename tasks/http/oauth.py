@@ -191,7 +191,7 @@ def _assertion(setup: OAuthSetup, now: datetime) -> str:
 
 
 def allowed_headers(setup: OAuthSetup, logger: Logger) -> OAuthSetup:
-    """The setup without the headers that the activity sets itself, each of which is warned of (WKF-560279)."""
+    """The setup without the headers that the activity sets itself; each is logged as a warning (WKF-560279)."""
     kept: dict[str, SecretStr] = {}
     for name, value in setup.headers.items():
         try:

@@ -18,7 +18,7 @@ DELIMITERS = ",;\t|"
 
 
 class Person(NamedTuple):
-    """Whom to remove: by profile, by address, or both."""
+    """The person to remove: by profile, by address, or both."""
 
     profile_id: str
     address: str

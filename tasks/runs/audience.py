@@ -220,7 +220,7 @@ class Audience(Transitions):
         self.counts = pl.DataFrame(schema=COUNTS) if counts is None else counts
         """Rows of every transition on the way, as far as they have run: run, activity, transition, rows."""
         self.distinct = distinct
-        """Column of which no value is in it twice, nulls aside; empty where none is known."""
+        """Column whose values are distinct, apart from nulls; empty where none is known."""
         self.shown = first_messages(table.frame) if shown is None else shown
         """The first messages, where the activity gave or took any: email, subject, html, text."""
         self.passed = passed
@@ -254,7 +254,7 @@ class Audience(Transitions):
 
     @property
     def in_memory(self) -> bool:
-        """Whether it is one part, whose activities run at once."""
+        """Whether it is one part: its activities run immediately."""
         return self.table.frame is not None
 
     @property

@@ -190,7 +190,7 @@ class _Raw:
     is_numbered: bool
     """Whether the rows have the column `ROW`."""
     parts: tuple[object, ...] = ()
-    """What has to be kept as long as the rows are read."""
+    """What must not be deleted while the rows are read."""
 
 
 def _raw(source: ProfileFile, *, proved: bool) -> _Raw:

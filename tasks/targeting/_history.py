@@ -109,7 +109,7 @@ class History:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One query at a time, from reading the history until whom it was given is written there."""
+        """One query at a time, from reading the history until its members are written there."""
         try:
             make_private(self.folder)
             lock = FileLock(self.folder / ".lock")

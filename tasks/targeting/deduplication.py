@@ -87,7 +87,7 @@ def deduplication(inbound: pl.LazyFrame, options: DeduplicationOptions) -> Lazil
     """Keep one row, or a few, of those that are equal in some columns or expressions.
 
     In: any table with the options' columns. Out: `standard`, the rows kept, and `complement`, their duplicates,
-    both in inbound order; columns as inbound. What becomes of rows that lack a key, `missing_keys` says.
+    both in inbound order; columns as inbound. `missing_keys` says what becomes of rows that lack a key.
     Errors: `ColumnsMissing`, `ExpressionInvalid`. Source: Adobe Campaign Standard, Deduplication activity.
 
     Example:

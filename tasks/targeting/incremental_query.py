@@ -1,4 +1,4 @@
-"""Incremental query: a query that leaves out whom earlier runs have given already."""
+"""Incremental query: a query that leaves out members whom earlier runs already returned."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class IncrementalQueryOptions(SelectionOptions):
     history: Path = Field(
         default=Path("histories"),
         title="History folder",
-        description="Where it is kept whom each run has given, below the folder of kept files.",
+        description="Where the members of earlier runs are kept, below the folder of kept files.",
     )
     name: str = Field(
         pattern=AUDIENCE_NAME,
@@ -45,7 +45,7 @@ class IncrementalQueryOptions(SelectionOptions):
         default="exclude_earlier",
         title="Mode",
         description=(
-            "exclude_earlier: leave out whom earlier runs gave; date_field: take those whose date field is at or"
+            "exclude_earlier: leave out members of earlier runs; date_field: take those whose date field is at or"
             " after the last run, and before this one."
         ),
     )
@@ -73,7 +73,7 @@ class IncrementalQueryOptions(SelectionOptions):
         default=None,
         ge=1,
         title="History in days",
-        description="Runs that are older are forgotten: whom they gave may be given again. Empty forgets nothing.",
+        description="Older runs are forgotten: their members may be returned again. Empty forgets nothing.",
     )
 
     @model_validator(mode="after")
@@ -224,12 +224,12 @@ def _between(options: IncrementalQueryOptions, kind: pl.DataType, since: datetim
     cache_policy=ReadableResults(policy=StillHeld()),
 )
 def incremental_query(options: IncrementalQueryOptions, run_at: datetime) -> Mapping[str, Iterator[pl.DataFrame]]:
-    """Select whom a condition holds for and no earlier run has given.
+    """Select the members who match a condition and whom no earlier run has returned.
 
-    In: the query, and the moment of the run with its time zone (the flow run's scheduled start, usually). A run of
-    the same moment, started again, gives the same members again, as far as the condition still holds for them.
-    Whom a flow run gave is remembered once it has ended well. If it failed, crashed or was cancelled, the next run
-    gives them again: try it again, rather, where some of them got their message already.
+    In: the query, and the moment of the run with its time zone (usually the flow run's scheduled start). A retry
+    for the same moment returns the same members, if they still match the condition.
+    The members whom a flow run returned are remembered once it has completed. If it failed, crashed or was
+    cancelled, the next run returns them again; where some of them already got their message, retry that run.
     Out: as Query; `rejects` also has the rows without a key.
     Errors: as Query, `ColumnTypesDiffer`, `ConfigurationError` (`run_at` has no time zone), `HistoryUndecided` (an
     earlier flow run has not ended), `StoreUnwritable`.

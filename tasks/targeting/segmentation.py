@@ -18,7 +18,7 @@ PLACE = "\x00place"
 
 
 class SegmentLimit(BaseModel):
-    """How much of those whom a segment's filter holds for the segment takes."""
+    """How many of the members that match its filter a segment takes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

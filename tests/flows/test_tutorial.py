@@ -170,7 +170,7 @@ def test_the_first_mail_is_sent_by_the_form(
 ) -> None:
     """Takes the README's pictures too (`PICTURES=deployments/pictures`), each when what it shows is there."""
     served, page = browser
-    pictures = Path(os.environ.get("PICTURES", tmp_path))
+    pictures = ROOT / os.environ.get("PICTURES", tmp_path)
     page.goto(f"{served.address}/deployments/deployment/{served.deployments()['spring-form']['id']}/run")
     page.get_by_text("Parameters", exact=True).wait_for()
     page.get_by_role("button", name="Add item").first.click()

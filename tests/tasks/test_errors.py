@@ -38,7 +38,7 @@ def test_the_hierarchy_is_drawn_in_the_order_of_its_codes() -> None:
 def test_a_sentence_names_the_thing_and_the_remedy() -> None:
     error = SourceMissing(what="profile file", path="p.csv", setting="CAMPAIGN_PROFILES__PATH", hint="")
     assert str(error) == (
-        "The profile file 'p.csv' does not exist. Set CAMPAIGN_PROFILES__PATH to a file that does. (CMP-110)"
+        "The profile file 'p.csv' does not exist. Set CAMPAIGN_PROFILES__PATH to an existing file. (CMP-110)"
     )
 
 

@@ -111,7 +111,7 @@ class Journal:
 
     @cached_property
     def names(self) -> MessageNames:
-        """By which names the world knows messages."""
+        """Names by which others know messages."""
         return MessageNames(self.database.identity.key)
 
     @cached_property

@@ -25,7 +25,7 @@ class Verdict(Enum):
     REFUSED = "the server will never take the message"
     POSTPONED = "the server does not take the message now"
     GOODBYE = "the server closes the connection; the message is not at fault"
-    BUSY = "the server takes no messages now; the message is not at fault"
+    BUSY = "the server does not accept messages now; the message is not at fault"
     SENDER_REFUSED = "the server refuses the sender of all messages"
 
 

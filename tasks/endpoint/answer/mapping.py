@@ -106,7 +106,7 @@ class OutboundMapping(BaseModel):
     flatten: bool = Field(
         default=False,
         title="Flatten",
-        description="The whole answer is one row; keys lead to its values from the top, for example codes[0].code.",
+        description="The whole answer is one row; keys are paths from the top, for example codes[0].code.",
     )
     parallel: bool = Field(
         default=False,

@@ -284,7 +284,7 @@ def test_a_server_that_stays_down_ends_the_run_in_a_sentence_and_the_next_run_se
     options = options_for(sandbox.port, tmp_path, server={"patience_seconds": 0.5})
     mailed, failure = sent(made_up_messages(50), options, journal_at(tmp_path))
     assert isinstance(failure, MailServerUnavailable)
-    assert f"127.0.0.1:{sandbox.port} takes no messages" in str(failure)
+    assert f"127.0.0.1:{sandbox.port} does not accept messages" in str(failure)
     assert counts(mailed) == {"rejects": 50}
     with running_mail_server(sandbox):
         mailed, failure = sent(made_up_messages(50), options, journal_at(tmp_path))
