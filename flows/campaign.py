@@ -97,8 +97,8 @@ def campaign(
         codes: A code of their own for each recipient, from a pool. Templates have one that is named gift as
             content.gift.code.
         templates: What a message says, written here or in the files of a folder.
-        inline_css: Write the rules of <style> into the style attributes of the templates, for mail programs that
-            leave <style> out. What has to stay there, stays, and the log says why.
+        inline_css: Write the rules of style elements into the style attributes of the templates, for mail
+            programs that leave them out. What has to stay there, stays, and the log says why.
         utm: Parameters (utm_source and its like) to add to the links of the templates. Left out: none.
         channel: How messages are delivered.
         preparation: Who gets no message. Who has opted out, complained or cannot be reached never does.

@@ -188,7 +188,7 @@ class JoinedContent(Relation):
     endpoint: AnyEndpoint = Field(
         title="Endpoint",
         description=(
-            "Where the content comes from: an endpoint of the settings by its name, a block as endpoint/<name>, or"
+            "Where the content comes from: an endpoint of the settings by its name, a block as endpoint/NAME, or"
             " one that is described here. If it has inbound columns, their distinct values in the audience are"
             " sent."
         ),

@@ -31,7 +31,7 @@ Changed = dict[str, Any]
 OF_SETTINGS = r"ask the operator: an endpoint of the settings may do so \(CAMPAIGN_ENDPOINTS\)"
 HOSTS = "ask the operator to name the host in CAMPAIGN_NETWORK__AUTHOR_HOSTS"
 COLUMNS = "ask the operator to name it in CAMPAIGN_NETWORK__AUTHOR_COLUMNS"
-ROOTS = r"the operator can give another root in CAMPAIGN_ROOTS__(TEMPLATES|PROFILES)"
+ROOTS = r"the operator can set another root in CAMPAIGN_ROOTS__(TEMPLATES|PROFILES)"
 SENDERS = "may not send from '.*ask the operator to name the address or its domain in CAMPAIGN_SENDERS"
 
 MADE = "would be sent 'zip_code', which the parameters make of other columns.*CAMPAIGN_PROFILES"

@@ -58,6 +58,16 @@ def test_an_activity_says_all_that_the_page_shows(activity: palette.Activity) ->
     assert activity.function in " ".join(activity.example)
 
 
+def test_the_readme_names_every_activity() -> None:
+    table = (
+        (PAGES[0][0].parents[1] / "README.md")
+        .read_text()
+        .partition("| group | activities |")[2]
+        .partition("\n\n")[0]
+    )
+    assert [activity.name for activity in ACTIVITIES if activity.name not in table] == []
+
+
 @pytest.fixture
 def folder(in_folder: Path, result_folder: Path) -> Path:
     """The files that the examples name."""
