@@ -43,7 +43,8 @@ def birthday_coupons(business_date: date | None = None) -> CampaignReport:
     with_coupon = EnrichmentOptions(name="coupons", on={"zip_code": "zip_code"})
     prepared = preparation(audience, PreparationOptions(selection=who), send)
     enriched = enrichment(prepared, coupons.standard, with_coupon)
-    messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
+    making = PersonalizationOptions(templates=templates, send=send, carried=settings.outbox.carried)
+    messages = personalization(enriched, making)
     sent = outbox(messages, settings.outbox, send)
     return report(send, audience, zip_codes, coupons, prepared, enriched, messages, sent)
 

@@ -58,7 +58,8 @@ def latest_offers(
             lines=offers,
         ),
     )
-    messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
+    making = PersonalizationOptions(templates=templates, send=send, carried=settings.outbox.carried)
+    messages = personalization(enriched, making)
     sent = outbox(messages, settings.outbox, send)
     return report(send, audience, products, prepared, enriched, messages, sent)
 

@@ -60,7 +60,8 @@ def match_day(business_date: date | None = None, days: Annotated[int, Field(ge=1
             lines=1,
         ),
     )
-    messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
+    making = PersonalizationOptions(templates=templates, send=send, carried=settings.outbox.carried)
+    messages = personalization(enriched, making)
     sent = outbox(messages, settings.outbox, send)
     return report(send, audience, matches, prepared, enriched, messages, sent)
 

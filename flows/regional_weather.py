@@ -47,7 +47,8 @@ def regional_weather(business_date: date | None = None) -> CampaignReport:
         forecast.standard,
         EnrichmentOptions(name="weather", on={"region": "region"}, where=f"day = DATE '{today}'"),
     )
-    messages = personalization(enriched, PersonalizationOptions(templates=templates, send=send))
+    making = PersonalizationOptions(templates=templates, send=send, carried=settings.outbox.carried)
+    messages = personalization(enriched, making)
     sent = outbox(messages, settings.outbox, send)
     return report(send, audience, forecast, prepared, enriched, messages, sent)
 

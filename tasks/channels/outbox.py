@@ -85,8 +85,8 @@ def deliver(
     No reader sees half a message, no two runs deliver one twice, and who must not be contacted gets none. Errors:
     `ColumnsMissing`, `ConfigurationError`, `JournalUnavailable`, `MessageFileUnreadable`, `OutboxUnwritable`.
     """
-    needed = (*MESSAGE_COLUMNS, *options.carried)
-    require_columns(messages, needed, activity="Outbox", where="the inbound transition")
+    require_columns(messages, MESSAGE_COLUMNS, activity="Outbox", where="the inbound transition")
+    options.require_carried(messages, "Outbox")
     messages = messages.with_columns(key_texts(messages, "profile_id"))
     part = part or Part(run=secrets.token_hex(8), number=1, rows=messages.height, file="")
     settings = Settings.load()

@@ -24,14 +24,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.characters import forbidden_character
-from tasks.errors import ConfigurationError, MessageFileUnreadable
+from tasks.errors import ColumnsMissing, ConfigurationError, MessageFileUnreadable
 from tasks.messages.address import LONGEST_LOCAL_PART, Recipient, Unsendable, checked_recipient
 from tasks.messages.attachment import ProfileAttachment, media_type
 from tasks.messages.headers import LONGEST_LINE, checked_headers, from_header, subject_header, to_header
 from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import DIGITS, Send
 from tasks.settings import UnsubscribeSettings
-from tasks.tables.transitions import require_columns
+from tasks.tables.transitions import quoted
 
 NO_PAGE = UnsubscribeSettings()
 """No message has a link that unsubscribes."""
@@ -188,9 +188,20 @@ class MessageOptions(BaseModel):
         """Columns of the audience that messages must keep for a channel."""
         return tuple(dict.fromkeys(filter(None, (getattr(self, option) for option in LETTER_COLUMNS.values()))))
 
+    def require_carried(self, messages: pl.DataFrame, activity: str) -> None:
+        """Check that messages have the columns that they must keep. Errors: `ColumnsMissing`."""
+        if missing := [name for name in self.carried if name not in messages.columns]:
+            raise ColumnsMissing(
+                activity=activity,
+                missing=quoted(missing),
+                where="the inbound transition",
+                present=quoted(messages.columns),
+                cure="Personalization keeps further columns of the audience that its option `carried` names.",
+            )
+
     def letters(self, messages: pl.DataFrame, activity: str) -> pl.DataFrame:
         """Messages with all columns of a letter. Errors: `ColumnsMissing`."""
-        require_columns(messages, self.carried, activity=activity, where="the inbound transition")
+        self.require_carried(messages, activity)
         named = {own: getattr(self, option) for own, option in LETTER_COLUMNS.items()}
         return messages.with_columns(
             (pl.col(column) if column else pl.lit(None)).alias(own) for own, column in named.items()

@@ -109,8 +109,11 @@ def test_a_campaign_of_one_region_works_too(
     mailed: Callable[..., dict],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    profiles_of_the_world(rows=2, region="Wien")
+    users = profiles_of_the_world(rows=2, region="Wien")
+    monkeypatch.setenv("CAMPAIGN_OUTBOX__RECIPIENT_NAME", "first_name")
     monkeypatch.setenv("CAMPAIGN_REGIONS", json.dumps({"Wien": {"latitude": 48.21, "longitude": 16.37}}))
     use_partner(start_partner())
     assert regional_weather(business_date=DAY).delivered == 2
-    assert all("Wien" in str(message["Subject"]) for message in mailed("regional-weather", DAY).values())
+    messages = mailed("regional-weather", DAY)
+    assert all("Wien" in str(message["Subject"]) for message in messages.values())
+    assert set(messages) == {f"{name} <{email}>" for name, email in users.select("first_name", "email").iter_rows()}
