@@ -543,6 +543,8 @@ class Expressions(ABC):
             start = found.end()
             if found[1] is None:
                 pieces.append("%")
+            elif found[2] == "d" and not all(_is_whole(atom) for _, atom in values.get(found[1], ())):
+                raise CannotLower("a placeholder for whole numbers of what may be none")
             elif found[1] in values:
                 pieces.extend(printed_pieces(values[found[1]], frame))
             else:
@@ -623,3 +625,13 @@ def _root_name(node: nodes.Node) -> str | None:
     while isinstance(node, nodes.Getattr | nodes.Getitem):
         node = node.node
     return node.name if isinstance(node, nodes.Name) else None
+
+
+def _is_whole(atom: Atom) -> bool:
+    match atom:
+        case Constant(value=value):
+            return type(value) is int
+        case Vector(kind="integer") | Absent():
+            return True
+        case _:
+            return False

@@ -14,11 +14,32 @@ from pathlib import Path
 from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import PoFileError, read_po
+from jinja2 import nodes
 
 FOLDER = "locale"
 TRANSLATING = frozenset({"gettext", "ngettext", "pgettext", "npgettext", "_"})
 """Functions that show a translation; `{% trans %}` calls them."""
-PLACEHOLDER = re.compile(r"%\((\w+)\)s|%%")
+PLACEHOLDER = re.compile(r"%\((\w+)\)([sd])|%%")
+"""A value in a text, `d` for a whole number; or a percent sign."""
+LONE_PERCENT = "has a '%' that is no placeholder; write a value as %(name)s, and the sign itself as %%"
+
+
+def translation_problems(name: str, tree: nodes.Template) -> Iterator[str]:
+    """What is wrong with the texts that a template translates: each placeholder needs a value."""
+    for call in tree.find_all(nodes.Call):
+        function = getattr(call.node, "name", "")
+        if function not in TRANSLATING:
+            continue
+        kind = function.removesuffix("gettext")
+        given = {str(each.key) for each in call.kwargs}
+        given |= {own for letter, own in (("n", "num"), ("p", "context")) if letter in kind}
+        for text in (each.value for each in call.args if isinstance(each, nodes.Const)):
+            where = f"{name}, line {call.lineno}: the text '{text}'"
+            if "%" in PLACEHOLDER.sub("", str(text)):
+                yield f"{where} {LONE_PERCENT}"
+            elif call.dyn_kwargs is None:
+                missing = sorted({found for found, _ in PLACEHOLDER.findall(str(text))} - given - {""})
+                yield from (f"{where} has no value for '{each}'; write {each}=... in the call" for each in missing)
 
 
 def misplaced_catalogues(folder: Path) -> Iterator[str]:
@@ -44,13 +65,14 @@ def catalogue_problems(name: str, text: str) -> Iterator[str]:
         texts = message.string if isinstance(message.string, list | tuple) else (message.string,)
         if not message.id:
             continue
-        known = {found for each in ids for found in PLACEHOLDER.findall(each)} - {""}
+        known = {found for each in ids for found in PLACEHOLDER.findall(each)} | {("", "")}
         for each in filter(None, texts):
             where = f"{name}, line {message.lineno}: the translation of '{ids[0]}'"
             if "<" in each:
                 yield f"{where} has markup; only texts are translated"
-            other = set(PLACEHOLDER.findall(each)) - known - {""}
-            if other or "%" in PLACEHOLDER.sub("", each):
+            if "%" in PLACEHOLDER.sub("", each):
+                yield f"{where} {LONE_PERCENT}"
+            elif set(PLACEHOLDER.findall(each)) - known:
                 yield f"{where} has a placeholder that the text has not"
 
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import DictLoader, TemplateRuntimeError, nodes, pass_context
+from jinja2 import DictLoader, TemplateRuntimeError, Undefined, nodes, pass_context
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
-from tasks.templates.catalogues import translations_of
+from tasks.templates.catalogues import PLACEHOLDER, translations_of
 from tasks.templates.escaping import dumped
 from tasks.templates.fields import MissingValue, printed
 from tasks.templates.filters import OWN_FILTERS
@@ -121,6 +121,9 @@ def _npgettext(context: Context, meant: str, one: str, many: str, number: int, /
 
 
 def _filled(context: Context, text: str, values: Mapping[str, object]) -> str:
+    for name, kind in PLACEHOLDER.findall(text):
+        if kind == "d" and not isinstance(values.get(name), Undefined) and type(values.get(name)) is not int:
+            raise TypeError(f"'{name}' is no whole number; write %({name})s in the translated text")
     shown = Markup(text) if context.eval_ctx.autoescape else text  # noqa: S704  # the author's, without markup
     return shown % {name: printed(value) for name, value in values.items()}
 

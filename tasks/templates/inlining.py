@@ -140,6 +140,9 @@ class _Inlining:
         if self._rules and not self.problems:
             self._styled = self._elements()
             self._undecided = self._undecided_names()
+            self._ids = {each.id for styled in self._styled.values() for each in styled.at_most}
+            torn = any(styled.tag.torn for styled in self._styled.values())
+            self._ids_known = "id" not in self._undecided and not torn
             for styled in self._styled.values():
                 self._inline(styled)
             self._keep_for_unwritten()
@@ -227,6 +230,10 @@ class _Inlining:
             return f"the attributes of the element are decided by the template ({styled.tag.where})"
         return ""
 
+    def _lacks(self, selector: Selector) -> bool:
+        """Whether no message has an element with an id that a selector asks for (`#outlook`)."""
+        return self._ids_known and not selector.ids <= self._ids
+
     def _match(self, selector: Selector, styled: Styled) -> tuple[bool, str]:
         """Whether a selector can match an element, and why that is not sure."""
         if selector.matcher is None:
@@ -240,6 +247,8 @@ class _Inlining:
         if all(selector.matcher.test(each) for each in styled.at_least):
             return True, ""
         can = any(selector.matcher.test(each) for each in styled.at_most)
+        if any(selector.matcher.test(each) for each in styled.at_least):
+            return can, f"it is of one place of the element and not of another ({styled.tag.where})"
         return can, f"a class is decided by the template ({styled.tag.where})"
 
     def _inline(self, styled: Styled) -> None:
@@ -247,7 +256,7 @@ class _Inlining:
         staying: list[Found] = []
         for rule in self._rules:
             for selector in rule.selectors:
-                if selector.on_part or not styled.can_be(selector.subject):
+                if selector.on_part or not styled.can_be(selector.subject) or self._lacks(selector):
                     continue
                 matches, doubt = self._match(selector, styled)
                 if not matches:

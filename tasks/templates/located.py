@@ -23,7 +23,8 @@ STATEMENT, VALUE = "\ue000", "\ue001"
 """What stands in place of Jinja's pieces: of those that only choose what is shown, and of all others."""
 CHOOSING = re.compile(r"\{%[-+]?\s*(?:if|elif|else|endif)\b")
 ATTRIBUTE = re.compile(r"""[\s/]*(?P<name>=?[^\s/>=]+)(?:\s*=\s*(?P<value>"[^"]*"|'[^']*'|[^\s>"'][^\s>]*))?""")
-OUTLOOK = re.compile(r"<!--\[if[^\]]*\]>(?!<!-->)(.*?)<!\[endif\]-->", re.DOTALL)
+OUTLOOK = re.compile(r"<!--\[if[^\]]*\]>((?:(?!--!?>).)*?)<!\[endif\]-->", re.DOTALL)
+"""A conditional comment that all others take for one comment; they do not with `<!--[if !mso]><!-- -->`."""
 BEGINNING = frozenset(
     {"tagOpenState", "rawtextLessThanSignState", "rcdataLessThanSignState", "scriptDataLessThanSignState"}
 )
@@ -161,10 +162,11 @@ class File:
     @cached_property
     def outlook_tags(self) -> list[Tag]:
         """Tags that only Outlook reads: those of conditional comments."""
-        shown = [" "] * len(self.masked)
-        for found in OUTLOOK.finditer(self.masked):
-            shown[found.start(1) : found.end(1)] = found[1]
-        return [self._tag(*found) for found in _Scanner("".join(shown)).found()]
+        return [
+            self._tag(comment.start(1) + start, comment.start(1) + end, token)
+            for comment in OUTLOOK.finditer(self.masked)
+            for start, end, token in _Scanner(comment[1]).found()
+        ]
 
     def tags_from(self, start: int, end: int) -> list[Tag]:
         """Those that begin in a piece of the text."""

@@ -14,7 +14,7 @@ from tasks.files.remote.place import fetch_folder
 from tasks.settings import merged
 from tasks.tables.transitions import nearest
 from tasks.templates.arguments import argument_problems
-from tasks.templates.catalogues import FOLDER, catalogue_problems, misplaced_catalogues
+from tasks.templates.catalogues import FOLDER, catalogue_problems, misplaced_catalogues, translation_problems
 from tasks.templates.environment import CampaignEnvironment
 from tasks.templates.escaping import GUARDS
 from tasks.templates.guard import fixed_names
@@ -190,6 +190,7 @@ def _problems(name: str, source: str, environment: CampaignEnvironment) -> Itera
     known = list(_unknown_names(name, tree, environment))
     yield from known
     yield from argument_problems(name, tree)
+    yield from translation_problems(name, tree)
     yield from _empty_defaults(name, tree)
     if not known:
         try:

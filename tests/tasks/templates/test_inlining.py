@@ -69,6 +69,12 @@ INLINED = [
         "<!--[if !mso]><!--><p><!--<![endif]-->",
         '<!--[if !mso]><!--><p style="color:red"><!--<![endif]-->',
     ),
+    (
+        "p{color:red}",
+        "<!--[if !mso]><!-- --><p><!-- <![endif]--><!--[if mso]><p><![endif]-->",
+        '<!--[if !mso]><!-- --><p style="color:red"><!-- <![endif]-->'
+        '<!--[if mso]><p style="color:red"><![endif]-->',
+    ),
     ("p{top:0", "<p>", '<p style="top:0">'),
     ("p{color:red}", '<img alt="<p>"><p>', '<img alt="<p>"><p style="color:red">'),
 ]
@@ -91,6 +97,15 @@ STAYING = [
     ("p::first-line{color:red}", "<p>", "first-line", ""),
     ("@font-face{font-family:x;src:url(y)}", "<p>", "@font-face", ""),
     ("#outlook a{padding:0}", "<a href=#>", "#outlook a", ""),
+    ("#outlook a{padding:0}", "<a href=#><!--[if mso]><a href=#><![endif]-->", "#outlook a", ""),
+    (
+        "#outlook a{padding:0}",
+        "<!--[if mso]><b id=outlook><a href=#><![endif]-->",
+        "#outlook a",
+        "what stands around",
+    ),
+    ("#outlook a{padding:0}", "{% if a %}<b id='{{ b }}'>{% endif %}<a href=#>", "#outlook a", "'id' is decided"),
+    ("#outlook a{padding:0}", "<b{% if a %} id=outlook>{% else %}>{% endif %}<a href=#>", "#outlook a", "(body"),
     ("p{color:red} @media print{p{color:blue}}", "<p>", "p{color:red}", "has to win over it with 'color'"),
     ("a{color:red} a:hover{color:blue}", "<a href=#>", "a{color:red}", "has to win over it with 'color'"),
     (

@@ -27,7 +27,15 @@ def of(html: str, text: str = "t", **given: object) -> Rewritten:
 
 CHOSEN = "{% if v %}a{% else %}b{% endif %}"
 OTHERS = "utm_source=a&amp;utm_medium=b"
-LINKS = ['<a href="%s">x</a>', "<area href='%s'>", '<!--[if mso]><v:rect href="%s"><![endif]-->']
+LINKS = [
+    '<a href="%s">x</a>',
+    "<area href='%s'>",
+    '<!--[if mso]><v:rect href="%s"><![endif]-->',
+    '<!--[if !mso]><!--><a href="%s">x</a><!--<![endif]-->',
+    '<!--[if !mso]><!-- --><a href="%s">x</a><!-- <![endif]-->',
+    '<!--[if !mso]><!-- --><p><!-- <![endif]--><!--[if mso]><v:rect href="%s"><![endif]-->',
+    '<!--[if mso]><style>p{}<![endif]--><!--[if mso]><v:rect href="%s"><![endif]-->',
+]
 TAGGED = [
     ("https://x.example", f"https://x.example?{UTM}"),
     ("HTTP://x.example/a", f"HTTP://x.example/a?{UTM}"),
@@ -49,9 +57,7 @@ TAGGED = [
 
 
 @pytest.mark.parametrize(("address", "expected"), TAGGED)
-@pytest.mark.parametrize(
-    "link", ['<a href="%s">x</a>', "<area href='%s'>", '<!--[if mso]><v:rect href="%s"><![endif]-->']
-)
+@pytest.mark.parametrize("link", LINKS)
 def test_a_link_gets_the_parameters_first_in_its_query(link: str, address: str, expected: str) -> None:
     made = of(link % address)
     assert made.templates.sources["body.html"] == link % expected

@@ -79,6 +79,35 @@ def test_a_text_is_shown_in_the_locale_s_translation_or_as_it_stands(tmp_path: P
     assert outbound.rejects["reason"].to_list() == ["no value for profile.who"]
 
 
+@pytest.mark.parametrize("row_by_row", [False, True])
+def test_a_text_of_a_call_has_percent_signs_and_whole_numbers(tmp_path: Path, row_by_row: bool) -> None:
+    template = "{{ _('100%% ok') }} {{ ngettext('%(num)d item', '%(num)d items', n) }} {{ _('%(n)d', n=n) }}"
+    outbound = made(tmp_path, template, row_by_row=row_by_row, de='msgid "100%% ok"\nmsgstr "100 %% gut"\n')
+    assert outbound.standard["html"].to_list() == [
+        "100 % gut 1 item 1",
+        "100% ok 2 items 2",
+        "100 % gut 3 items 3",
+        "100% ok 5 items 5",
+    ]
+
+
+def test_a_whole_number_that_a_text_asks_for_is_never_cut(tmp_path: Path) -> None:
+    for name in ("subject.txt", "body.txt", "body.html"):
+        (tmp_path / name).write_text("{{ _('%(n)d left', n=n) }}")
+    templates = read_templates(TemplateFolder(folder=tmp_path))
+    people = pl.DataFrame({"profile_id": ["1", "2"], "email": "a@x.example", "n": [9.5, None]})
+    for row_by_row in (False, True):
+        options = PersonalizationOptions(templates=templates, send=SEND, row_by_row=row_by_row)
+        assert personalize(people, options).rejects["reason"].to_list() == [
+            "the template fails on the values: 'n' is no whole number; write %(n)s in the translated text",
+            "no value for profile.n",
+        ]
+        whole = people.with_columns(n=pl.Series([9, None]))
+        outbound = personalize(whole, options)
+        assert outbound.standard["text"].to_list() == ["9 left"]
+        assert outbound.rejects["reason"].to_list() == ["no value for profile.n"]
+
+
 MONTHS = """
 msgctxt "month"
 msgid "May"
@@ -146,7 +175,17 @@ def test_a_catalogue_that_would_be_passed_over_is_refused(tmp_path: Path, path: 
         ("{% trans %}<b>x</b>{% endtrans %}", "", "body.html, line 1: a text to be translated has markup"),
         ("x", 'msgid "x"\nmsgstr "<b>x</b>"\n', "de.po, line 1: the translation of 'x' has markup"),
         ("x", 'msgid "x"\nmsgstr "%(y)s"\n', "de.po, line 1: the translation of 'x' has a placeholder that"),
-        ("x", 'msgid "x"\nmsgstr "%d"\n', "de.po, line 1: the translation of 'x' has a placeholder that"),
+        ("x", 'msgid "x"\nmsgstr "%d"\n', "de.po, line 1: the translation of 'x' has a '%' that is no placeholder"),
+        ("x", 'msgid "%(y)s"\nmsgstr "%(y)d"\n', "de.po, line 1: the translation of '%(y)s' has a placeholder"),
+        ("{{ _('50% off') }}", "", "body.txt, line 1: the text '50% off' has a '%' that is no placeholder; write"),
+        (
+            "{{ _('Hello %s', s=who) }}",
+            "",
+            "body.html, line 1: the text 'Hello %s' has a '%' that is no placeholder",
+        ),
+        ("{{ _('%(who)5s', who=who) }}", "", "body.html, line 1: the text '%(who)5s' has a '%' that is no"),
+        ("{{ _('%(a)s %(who)s', a=n) }}", "", "has no value for 'who'; write who=... in the call"),
+        ("{{ ngettext('%(num)s', '%(n)s', n) }}", "", "the text '%(n)s' has no value for 'n'"),
         ("x", "nonsense", "locale/de.po: it is no catalogue of gettext"),
     ],
 )
