@@ -159,7 +159,7 @@ class Runs(RuleBasedStateMachine):
             if killed == 2:
                 return self._started(run)
             outcome = Settlement(key, event, "said")
-            journal.arrive(outcome)
+            asyncio.run(self._answered(journal, outcome))
             outcomes.append(outcome)
         if killed == 3:
             return self._started(run)
@@ -181,6 +181,10 @@ class Runs(RuleBasedStateMachine):
         """Two tries of everybody, settled or not."""
         for said in (answers, again):
             self.go_through(run, {0, 1, 2}, 0, said, 9, resend=True)
+
+    @staticmethod
+    async def _answered(journal: Journal, outcome: Settlement) -> None:
+        journal.arrive(outcome)  # in a loop, as carriers do
 
     @staticmethod
     def _leaves(journal: Journal, place: int, key: str) -> None:
