@@ -59,11 +59,13 @@ class Activity:
         """The module of each free name that is imported: "" where the name is itself a module's."""
         found = {}
         for name in self.free_names:
-            for module in [importlib.import_module(self.module), *_modules()]:
-                home = _home(vars(module)[name], module) if name in vars(module) else None
-                if home is not None and module.__name__ in {self.module, home}:
-                    found[name] = home
-                    break
+            modules = (importlib.import_module(self.module), *_modules())
+            places = [module for module in modules if name in vars(module)]
+            homes = [_home(vars(module)[name], module) for module in places]
+            if places:
+                # What a module defines comes before what another one imports under the same name.
+                own = [home for home, module in zip(homes, places, strict=True) if home == module.__name__]
+                found[name] = homes[0] if places[0].__name__ == self.module else (own or homes)[0]
         return found
 
     @property

@@ -239,7 +239,7 @@ class SmsChannel(_Journaled):
 
     def check(self, settings: CampaignSettings) -> None:
         """Check the account. Errors: `ConfigurationError`."""
-        _needed(settings.sms, "SMS", "account", "password", "sender")
+        _needed(settings.sms, "SMS", "account_sid", "password", "sender")
 
 
 class PushChannel(_Journaled):

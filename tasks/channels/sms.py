@@ -44,7 +44,7 @@ class SmsOptions(ProviderOptions):
         title="Address",
         description="Of Twilio's API, or of another provider that speaks it.",
     )
-    account: str = Field(default="", title="Account SID", description="The account that sends and pays.")
+    account_sid: str = Field(default="", title="Account SID", description="The account that sends and pays.")
     username: str = Field(default="", title="API key", description="SID of an API key; empty: the account's own.")
     password: SecretStr = Field(
         default=SecretStr(""), title="Secret", description="Of the API key, or the account's auth token."
@@ -75,8 +75,8 @@ class TwilioMessages:
     idempotent = False
 
     def __init__(self, options: SmsOptions) -> None:
-        self.url = f"{options.url.rstrip('/')}/Accounts/{options.account}/Messages.json"
-        credentials = f"{options.username or options.account}:{options.password.get_secret_value()}"
+        self.url = f"{options.url.rstrip('/')}/Accounts/{options.account_sid}/Messages.json"
+        credentials = f"{options.username or options.account_sid}:{options.password.get_secret_value()}"
         self._headers = {
             "Authorization": f"Basic {b64encode(credentials.encode()).decode()}",
             "Content-Type": "application/x-www-form-urlencoded",
@@ -129,7 +129,7 @@ def sms(messages: pl.DataFrame, options: SmsOptions, send: Send) -> Delivery:
     Example:
         ```python
         content = PersonalizationOptions(templates=templates, send=send, address="phone")
-        options = SmsOptions(account="AC123", password=secret, sender="+15550100")
+        options = SmsOptions(account_sid="AC123", password=secret, sender="+15550100")
         sent = sms(personalization(audience, content), options, send)
         ```
     """

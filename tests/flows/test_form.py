@@ -224,7 +224,7 @@ def test_nobody_who_is_asked_says_yes_and_so_nothing_is_delivered(
 
 
 def test_a_channel_without_its_account_says_which_setting_is_empty(people: pl.DataFrame, in_folder: Path) -> None:
-    for kind, setting in (("sms", "SMS__ACCOUNT"), ("push", "PUSH__PROJECT"), ("in-app", "IN_APP__URL")):
+    for kind, setting in (("sms", "SMS__ACCOUNT_SID"), ("push", "PUSH__PROJECT"), ("in-app", "IN_APP__URL")):
         with pytest.raises(ConfigurationError, match=rf"CAMPAIGN_{setting} is not usable: it is empty, and the"):
             run(channel={"kind": kind})
     assert not (in_folder / "outbox").exists()

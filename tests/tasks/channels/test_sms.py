@@ -19,7 +19,7 @@ from tasks.send import Send
 from tests.tasks.provider_server import Asked, ProviderAnswer, running_provider
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
-OPTIONS = SmsOptions(account="AC1", password=SecretStr("s3cret"), sender="+15550100")
+OPTIONS = SmsOptions(account_sid="AC1", password=SecretStr("s3cret"), sender="+15550100")
 
 
 def message(number: str = "+43 (1) 555-0100", text: str = "Grüße ✓") -> ProviderMessage:
