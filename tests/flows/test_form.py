@@ -123,7 +123,7 @@ def to_of_twilio(asked: Asked) -> str:
 
 
 PROVIDERS = {
-    "sms": (twilio, to_of_twilio, "phone", {"ACCOUNT": "AC1", "PASSWORD": "s3cret", "SENDER": "+43155501000"}),
+    "sms": (twilio, to_of_twilio, "phone", {"ACCOUNT_SID": "AC1", "PASSWORD": "s3cret", "SENDER": "+43155501000"}),
     "push": (
         firebase,
         lambda asked: json.loads(asked.body)["message"]["token"],
@@ -231,7 +231,7 @@ def test_a_channel_without_its_account_says_which_setting_is_empty(people: pl.Da
 
 
 def with_sms(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"ACCOUNT": "AC1", "PASSWORD": "s3cret", "SENDER": "+43155501000"}.items():
+    for name, value in {"ACCOUNT_SID": "AC1", "PASSWORD": "s3cret", "SENDER": "+43155501000"}.items():
         monkeypatch.setenv(f"CAMPAIGN_SMS__{name}", value)
 
 
