@@ -25,7 +25,7 @@ from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.messages.delivered import DIGITS_OF_KEY, DeliveredKeys
 from tasks.messages.letter import MessageOptions, prepared_skeleton
 from tasks.messages.placed import placed_messages
-from tasks.messages.placing import Held, place_mail, place_parquet
+from tasks.messages.placing import PLACES, Held, place_mail, place_parquet
 from tasks.messages.send_folder import folder_of, writable, write_rejects, written
 from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.privacy import masked_email
@@ -62,7 +62,7 @@ class OutboxOptions(MessageOptions):
 
     def messages_folder(self, send: Send) -> Path:
         """Folder of one send's messages."""
-        return self.send_folder(send) / ("messages" if self.format == "parquet" else "maildir")
+        return self.send_folder(send) / PLACES[self.format]
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,20 @@ class DeliveredKeys:
         self._read.update(new)
         return _digits(new)
 
-    def add(self, keys: Iterable[str]) -> None:
-        """Note keys of messages that are on the disk. Errors: `OSError`."""
+    def next_name(self) -> str:
+        """The name that the part's next file has, in the record and, in a Parquet outbox, beside the messages."""
+        number = sum(name.startswith(f"{self.name}.") for name in self.names())
+        return f"{self.name}.{number:06}.parquet"
+
+    def names(self) -> set[str]:
+        """Names of all files of the record."""
+        return {file.name for file in self._files()}
+
+    def add(self, keys: Iterable[str], name: str = "") -> None:
+        """Note keys of messages that are on the disk, in a file of this name. Errors: `OSError`."""
         digits = pl.DataFrame({"digits": pl.Series([key[:DIGITS] for key in keys], dtype=pl.String())})
         if digits.height:
-            number = sum(file.name.startswith(f"{self.name}.") for file in self._files())
-            path = self.folder / f"{self.name}.{number:06}.parquet"
+            path = self.folder / (name or self.next_name())
             with private_draft(path) as draft:
                 digits.write_parquet(draft, compression="uncompressed")
                 forced(draft)

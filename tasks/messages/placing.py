@@ -23,6 +23,9 @@ ROW_GROUP = 10_000
 """Messages that are encoded together: more of them take more memory, and no less room."""
 
 
+PLACES = {"parquet": "messages", "maildir": "maildir"}
+"""Folder of the messages in a send's folder, by format."""
+
 Held = Callable[[Sequence[str]], dict[str, str]]
 """Holds the codes of messages that are about to be placed, by their digits, in the lock of the record. Gives those
 that must stay, with the reason."""
@@ -46,18 +49,19 @@ def place_parquet(
     with private_draft(folder / record.name) as draft:
         _write(kept, draft)  # before its turn: others need not wait for it
         with record.locked():
-            _note_what_was_cut_off(folder, record)
+            _note_what_was_cut_off(record)
             own = record.of_part()
-            known = pl.concat([own, record.of_others()])
+            known = pl.concat([own, record.of_others(), _in_maildir(record)])
             fresh = kept.filter(~DIGITS_OF_KEY.is_in(known.implode())) if len(known) else kept
             stay = hold(fresh.select(DIGITS_OF_KEY).to_series().to_list())
             fresh = fresh.filter(~DIGITS_OF_KEY.is_in(list(stay))) if stay else fresh
             if fresh.height:
                 if fresh.height < kept.height:
                     _write(fresh, draft)
-                (folder / f"{record.name}.{len(_own_files(folder, record))}.parquet").hardlink_to(draft)
+                place = folder / record.next_name()
+                place.hardlink_to(draft)
                 forced(folder)
-                record.add(fresh["message_key"])
+                record.add(fresh["message_key"], place.name)
     ours = pl.concat([own, fresh.select(DIGITS_OF_KEY.alias("digits"))["digits"]])
     return _with_reasons(messages, stay), ours
 
@@ -73,15 +77,19 @@ def _write(messages: pl.DataFrame, draft: Path) -> None:
     forced(draft)
 
 
-def _own_files(folder: Path, record: DeliveredKeys) -> list[Path]:
-    return sorted(folder.glob(f"{record.name}.*.parquet"))
+def _note_what_was_cut_off(record: DeliveredKeys) -> None:
+    """Note what a writer of Parquet placed, of this run or another, that was gone before it noted it."""
+    noted = record.names()
+    for file in sorted((record.folder.parent / PLACES["parquet"]).glob("[!.]*.parquet")):
+        if file.name not in noted:
+            record.add(pl.read_parquet(file, columns=["message_key"])["message_key"], file.name)
 
 
-def _note_what_was_cut_off(folder: Path, record: DeliveredKeys) -> None:
-    """Note what an attempt at this part placed, and was gone before it noted it."""
-    for file in _own_files(folder, record):
-        placed = pl.read_parquet(file, columns=["message_key"]).select(DIGITS_OF_KEY.alias("digits"))["digits"]
-        record.add(placed.filter(~placed.is_in(record.of_part().implode())))
+def _in_maildir(record: DeliveredKeys) -> pl.Series:
+    """Digits of mails that lie beside, noted or not: the format of a send may be changed after one was cut off."""
+    maildir = record.folder.parent / PLACES["maildir"]
+    mails = [mail for folder in ("new", "cur") for mail in (maildir / folder).glob("*") if _is_whole(mail)]
+    return pl.Series("digits", [mail.name.partition(":")[0] for mail in mails], pl.String())
 
 
 def place_mail(
@@ -99,6 +107,7 @@ def place_mail(
     for folder in ("tmp", "new", "cur"):
         make_private(maildir / folder)
     with record.locked():
+        _note_what_was_cut_off(record)
         known = set(record.of_part()) | set(record.of_others())
     reasons: dict[str, str] = {}
     ours: list[str] = list(record.of_part())

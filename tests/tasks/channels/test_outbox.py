@@ -382,17 +382,22 @@ def test_an_empty_file_as_a_power_cut_leaves_it_is_no_message(tmp_path: Path) ->
     assert len(messages_in(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("form", ["maildir", "parquet"])
+@pytest.mark.parametrize("next_part", [part("a"), part("b"), part("b", 7), None], ids=str)
+@FORMATS
 def test_an_attempt_that_was_killed_before_it_noted_what_it_placed_doubles_nothing(
-    tmp_path: Path, form: str
+    tmp_path: Path, first: str, second: str, next_part: Part | None
 ) -> None:
-    deliver(MESSAGES, options(tmp_path, format=form), SEND, NOON, part("a"))
+    deliver(MESSAGES.head(2), options(tmp_path, format=first), SEND, NOON, part("a"))
     folder = options(tmp_path).send_folder(SEND)
     for record in (folder / ".delivered").glob("*.parquet"):
         record.unlink()
-    again = deliver(MESSAGES, options(tmp_path, format=form), SEND, NOON, part("a"))
+    again = deliver(MESSAGES, options(tmp_path, format=second), SEND, NOON, next_part)
     assert again.standard.height + again.complement.height == 3
-    assert len(kept(tmp_path) if form == "parquet" else messages_in(tmp_path)) == 3
+    placed = [pl.read_parquet(file).height for file in (folder / "messages").glob("*.parquet")]
+    mails = [*(folder / "maildir" / "new").glob("*")]
+    assert sum(placed) + len(mails) == 3
+    once_more = deliver(MESSAGES, options(tmp_path, format=first), SEND, NOON, part("c"))
+    assert (once_more.standard.height, once_more.complement.height) == (0, 3)
 
 
 @pytest.mark.parametrize("form", ["maildir", "parquet"])
