@@ -4,6 +4,7 @@ Blocks stand where the base has them, included files where they are included, an
 Macros, `set` and `call` blocks are apart: they are shown wherever they are called.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,7 @@ from tasks.templates.html import RAW
 from tasks.templates.located import VALUE, File, Placed, Tag
 from tasks.templates.stylesheet import CHOICE, CHOSEN, READ_WHERE_SHOWN, Sheet, SheetText
 
+DOCTYPE = re.compile(r"<!--.*?-->|(<!doctype[^>]*>)", re.IGNORECASE | re.DOTALL)
 SCREENS = frozenset({"", "all", "screen"})
 
 
@@ -55,6 +57,15 @@ class Assembly:
         self._depth = 0
         self._walked: set[int] = set()
         self._template(main, Walk(main, frozenset({main})))
+
+    @property
+    def doctype(self) -> str:
+        """The document type that stands before everything else; empty where there is none."""
+        for file in self.files.values():
+            found = next((each for each in DOCTYPE.finditer(file.masked) if each[1]), None)
+            if found and not any(tag.file == file.name and tag.start < found.start() for tag in self.tags):
+                return found[1]
+        return ""
 
     def _file(self, name: str) -> File:
         if name not in self.files:

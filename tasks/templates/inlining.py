@@ -163,7 +163,21 @@ class _Inlining:
         for tag in (*self.assembly.tags, *self.assembly.apart):
             if not tag.closing and tag.name not in UNSTYLED:
                 found.setdefault((tag.file, tag.start), Styled(tag))
-        page = html5lib.parse("".join(map(_shown, self.assembly.tags)), namespaceHTMLElements=False)
+        doctype = self.assembly.doctype
+        for begun in [doctype] if doctype else ["", "<!DOCTYPE html>"]:  # programs choose one where there is none
+            self._add_page(begun, found)
+        for tag in self.assembly.apart:
+            if (tag.file, tag.start) in found:
+                found[tag.file, tag.start].apart = True
+        for styled in found.values():
+            if styled.apart or not styled.at_least:
+                styled.apart = True
+                self._stand_alone(styled)
+        return found
+
+    def _add_page(self, doctype: str, found: dict[Key, Styled]) -> None:
+        """Add the elements of the page as it is read with a document type: it decides whether <p> holds <table>."""
+        page = html5lib.parse(doctype + "".join(map(_shown, self.assembly.tags)), namespaceHTMLElements=False)
         fuller = deepcopy(page)
         for element in fuller.iter():
             if (key := _key(element)) in found:
@@ -174,14 +188,6 @@ class _Inlining:
                     getattr(found[key], name).append(wrapper)
                 elif not key[0] and wrapper.local_name not in UNSTYLED:
                     self._unwritten.append(wrapper)
-        for tag in self.assembly.apart:
-            if (tag.file, tag.start) in found:
-                found[tag.file, tag.start].apart = True
-        for styled in found.values():
-            if styled.apart or not styled.at_least:
-                styled.apart = True
-                self._stand_alone(styled)
-        return found
 
     def _stand_alone(self, styled: Styled) -> None:
         sure = Element(styled.tag.name, _fixed(styled.tag))
@@ -248,7 +254,7 @@ class _Inlining:
             return True, ""
         can = any(selector.matcher.test(each) for each in styled.at_most)
         if any(selector.matcher.test(each) for each in styled.at_least):
-            return can, f"it is of one place of the element and not of another ({styled.tag.where})"
+            return can, f"it matches the element in one place or program and not in another ({styled.tag.where})"
         return can, f"a class is decided by the template ({styled.tag.where})"
 
     def _inline(self, styled: Styled) -> None:
@@ -393,7 +399,7 @@ def _replaces(later: Declaration, earlier: Declaration) -> bool:
 def _attribute_text(declaration: Declaration, quote: str) -> str:
     value = declaration.value + (" !important" if declaration.important else "")
     other = "'" if quote == '"' else '"'
-    if other not in value:
+    if other not in value and "\\" not in value:
         value = value.replace(quote, other)
     return f"{declaration.name}:{value}".replace("&", "&amp;").replace(quote, "&#34;" if quote == '"' else "&#39;")
 

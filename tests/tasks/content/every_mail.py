@@ -49,6 +49,7 @@ OF_FLOWS: Profile = {
     "favourite_team": "Rovers",
     "region": "Tirol",
     "coupons": {"code": "C1"},
+    "gift": {"code": "G1", "value": 5.0},
     "offers": OFFERS,
     "match": {"name": "Rovers v. City", "score": "3", "place": "home", "venue": "Hall", "kickoff": STARTS},
     "weather": {"code": 60, "highest": 21.5},

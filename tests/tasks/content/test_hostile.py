@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import polars as pl
 import pytest
 
-from tasks.content.personalization import PersonalizationOptions, Templates, personalize, read_templates
+from tasks.content.personalization import PersonalizationOptions, Templates, Utm, personalize, read_templates
 from tasks.send import Send
 from tests.browser import browser_page
 from tests.tasks.content.every_mail import EVERY, OF_TESTS, Profile, mail
@@ -149,6 +149,8 @@ PLACES = {
     "include": "{% set w = v %}{% include 'part.txt' %}",
 }
 
+STYLES = "<style>p{color:green} a{margin:0} img{border:0} p b{top:0} [title]{left:0} a:hover{margin:1px}</style>"
+
 SPIED = "for (const name of ['alert', 'msgbox']) window[name] = () => { top.ran = (top.ran || 0) + 1 }"
 SEEN = """(mails) => Promise.all(mails.map(html => new Promise(done => {
   const frame = document.createElement('iframe')
@@ -238,20 +240,31 @@ def some(cases: list[Any]) -> list[Any]:
     return cases if whole else random.Random(7).sample(cases, SAMPLE)
 
 
-def mails_of(templates: Templates, profiles: list[Profile]) -> list[str | None]:
+def mails_of(templates: Templates, profiles: list[Profile], *, rewritten: bool = False) -> list[str | None]:
     """The HTML of each profile, or nothing where it is rejected."""
     numbered = [{**each, "number": str(row)} for row, each in enumerate(profiles)]
-    options = PersonalizationOptions(templates=templates, send=SEND, key="number")
+    options = PersonalizationOptions(
+        templates=templates,
+        send=SEND,
+        key="number",
+        inline_css=rewritten,
+        utm=Utm(source="news") if rewritten else None,
+    )
     made = personalize(pl.DataFrame(numbered), options).standard
     found = dict(made.select("profile_id", "html").iter_rows())
     return [found.get(str(row)) for row in range(len(profiles))]
 
 
-def assert_harmless(opened: Opened, templates: Templates, profile: Profile, cases: list[Any]) -> int:
-    """Of each (path, value): nothing runs or is fetched, and the elements are those of a harmless value."""
-    hostile = mails_of(templates, [changed(profile, path, value) for path, value in cases])
-    twins = mails_of(templates, [changed(profile, path, twin(value)) for path, value in cases])
-    [plain] = opened.shapes([mails_of(templates, [profile])[0] or ""])
+def assert_harmless(
+    opened: Opened, templates: Templates, profile: Profile, cases: list[Any], *, rewritten: bool
+) -> int:
+    """Of each (path, value): nothing runs or is fetched, and the elements are those of a harmless value.
+
+    Templates are `rewritten` by inlining their styles and adding parameters to their links.
+    """
+    hostile = mails_of(templates, [changed(profile, path, value) for path, value in cases], rewritten=rewritten)
+    twins = mails_of(templates, [changed(profile, path, twin(value)) for path, value in cases], rewritten=rewritten)
+    [plain] = opened.shapes([mails_of(templates, [profile], rewritten=rewritten)[0] or ""])
     assert plain
     sent = [(case, html, other) for case, html, other in zip(cases, hostile, twins, strict=True) if html]
     shapes = opened.shapes([html for _, html, _ in sent])
@@ -263,26 +276,29 @@ def assert_harmless(opened: Opened, templates: Templates, profile: Profile, case
     return len(sent)
 
 
+@pytest.mark.parametrize("rewritten", [False, True])
 @pytest.mark.parametrize("name", EVERY)
-def test_a_hostile_value_is_only_text_in_every_place_of_a_mail(opened: Opened, name: str) -> None:
+def test_a_hostile_value_is_only_text_in_every_place_of_a_mail(opened: Opened, name: str, rewritten: bool) -> None:
     folder, profile = mail(name)
     templates = read_templates(folder)
     paths = [path for path in leaves(profile) if path != ("profile_id",)]
     plain, *others = mails_of(templates, [profile, *(changed(profile, path, "abc") for path in paths)])
     shown = [path for path, other in zip(paths, others, strict=True) if other != plain]
     cases = some([(path, value) for path in shown for value in CORPUS])
-    assert assert_harmless(opened, templates, profile, cases) > len(cases) // 3
+    assert assert_harmless(opened, templates, profile, cases, rewritten=rewritten) > len(cases) // 3
 
 
+@pytest.mark.parametrize("rewritten", [False, True])
 @pytest.mark.parametrize("place", PLACES)
-def test_a_hostile_value_is_only_text_in_every_place_of_html(opened: Opened, place: str) -> None:
-    sources = {"s": "s", "html": PLACES[place], "part.txt": "<b title='{{ w }}'>{{ w }}</b>"}
+def test_a_hostile_value_is_only_text_in_every_place_of_html(opened: Opened, place: str, rewritten: bool) -> None:
+    sources = {"s": "s", "html": STYLES + PLACES[place], "part.txt": "<b title='{{ w }}'>{{ w }}</b>"}
     parts = {"subject": "s", "html": "html", "text": "s"}
     templates = Templates(folder=Path(), parts=parts, sources=sources)
     profile = {"email": OF_TESTS["email"], "v": "/red" if place == "host" else "red"}
     if place in {"link", "image", "set", "background", "outlook", "revealed", "drawing", "refresh"}:
         profile["v"] = "https://x.example/a"
-    assert_harmless(opened, templates, profile, some([(("v",), value) for value in CORPUS]))
+    cases = some([(("v",), value) for value in CORPUS])
+    assert_harmless(opened, templates, profile, cases, rewritten=rewritten)
 
 
 def test_the_values_are_hostile_where_nothing_is_escaped(opened: Opened) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from tasks.content._options import Renderers
-from tasks.content.personalization import PersonalizationOptions, Templates
+from tasks.content.personalization import PersonalizationOptions, Templates, Utm
 from tasks.send import Send
 
 SEND = Send(campaign="spring", label="Spring & <more>", business_date=date(2026, 2, 28))
@@ -76,12 +76,13 @@ def renderings(
     subject: str = "s",
     text: str = "t",
     more: dict[str, str] | None = None,
+    **options_given: object,
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """The messages over whole columns, row by row, and what could not be lowered."""
     sources = {"subject.txt": subject, "body.html": html, "body.txt": text, **(more or {})}
     parts = {"subject": "subject.txt", "html": "body.html", "text": "body.txt"}
     templates = Templates(folder=Path("templates"), parts=parts, sources=sources)
-    options = PersonalizationOptions(templates=templates, send=SEND)
+    options = PersonalizationOptions(templates=templates, send=SEND, **options_given)
     fast = Renderers(profiles.schema, options)
     slow = Renderers(profiles.schema, options.model_copy(update={"row_by_row": True}))
     whole = pl.when(pl.col("reason").is_null()).then(pl.col("subject", "html", "text"))
@@ -503,12 +504,26 @@ def statements(draw: st.DrawFn, depth: int, loop: tuple[str, ...]) -> str:  # no
             return f"{{% macro m(y) %}}<i>{{{{ y }}}}</i>{{% endmacro %}}{{{{ m({argument}) }}}}{inner()}"
         case "attribute":
             values = draw(text_expressions(depth - 1, loop)), draw(text_expressions(depth - 1, loop))
-            return f'<a href="{{{{ {values[0]} }}}}" title="{{{{ {values[1]} }}}}">{inner()}</a>'
+            address = draw(st.sampled_from(["", "https://x.example/", "https://x.example/a?b=", "/c#"]))
+            encoded = "|urlencode" if address else ""
+            link = (
+                f'<a href="{address}{{{{ ({values[0]}){encoded} }}}}" title="{{{{ {values[1]} }}}}">{inner()}</a>'
+            )
+            return f"<!--[if !mso]><!-- -->{link}<!-- <![endif]-->" if draw(st.booleans()) else link
         case _:
             return f"{{% filter {draw(st.sampled_from(['upper', 'trim', 'e']))} %}}{inner()}{{% endfilter %}}"
 
 
 PART = "<b>{{ x }}</b>{% if vip %}{% set x = 'inside' %}{{ x }}{% endif %}{{ points|d(0)|number }}"
+
+
+SHEET = (
+    "<style>p{color:red;margin:0} a{color:blue} a:hover{color:red} p b, [title]{margin:1px}"
+    " i{top:0 !important}</style>"
+)
+
+
+PARTS = {"part.html": PART, "part.txt": PART}
 
 
 @st.composite
@@ -522,9 +537,16 @@ def whole_templates(draw: st.DrawFn) -> str:
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate, Phase.shrink],
 )
-@given(profiles=PROFILES, html=whole_templates(), text=whole_templates())
-def test_any_template_gives_the_same_either_way(profiles: pl.DataFrame, html: str, text: str) -> None:
-    one, other, not_lowered = renderings(profiles, html, text=text, more={"part.html": PART})
+@given(
+    profiles=PROFILES, html=whole_templates(), text=whole_templates(), inline=st.booleans(), tagged=st.booleans()
+)
+def test_any_template_gives_the_same_either_way(
+    profiles: pl.DataFrame, html: str, text: str, inline: bool, tagged: bool
+) -> None:
+    given = {"inline_css": inline, "utm": Utm(source="news") if tagged else None}
+    one, other, not_lowered = renderings(
+        profiles, SHEET + html, text=text.replace("part.html", "part.txt"), more=PARTS, **given
+    )
     event("lowered" if not not_lowered else f"row by row: {not_lowered[0]}")
     assert_frame_equal(one, other)
 

@@ -44,6 +44,7 @@ INLINED = [
     ("p{color:red !important}", '<p style="color:blue">', '<p style="color:red !important;color:blue">'),
     ("p{color:red;color:var(--c)}", "<p>", '<p style="color:red;color:var(--c)">'),
     ('p{font-family:"A B",serif}', "<p>", "<p style=\"font-family:'A B',serif\">"),
+    (r'p{font-family:"A\"B"}', "<p>", r"""<p style="font-family:&#34;A\&#34;B&#34;">"""),
     ("p{font-family:'A B'}", "<p style='color:red'>", "<p style='font-family:\"A B\";color:red'>"),
     ("p{color:red}", "<p style=margin:0>", '<p style="color:red;margin:0">'),
     (
@@ -134,6 +135,12 @@ STAYING = [
     (".x{color:red}", '<p class="{{ v }}">', ".x{", "a class is decided by the template"),
     (".x-b{color:red}", '<p class="x-{{ v }}">', ".x-b{", "a class is decided by the template"),
     ("[width='1']{color:red}", '<p width="{{ v }}">', "[width", "the attribute 'width' is decided"),
+    (
+        "p td{color:red}",
+        "<p><table><tbody><tr><td></table>",
+        "p td{",
+        "it matches the element in one place or program and not in another (body.html, line 1)",
+    ),
     ("p:first-child{color:red}", "{% if a %}<p>{% endif %}<p>", "first-child", "what stands beside the element"),
     (
         "*{border:0}",
@@ -173,6 +180,20 @@ def test_what_is_not_sure_stays_and_is_told(css: str, body: str, left: str, told
         assert made.findings == ()
     sure = body.split("<p", maxsplit=1)[0]
     assert 'style="color:red"' not in shown or sure.startswith("{%")
+
+
+QUIRKS = '<!doctype html public "-//W3C//DTD HTML 4.0 Transitional//EN">'
+
+
+@pytest.mark.parametrize(("doctype", "inside"), [("<!DOCTYPE html>", False), (QUIRKS, True)])
+@pytest.mark.parametrize("before", ["", "{# x #}\n", "<!-- y -->{% macro a() %}<b>{% endmacro %}"])
+def test_a_table_is_in_a_paragraph_as_the_document_type_says(before: str, doctype: str, inside: bool) -> None:
+    table = "<p><table><tbody><tr><td></td></tr></tbody></table>"
+    made = of(before + doctype + page("p td{color:red}", table))
+    assert made.findings == ()
+    assert ('<td style="color:red">' in made.templates.sources["body.html"]) is inside
+    based = of("{% extends 'base.html' %}", base_html=doctype + page("p td{color:red}", table))
+    assert ('<td style="color:red">' in based.templates.sources["base.html"]) is inside
 
 
 @pytest.mark.parametrize("css", ["", " ", "/* x */", "}}", "@media{", "p{}"])
