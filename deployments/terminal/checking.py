@@ -1,11 +1,15 @@
 """What is wrong before a run: settings, endpoints, accounts, templates and the columns of the profiles."""
 
+import inspect
 from collections.abc import Callable, Iterator
 
-from deployments.declared import CAMPAIGN, declared
+from pydantic import TypeAdapter, ValidationError
+
+from deployments.declared import CAMPAIGN, Declared, declared
+from flows.plan import AnyTemplates, WrittenTemplates, parsed_templates
 from flows.settings import CampaignSettings
 from tasks.content.personalization import TemplateFolder, read_templates
-from tasks.errors import CampaignError
+from tasks.errors import CampaignError, ParameterInvalid
 from tasks.http.accounts import account_fingerprint
 
 
@@ -27,9 +31,25 @@ def problems() -> list[str]:
             for name, endpoint in settings.all_endpoints.items()
             if endpoint.account
         ),
-        *((f"campaign {one.name}", one.flow) for one in declared(CAMPAIGN).values()),
+        *((f"campaign {one.name}", lambda one=one: _read_templates_of(one)) for one in declared(CAMPAIGN).values()),
     ]
     return [sentence for what, check in checks for sentence in _found(what, check)]
+
+
+def _read_templates_of(one: Declared) -> None:
+    """Load a campaign and read its templates: of its parameters, and those that its module names."""
+    flow = one.flow()
+    for value in list(inspect.unwrap(flow.fn).__globals__.values()):
+        if isinstance(value, TemplateFolder):
+            read_templates(value)
+    if "templates" in one.parameters:
+        try:
+            given = TypeAdapter[WrittenTemplates | TemplateFolder](AnyTemplates).validate_python(
+                one.parameters["templates"]
+            )
+        except ValidationError as error:
+            raise ParameterInvalid(parameter="templates", reason=error.errors()[0]["msg"]) from None
+        parsed_templates(given)
 
 
 def _found(what: str, check: Callable[[], object]) -> Iterator[str]:

@@ -161,6 +161,21 @@ def test_a_flow_that_would_deliver_is_not_previewed(
     assert not (in_folder / "outbox").exists()
 
 
+@pytest.mark.parametrize("kind", ["flow", "yaml"])
+def test_check_reads_the_templates_of_the_folder_s_campaigns(
+    typed: Typed, people: pl.DataFrame, in_folder: Path, kind: str
+) -> None:
+    typed("new", "spring-offers", "--kind", kind)
+    assert typed("check")[:2] == (0, "Nothing is wrong.\n")
+    body = in_folder / "flows" / "templates" / "spring_offers" / "body.html"
+    body.write_text(body.read_text() + "{{ profile.first_name|uper }}")
+    status, said, _ = typed("check")
+    assert status == 1
+    assert said.startswith("campaign spring-offers: The templates in ")
+    assert "there is no filter 'uper'. Did you mean 'upper'?" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_check_lists_all_that_is_wrong(
     typed: Typed, people: pl.DataFrame, in_folder: Path, prefect_backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
