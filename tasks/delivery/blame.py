@@ -50,6 +50,9 @@ STATUSES: dict[str, Blame] = {
     "7.9": Blame.SENDER,  # authentication mechanism too weak
     "7.11": Blame.SENDER,  # encryption required
     **{f"7.{code}": Blame.SENDER for code in range(20, 30)},  # RFC 7372: DKIM, SPF, reverse DNS, and both failed
+    # RFC 8689 (the way asks for REQUIRETLS); Google's, support.google.com/a/answer/14229414: DKIM failed, From: is
+    # not aligned, no DMARC; and Microsoft's: basic authentication is over.
+    **{f"7.{code}": Blame.SENDER for code in (30, 32, 40)},
     # Microsoft's, learn.microsoft.com: "Email non-delivery reports and SMTP errors in Exchange Online".
     "1.90": Blame.SENDER,  # the sender's daily limit of recipients
     "7.54": Blame.SENDER,  # unable to relay: the server does not know the sender as its own
@@ -66,11 +69,42 @@ one's own that cannot look names up says them), 7.1 (policy, relay, content, or 
 3.x, and every reply without an enhanced status, whatever its words.
 """
 
+OTHERWISE = re.compile(
+    r"""
+    \b(?:black|block|deny).?list | \b(?:rbl|dnsbl|spamhaus|spamcop)\b | \breputation\b | \bblocked\ (?:by|using)\b
+    | \bspam\b | \bpolicy\b | \bgr[ae]y.?list
+    | \bsender\ (?:address\ |domain\ )?(?:rejected|refused|denied|blocked|invalid|unknown|verif|not\ found|is\ not)
+    | \b(?:from|by)\ this\ (?:sender|ip|host|server)\b | \byour\ (?:ip|host|server)\b
+    | \brelay(?:ing)?\ (?:access\ )?(?:is\ )?(?:denied|not|prohibited)\b | \bunable\ to\ relay\b
+    | \btoo\ (?:many|quickly|fast)\b | \bat\ a\ rate\b | \brate.?limit | \bthrottl
+    | \btemporar | \btry\ again\ later\b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Words that take back what a status says against an address or its mailbox. Real servers have said 5.2.1 of a
+blacklisted IP address (apnscp's knowledge base), of a sender who is not accepted, of "too many failures" (Zoho) and
+of mail that comes "at a rate" (Google's ReceivingRatePerm), and 5.1.1 of senders who could not be verified."""
+FULL = re.compile(r"\bquota\b|\b(?:mail)?box (?:is )?full\b|\bout of storage\b", re.IGNORECASE)
+"""Words of a mailbox that is full, where the status says that there is none."""
+MOST_WORDS = 2000
+"""Characters of a refusal that are looked at: a server may say megabytes."""
+NAMES = re.compile(r"<[^>]*>|\S+@\S+|https?://\S+|\b(?=\w*\d)[\w.:-]+")
+"""What is no word of the server's own: addresses, links, and a status that each line of a reply begins with."""
 
-def blamed(enhanced: str) -> Blame:
-    """Whom an enhanced status (RFC 3463) of a permanent refusal speaks against."""
+
+def blamed(enhanced: str, words: str = "") -> Blame:
+    """Whom an enhanced status (RFC 3463) of a permanent refusal speaks against.
+
+    `words`: those that came with it. They can take back what the status says, and accuse nobody by themselves.
+    """
     kind, _, status = enhanced.partition(".")
-    return STATUSES.get(status, Blame.UNCLEAR) if kind == "5" else Blame.UNCLEAR
+    blame = STATUSES.get(status, Blame.UNCLEAR) if kind == "5" else Blame.UNCLEAR
+    if blame is not Blame.ADDRESS and blame is not Blame.MAILBOX:
+        return blame
+    said = " ".join(NAMES.sub(" ", words[:MOST_WORDS]).split())
+    if OTHERWISE.search(said):
+        return Blame.UNCLEAR
+    return Blame.MAILBOX if FULL.search(said) else blame
 
 
 VARIABLE = re.compile(r"""<[^>]*>|\S+@\S+|"[^"]*"|'[^']*'|https?://\S+|\b(?=\w*\d)[\w.:-]+""")
@@ -83,7 +117,7 @@ def words_of(answer: str) -> str:
     status, _, words = rest.partition(" ")
     if status.count(".") != 2 or not status.replace(".", "").isdecimal():
         status, words = "", rest
-    return " ".join([code, status, *VARIABLE.sub(" ", words).lower().split()])[:120]
+    return " ".join([code, status, *VARIABLE.sub(" ", words[:MOST_WORDS]).lower().split()])[:120]
 
 
 @dataclass

@@ -115,14 +115,15 @@ def sighting_of(report: dict[str, Any], message: MessageOfJournal | None, now: d
     )
     # The person is known by the message; the address in a mail is whatever its writer put there.
     person = seen if report["trusted"] else seen._replace(address="")
+    blame = blamed(report["status"] or "", report["detail"] or "")
     match Kind(report["kind"]):
         case Kind.COMPLAINED:
             return person._replace(kind=Suppression.COMPLAINT)
         case Kind.UNSUBSCRIBED:
             return person._replace(kind=Suppression.OPT_OUT, channel=EVERY_CHANNEL)
-        case Kind.BOUNCED if blamed(report["status"] or "") is Blame.ADDRESS:
+        case Kind.BOUNCED if blame is Blame.ADDRESS:
             return seen
-        case Kind.BOUNCED if blamed(report["status"] or "") is Blame.MAILBOX:
+        case Kind.BOUNCED if blame is Blame.MAILBOX:
             return seen._replace(expires_at=now + timedelta(days=MAILBOX_DAYS), needed=MAILBOX_REFUSALS)
         case _:
             return None

@@ -33,6 +33,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x63616D706169676E  # "campaign"; any number that nothing else uses
 LONGEST_TEXT = 500
 LEISURE_SECONDS = 3600
+IDLE = "idle_in_transaction_session_timeout"
 
 USUAL = JournalSettings()
 Clock = Callable[[], datetime]
@@ -198,7 +199,8 @@ def connected(engine: sa.Engine, work: Callable[[sa.Connection], T], wait: float
 
 def _allow(database: sa.Connection, wait: float) -> None:
     if wait == LEISURE_SECONDS and database.dialect.name != "sqlite":
-        database.execute(sa.text(f"SET LOCAL statement_timeout = '{LEISURE_SECONDS}s'"))
+        for limit in ("statement_timeout", IDLE):
+            database.execute(sa.text(f"SET LOCAL {limit} = '{LEISURE_SECONDS}s'"))
 
 
 def open_database(settings: JournalSettings, clock: Clock | None = None) -> Database:
@@ -268,9 +270,10 @@ def _postgresql_engine(url: sa.URL, settings: JournalSettings) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _bounded(connection: Any, _: object) -> None:  # noqa: ANN401
-        # The server ends by itself what no client waits for any more, and what waits for a lock too long.
-        connection.execute(f"SET statement_timeout = '{seconds}s'")
-        connection.execute(f"SET lock_timeout = '{seconds}s'")
+        # The server ends by itself what no client waits for any more, what waits for a lock too long, and the
+        # transaction of a client that is frozen: what it has locked, all others wait for.
+        for limit in ("statement_timeout", "lock_timeout", IDLE):
+            connection.execute(f"SET {limit} = '{seconds}s'")
         connection.commit()
 
     return engine
@@ -326,7 +329,8 @@ def migrate(engine: sa.Engine, key: str = "", settings: JournalSettings = USUAL)
                 raise
     else:
         with engine.begin() as database:
-            database.execute(sa.text("SET LOCAL statement_timeout = 0"))  # a large journal takes its time
+            for limit in ("statement_timeout", IDLE):
+                database.execute(sa.text(f"SET LOCAL {limit} = 0"))  # a large journal takes its time
             database.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             is_new = _upgrade(config, database)
     return is_new

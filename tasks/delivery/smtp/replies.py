@@ -86,8 +86,8 @@ def asks_for_less(step: Step, reply: Reply) -> bool:
 
 
 def blame_of(reply: Reply) -> Blame:
-    """Whom a refusal speaks against: by its enhanced status, and never by the bare code or by its words."""
-    return blamed(reply.enhanced)
+    """Whom a refusal speaks against: by its enhanced status, which its words can take back."""
+    return blamed(reply.enhanced, reply.text)
 
 
 LONGEST_LINE = 10_000

@@ -44,6 +44,7 @@ FOLLOWS = {
         seen(Kind.QUARANTINE, MAIL, "5.2.2", expires_at=NOW + timedelta(days=30), needed=3),
     ),
     "policy": ({"status": "5.7.1"}, None),
+    "a blocked sender": ({"status": "5.2.1", "detail": "550 5.2.1 Your IP address is blacklisted"}, None),
     "temporary": ({"status": "4.1.1"}, None),
     "no status": ({}, None),
     "complaint": ({"kind": "complained"}, seen(Kind.COMPLAINT, MAIL)._replace(address="")),

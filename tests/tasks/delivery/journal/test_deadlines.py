@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -11,6 +12,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from tasks.delivery.journal import deadlines
+from tasks.delivery.journal.database import in_transaction
+from tasks.delivery.journal.seats import Ask
 from tasks.delivery.journal.storage import open_journal
 from tasks.errors import JournalUnavailable
 from tasks.settings import JournalSettings
@@ -64,6 +67,35 @@ def test_a_database_that_hangs_is_cut_off_and_said(
     with caplog.at_level(logging.WARNING), pytest.raises(JournalUnavailable):
         journal.renew()
     assert "says nothing: it is waited for, 1 seconds at most" in caplog.text
+
+
+def test_the_locks_of_a_sender_that_is_frozen_within_a_transaction_are_free_before_the_others_give_up(
+    postgresql_url: str,
+) -> None:
+    frozen = open_journal(JournalSettings(url=SecretStr(postgresql_url), patience_seconds=4))
+    other = open_journal(JournalSettings(url=SecretStr(postgresql_url), patience_seconds=20))
+    is_held, is_awake, times = threading.Event(), threading.Event(), []
+
+    def work(database: sa.Connection) -> str:
+        times.append(1)
+        database.execute(sa.text("LOCK TABLE seats IN ACCESS EXCLUSIVE MODE"))
+        if len(times) == 1:
+            is_held.set()
+            assert is_awake.wait(60)
+        return str(database.execute(sa.text("SELECT 'whole'")).scalar())
+
+    with ThreadPoolExecutor(1) as pool:
+        # No limit of its own, as a process that is stopped has none: PostgreSQL alone ends it.
+        written = pool.submit(lambda: frozen.database.patiently(lambda: in_transaction(frozen.engine, work, 600)))
+        assert is_held.wait(60)
+        try:
+            assert other.seats.share({"account": Ask(4, 0, 4)}) == {"account": 4}
+        finally:
+            is_awake.set()
+        if (error := written.exception(60)) is None:
+            assert (written.result(), len(times)) == ("whole", 2), "what was lost is done again, in full"
+        else:
+            assert isinstance(error, JournalUnavailable), error
 
 
 def test_a_table_that_somebody_locked_is_not_waited_for_for_ever(postgresql_url: str) -> None:
