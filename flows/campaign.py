@@ -54,6 +54,7 @@ from tasks.content.preview import preview as show_messages
 from tasks.data_management.external_api import external_api
 from tasks.endpoint.endpoint import Endpoint
 from tasks.execution.report import CampaignReport, report
+from tasks.forms import Storable
 from tasks.runs.audience import Audience
 from tasks.runs.engine import ENGINE
 from tasks.runs.ownership import check_name
@@ -73,16 +74,16 @@ def campaign(
     *,
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)] = "newsletter",
     label: Annotated[str, Field(min_length=1, max_length=200)] = "Newsletter",
-    audience: Recipients = EVERYONE,
-    contents: Contents = [],  # noqa: B006  # Prefect shows it as the form's default, and never changes it
-    codes: Codes = [],  # noqa: B006
-    templates: AnyTemplates = GREETING,
+    audience: Annotated[Recipients, Storable()] = EVERYONE,
+    contents: Annotated[Contents, Storable()] = [],  # noqa: B006  # Prefect shows it as the form's default, and never changes it
+    codes: Annotated[Codes, Storable()] = [],  # noqa: B006
+    templates: Annotated[AnyTemplates, Storable()] = GREETING,
     inline_css: bool = False,
     utm: Utm | Annotated[None, Field(title="None")] = None,
-    channel: Channel = AS_FILES,
-    preparation: PreparationRules = NO_RULES,
-    preview: PreviewRules = NOT_SHOWN,
-    confirmation: ConfirmationOptions = NOT_ASKED,
+    channel: Annotated[Channel, Storable()] = AS_FILES,
+    preparation: Annotated[PreparationRules, Storable()] = NO_RULES,
+    preview: Annotated[PreviewRules, Storable()] = NOT_SHOWN,
+    confirmation: Annotated[ConfirmationOptions, Storable()] = NOT_ASKED,
     business_date: date | None = None,
 ) -> CampaignReport:
     """Run a campaign that is described by these parameters alone.

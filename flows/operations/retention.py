@@ -18,7 +18,7 @@ EVERYTHING: list[What] = ["partitions", "results", "outbox", "journal"]
 @flow(name="Retention")
 def retention(
     *,
-    days: Annotated[int, Field(ge=1)] = 365,
+    days: Annotated[int, Field(ge=1, le=36_500)] = 365,
     what: list[What] = EVERYTHING,
     campaign: str = "",
     dry_run: bool = True,

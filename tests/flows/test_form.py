@@ -10,6 +10,8 @@ from urllib.parse import parse_qs
 import polars as pl
 import pytest
 from prefect.exceptions import ParameterTypeError
+from prefect.utilities.schema_tools import validate
+from prefect.utilities.schema_tools.validation import ValidationError
 
 from deployments.sandbox.mail_server import MailSandbox, running_mail_server
 from flows.campaign import campaign
@@ -87,6 +89,38 @@ def test_no_choice_has_the_name_of_a_class() -> None:
     }
     source = models()["Recipients"]["properties"]["source"]["anyOf"]
     assert source[-1] == {"title": "The one of the settings", "type": "null"}
+
+
+TOO_LARGE = 10**30
+"""orjson cannot write it: one run with it would break Prefect's lists of runs for everybody."""
+
+
+@pytest.mark.parametrize(
+    "entered",
+    [
+        {"preparation": {"control_seed": TOO_LARGE}},
+        {"preparation": {"control_seed": -TOO_LARGE}},
+        {"confirmation": {"hours": TOO_LARGE}},
+        {"audience": {"source": {"path": "people.csv", "constants": {"shop": TOO_LARGE}}}},
+        {"codes": [{"name": "gift", "pool": "birthday", "days": TOO_LARGE}]},
+        {"contents": [{"name": "a", "on": {"a": "b"}, "endpoint": {"name": "a", "timeout_seconds": TOO_LARGE}}]},
+        {
+            "contents": [
+                {
+                    "name": "a",
+                    "on": {"a": "b"},
+                    "endpoint": {"name": "a", "inbound": {"params": {"x": [TOO_LARGE]}}},
+                }
+            ]
+        },
+    ],
+)
+def test_a_number_that_no_list_of_runs_can_show_is_refused_before_there_is_a_run(entered: dict[str, Any]) -> None:
+    schema = campaign.parameters.model_dump()
+    assert "JoinedContent" in schema["definitions"]
+    assert validate(json.loads(json.dumps(entered).replace(str(TOO_LARGE), "7")), schema) == []
+    with pytest.raises(ValidationError):
+        validate(entered, schema, raise_on_error=True)
 
 
 def test_of_a_content_the_endpoint_is_asked_first_and_html_has_a_large_box() -> None:
