@@ -232,9 +232,9 @@ def documented_environment() -> str:
     """The text of `.env.example`: every setting with its description and default, ready to be uncommented."""
     lines = [
         "# Every setting, with its default. Copy this file to .env and uncomment what should differ;",
-        "# variables of the environment win over .env. Made by `python -m flows.settings`.",
+        "# variables of the environment win over .env. Made by `campaign settings`.",
     ]
-    for group in _groups(CampaignSettings(_env_file=None)):
+    for group in _groups(CampaignSettings.model_construct()):
         lines += ["", *group]
     return "\n".join(lines) + "\n"
 

@@ -134,7 +134,7 @@ class ConfigurationError(CampaignError):
 
     code = "CMP-100"
     sentence = "The setting {setting} is not usable: {reason}."
-    remedy = "Set it in the environment or in .env; .env.example describes every setting."
+    remedy = "Set it in the environment or in .env; `campaign settings` describes every setting."
 
 
 class ExtraMissing(CampaignError):
@@ -463,7 +463,7 @@ class ParameterInvalid(CampaignError):
 
     code = "CMP-167"
     sentence = "The parameter '{parameter}' is not usable: {reason}."
-    remedy = "Correct it; the form and .env.example describe valid values."
+    remedy = "Correct it; the form and `campaign settings` describe valid values."
 
 
 class SenderNotAllowed(CampaignError):

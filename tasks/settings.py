@@ -297,7 +297,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except (ValidationError, SettingsError) as error:
-            raise next(_faults_of(error)) from None
+            raise cls._faults_of(error)[0] from None
 
     @classmethod
     def faults(cls) -> list[ConfigurationError]:
@@ -305,8 +305,33 @@ class Settings(BaseSettings):
         try:
             cls()
         except (ValidationError, SettingsError) as error:
-            return [*cls._unknown(), *_faults_of(error)]
+            return [*cls._unknown(), *cls._faults_of(error)]
         return list(cls._unknown())
+
+    @classmethod
+    def _faults_of(cls, error: ValidationError | SettingsError) -> list[ConfigurationError]:
+        """What an error of reading says, by variable. Values are left out: they may be secrets."""
+        if isinstance(error, SettingsError):
+            return list(cls._not_json()) or [ConfigurationError(setting=f"{PREFIX}*", reason=str(error))]
+        return [
+            ConfigurationError(
+                setting=PREFIX + DELIMITER.join(str(part) for part in fault["loc"]).upper(), reason=fault["msg"]
+            )
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+
+    @classmethod
+    def _not_json(cls) -> Iterator[ConfigurationError]:
+        """Variables of lists and mappings that cannot be read: pydantic names the group of settings only."""
+        file, environment = DotEnvSettingsSource(cls).env_vars, EnvSettingsSource(cls).env_vars
+        for name, value in {**file, **environment}.items():
+            alone = EnvSettingsSource(cls)
+            alone.env_vars = {name: value}
+            try:
+                alone()
+            except SettingsError:
+                reason = 'it is not JSON; write a list as ["a", "b"], a mapping as {"a": "b"}'
+                yield ConfigurationError(setting=name.upper(), reason=reason)
 
     @classmethod
     def _unknown(cls) -> Iterator[ConfigurationError]:
@@ -323,16 +348,6 @@ class Settings(BaseSettings):
                 near = get_close_matches(variable, known, n=1)
                 meant = f"; did you mean {near[0]}" if near else ""
                 yield ConfigurationError(setting=variable, reason=f"there is no such setting{meant}")
-
-
-def _faults_of(error: ValidationError | SettingsError) -> Iterator[ConfigurationError]:
-    if isinstance(error, SettingsError):
-        # The text names the field; its cause could quote the value, so it is left out.
-        yield ConfigurationError(setting=f"{PREFIX}*", reason=str(error))
-        return
-    for fault in error.errors(include_input=False, include_url=False):
-        variable = PREFIX + DELIMITER.join(str(part) for part in fault["loc"]).upper()
-        yield ConfigurationError(setting=variable, reason=fault["msg"])
 
 
 def _variables(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -125,6 +125,14 @@ def check() -> int:
 
 
 @app.command
+def settings() -> None:
+    """Print every setting with its description and default, as lines for .env."""
+    from flows.settings import documented_environment  # noqa: PLC0415
+
+    print(documented_environment(), end="")
+
+
+@app.command
 def explain(code: str) -> None:
     """Say what an error's code means and what to do.
 

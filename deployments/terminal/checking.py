@@ -3,13 +3,12 @@
 import inspect
 from collections.abc import Callable, Iterator
 
-from pydantic import TypeAdapter, ValidationError
-
 from deployments.declared import CAMPAIGN, Declared, declared
-from flows.plan import AnyTemplates, WrittenTemplates, parsed_templates
+from deployments.terminal.running import checked
+from flows.plan import EVERYONE, WrittenTemplates, check_paths, parsed_templates
 from flows.settings import CampaignSettings
 from tasks.content.personalization import TemplateFolder, read_templates
-from tasks.errors import CampaignError, ParameterInvalid
+from tasks.errors import CampaignError
 from tasks.http.accounts import account_fingerprint
 
 
@@ -31,25 +30,29 @@ def problems() -> list[str]:
             for name, endpoint in settings.all_endpoints.items()
             if endpoint.account
         ),
-        *((f"campaign {one.name}", lambda one=one: _read_templates_of(one)) for one in declared(CAMPAIGN).values()),
     ]
+    try:
+        campaigns = declared(CAMPAIGN).values()
+    except CampaignError as error:
+        return [*(sentence for what, check in checks for sentence in _found(what, check)), str(error)]
+    checks += [(f"campaign {one.name}", lambda one=one: _check_campaign(one, settings)) for one in campaigns]
     return [sentence for what, check in checks for sentence in _found(what, check)]
 
 
-def _read_templates_of(one: Declared) -> None:
-    """Load a campaign and read its templates: of its parameters, and those that its module names."""
+def _check_campaign(one: Declared, settings: CampaignSettings) -> None:
+    """Its flow, the parameters that it is declared with, the templates of the flow's module or of the parameters.
+
+    Errors: those of each.
+    """
     flow = one.flow()
-    for value in list(inspect.unwrap(flow.fn).__globals__.values()):
+    values = flow.validate_parameters(checked(flow, one.parameters))
+    for value in inspect.unwrap(flow.fn).__globals__.copy().values():
         if isinstance(value, TemplateFolder):
             read_templates(value)
-    if "templates" in one.parameters:
-        try:
-            given = TypeAdapter[WrittenTemplates | TemplateFolder](AnyTemplates).validate_python(
-                one.parameters["templates"]
-            )
-        except ValidationError as error:
-            raise ParameterInvalid(parameter="templates", reason=error.errors()[0]["msg"]) from None
-        parsed_templates(given)
+    templates = values.get("templates")
+    if isinstance(templates, TemplateFolder | WrittenTemplates):
+        check_paths(values.get("audience", EVERYONE), templates, settings)
+        parsed_templates(templates)
 
 
 def _found(what: str, check: Callable[[], object]) -> Iterator[str]:

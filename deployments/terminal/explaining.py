@@ -16,9 +16,16 @@ def explained(code: str) -> str:
         raise CodeUnknown(given=code, cure=nearest([code.upper()], {kind.code for kind in kinds}))
     return "\n\n".join(
         f"{kind.code} {kind.__name__}\n{(kind.__doc__ or '').strip()}\n"
-        f"  says: {kind.sentence}\n  cure: {kind.remedy or 'as the sentence says'}"
+        f"  says: {kind.sentence}\n  cure: {_cure(kind)}"
         for kind in found
     )
+
+
+def _cure(kind: type[CampaignError]) -> str:
+    """The remedy of a kind of error; some have it for each case, and say it with the error."""
+    if not kind.remedy:
+        return "as the sentence says"
+    return "it depends on the case: the end of the sentence says it" if kind.remedy == "{cure}" else kind.remedy
 
 
 def implied(

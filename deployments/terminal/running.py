@@ -1,5 +1,6 @@
 """Run a campaign from a terminal: the sandbox where nothing else is set, and numbers or one sentence at the end."""
 
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -77,12 +78,18 @@ def outcome(
 def checked(campaign: Flow[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters, which the flow takes. Errors: `ParameterInvalid`, naming the first that is wrong."""
     wanted = dict(parameters)
+    logger = logging.getLogger("prefect.flows")
+    shown = logger.level
+    # Prefect would tell of it first, and less clearly.
+    logger.setLevel(logging.CRITICAL)
     try:
         campaign.validate_parameters(wanted)
     except ParameterTypeError as error:
         first = next(line for line in str(error).splitlines() if line.startswith(" - ")).removeprefix(" - ")
         parameter, _, reason = first.partition(": ")
         raise ParameterInvalid(parameter=parameter, reason=reason) from None
+    finally:
+        logger.setLevel(shown)
     return wanted
 
 

@@ -14,7 +14,7 @@ def test_the_documented_environment_is_the_one_that_is_read(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CAMPAIGN_KEPT__FOLDER")
-    assert (ROOT / ".env.example").read_text() == documented_environment(), "run `python -m flows.settings`"
+    assert (ROOT / ".env.example").read_text() == documented_environment(), "run `campaign settings > .env.example`"
     defaults = CampaignSettings(_env_file=None)
     uncommented = "\n".join(
         line.removeprefix("#") for line in documented_environment().splitlines() if line.startswith("#CAMPAIGN_")
@@ -60,6 +60,19 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
     assert "canary" not in str(wrong.value)
     assert wrong.value.__cause__ is None
     assert wrong.value.__suppress_context__
+
+
+def test_what_is_not_json_is_named_wherever_it_stands(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (in_folder / ".env").write_text("CAMPAIGN_NETWORK__ALLOWED_HOSTS=localhost\nCAMPAIGN_SENDERS=canary\n")
+    monkeypatch.setenv("CAMPAIGN_ENDPOINTS__VOUCHERS__OUTBOUND", "{canary")
+    monkeypatch.setenv("CAMPAIGN_NETWORK__NO_PROXY", '["localhost"]')
+    said = [str(fault) for fault in CampaignSettings.faults()]
+    assert sorted(one.split()[2] for one in said) == [
+        "CAMPAIGN_ENDPOINTS__VOUCHERS__OUTBOUND",
+        "CAMPAIGN_NETWORK__ALLOWED_HOSTS",
+        "CAMPAIGN_SENDERS",
+    ]
+    assert all("it is not JSON; write a list as" in one and "canary" not in one for one in said)
 
 
 def test_a_header_is_a_secret_from_the_moment_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
