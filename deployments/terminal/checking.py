@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from deployments.declared import CAMPAIGN, Declared, declared
 from deployments.terminal.running import checked
@@ -35,7 +36,7 @@ def problems() -> list[str]:
         campaigns = declared(CAMPAIGN).values()
     except CampaignError as error:
         return [*(sentence for what, check in checks for sentence in _found(what, check)), str(error)]
-    checks += [(f"campaign {one.name}", lambda one=one: _check_campaign(one, settings)) for one in campaigns]
+    checks += [(f"campaign {one.name}", partial(_check_campaign, one, settings)) for one in campaigns]
     return [sentence for what, check in checks for sentence in _found(what, check)]
 
 
