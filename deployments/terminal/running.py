@@ -110,17 +110,19 @@ def closing_lines(report: CampaignReport, settings: CampaignSettings) -> list[st
     folder: Path = settings.outbox.send_folder(report.send).resolve()
     messages = settings.outbox.messages_folder(report.send).resolve()
     page = folder / "preview.html"
+    # An earlier run of the day may have left messages here, and this one have mailed them.
+    by_outbox = report.sent_by == "Outbox"
     return [
         f"{report.send.label}, {report.send.business_date}",
         f"  queried       {report.queried:>8,}  profiles",
         f"  enriched      {report.enriched:>8,}  with content",
         f"  personalized  {report.personalized:>8,}  messages",
         f"  rejected      {report.rejected:>8,}" + (f"  see {folder / 'rejects.csv'}" if folder.is_dir() else ""),
-        f"  delivered     {report.delivered:>8,}" + (f"  to {messages}" if messages.is_dir() else ""),
+        f"  delivered     {report.delivered:>8,}" + (f"  to {messages}" if by_outbox and messages.is_dir() else ""),
         *(
             [f"                {report.delivered_before:>8,}  were delivered before, and not again"]
             if report.delivered_before
             else []
         ),
-        *(["", f"Open {page}"] if page.is_file() else []),
+        *(["", f"Open {page}"] if by_outbox and page.is_file() else []),
     ]

@@ -29,6 +29,7 @@ class CampaignReport(BaseModel):
     rejected: int = Field(description="Profiles that get no message, with the reason in the rejects file.")
     delivered: int = Field(description="Messages that this run delivered.")
     delivered_before: int = Field(description="Messages that an earlier run of the same send had delivered.")
+    sent_by: str = Field(default="", description="The channel that delivered, such as Outbox; empty: none did.")
     pools: tuple[str, ...] = Field(
         default=(),
         description="The stock of each pool of which messages have codes; whether it is low or ending.",
@@ -65,6 +66,7 @@ def report(send: Send, *outbound: Audience | Transitions) -> CampaignReport:
         rejected=int(reasons["profiles"].sum()),
         delivered=_rows(counts, sent),
         delivered_before=_rows(counts, sent, "complement"),
+        sent_by=sent,
         pools=_pools(send),
     )
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -14,8 +15,12 @@ from deployments.sandbox.partner import Partner
 from deployments.sandbox.server import Reply, Server
 from deployments.terminal.app import app, told
 from deployments.terminal.previewing import preview
+from deployments.terminal.running import closing_lines
+from flows.settings import CampaignSettings
 from tasks.endpoint.answer.definitions import pasted
 from tasks.endpoint.answer.mapping import OutboundMapping
+from tasks.execution.report import CampaignReport
+from tasks.send import Send
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = '{"a": [{"x": 1}], "b": [{"y": "2026-11-24"}]}'
@@ -75,6 +80,19 @@ def test_a_new_campaign_runs_as_it_is_and_never_twice(
     assert "2  were delivered before, and not again" in said
     declared = yaml.safe_load(Path("prefect.yaml").read_text())["deployments"]
     assert [one["name"] for one in declared] == ["spring-offers"]
+
+
+@pytest.mark.parametrize(("sent_by", "named"), [("Outbox", True), ("Email", False)])
+def test_the_outbox_of_an_earlier_run_is_not_where_mails_went(in_folder: Path, sent_by: str, named: bool) -> None:
+    send = Send(campaign="spring-offers", label="Spring offers", business_date=date(2026, 11, 24))
+    settings = CampaignSettings.load()
+    settings.outbox.messages_folder(send).mkdir(parents=True)
+    (settings.outbox.send_folder(send) / "preview.html").touch()
+    counts = dict.fromkeys(("queried", "enriched", "personalized", "delivered"), 2)
+    report = CampaignReport(send=send, **counts, rejected=0, delivered_before=0, sent_by=sent_by)
+    said = "\n".join(closing_lines(report, settings))
+    assert ("maildir" in said) is named
+    assert ("preview.html" in said) is named
 
 
 def test_the_test_that_a_new_campaign_brings_passes(typed: Typed, in_folder: Path) -> None:

@@ -110,7 +110,14 @@ def test_the_run_is_told_in_numbers_and_in_the_prefect_ui(prefect_backend: str) 
 
     told = campaign()
     assert told == CampaignReport(
-        send=SEND, queried=9, enriched=7, personalized=5, rejected=4, delivered=2, delivered_before=3
+        send=SEND,
+        queried=9,
+        enriched=7,
+        personalized=5,
+        rejected=4,
+        delivered=2,
+        delivered_before=3,
+        sent_by="Outbox",
     )
     counts, rejects, preview = (Artifact.get(f"report-test-{kind}") for kind in ("counts", "rejects", "preview"))
     assert '"rows": 9' in str(counts.data)
