@@ -12,7 +12,11 @@ KINDS = {"failed": Kind.BOUNCED, "delivered": Kind.DELIVERED}
 NOT_FINAL = ("delayed", "relayed", "expanded")
 BOUNCE_ADDRESS = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "To")
 """Headers of a report that say which address it came to: the one that a message of ours was sent from."""
-STATUS = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
+STATUS = re.compile(
+    r"""(?:^\s*(?:[\w-]+;)?\s*|(?<![\d.])[245]\d\d[ -]+['"(]*#?|\#)(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])"""
+)
+"""RFC 3463's status where a status stands: first of all, after a reply's code, or after qmail's #. Elsewhere three
+numbers may be a filter's version or a part of an address."""
 EMBEDDED = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 
 

@@ -149,3 +149,23 @@ def test_a_damaged_report_is_read_or_refused_and_never_blames_another_message(
     except NoReport:
         return
     assert all(isinstance(one.kind, Kind) for one in said)
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("smtp; 550 filter version 5.1.1 says no", "5.0.0"),
+        ("smtp; 550 blocked by rule v5.1.1", "5.0.0"),
+        ("smtp; 550 Blocked [203.5.1.1]", "5.0.0"),
+        ("smtp; 550 5.7.1 no, and it is not 5.1.1", "5.7.1"),
+        ("smtp;550-5.1.1 The email account", "5.1.1"),
+        ("smtp; 550 #5.1.0 Address rejected", "5.1.0"),
+        ("smtp; 5.1.0 - Unknown address error 550-'5.1.1 <x@example.com>'", "5.1.0"),
+        ("smtp; 5.2.2 over quota", "5.2.2"),
+    ],
+)
+def test_three_numbers_are_a_status_only_where_a_status_stands(words: str, status: str) -> None:
+    fields = "Reporting-MTA: dns; mx.example.com\n\n"
+    fields += f"Final-Recipient: rfc822; x@example.com\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: {words}\n"
+    (found,) = reports_in(report(About(), fields))
+    assert found.status == status
