@@ -5,14 +5,17 @@ the server, and as it is declared now. What was not changed on the server become
 was changed there stays, and is reported, unless it should be reset.
 """
 
+import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
+from inspect import Parameter
 from typing import Any
 
+from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
@@ -91,7 +94,7 @@ def deploy(found: Declared, client: SyncPrefectClient, *, reset: bool = False) -
     payload = {
         "flow_id": str(client.create_flow_from_name(flow.name)),
         "version": written.get("version") or flow.version,
-        "parameter_openapi_schema": parameter_schema(flow).model_dump(exclude_unset=True),
+        "parameter_openapi_schema": _schema_of(flow),
         "labels": {BASE: json.dumps({name: _digest(value) for name, value in wanted.items()})},
         **_as_written(found, written),
         **_as_chosen(chosen),
@@ -199,6 +202,16 @@ def _exactly(schedule: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_order(schedules: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(schedules, key=lambda one: json.dumps(one, sort_keys=True))
+
+
+def _schema_of(flow: Flow[..., Any]) -> dict[str, Any]:
+    """What the server checks parameters by. A name that the flow does not know is refused before there is a run.
+
+    Prefect's schema takes any: the run then fails, and what it was given stays in every list of runs.
+    """
+    schema = parameter_schema(flow).model_dump(exclude_unset=True)
+    kinds = {parameter.kind for parameter in inspect.signature(flow.fn).parameters.values()}
+    return schema if Parameter.VAR_KEYWORD in kinds else {**schema, "additionalProperties": False}
 
 
 def _as_written(found: Declared, written: Mapping[str, Any]) -> dict[str, Any]:

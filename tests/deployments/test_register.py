@@ -9,6 +9,7 @@ import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from deployments.register import MISSED_HEARTBEATS, main, register
@@ -83,6 +84,19 @@ def test_what_people_changed_in_the_ui_stays_and_is_told(
     assert register()[1] == []
     assert register()[1] == []
     assert len(client.read_deployment_by_name(NAME).schedules) == 2
+
+
+def test_a_parameter_that_the_flow_does_not_know_is_refused_before_there_is_a_run(
+    declare: Callable[..., None], client: SyncPrefectClient
+) -> None:
+    register()
+    found = client.read_deployment_by_name(NAME)
+    for wrong in ({"business_day": "2027-02-28"}, {"business_day": 10**30}):
+        with pytest.raises(PrefectHTTPStatusError, match="business_day"):
+            client.create_flow_run_from_deployment(found.id, parameters=wrong)
+    run = client.create_flow_run_from_deployment(found.id, parameters={"business_date": "2027-02-28"})
+    assert run.id in [one.id for one in client.read_flow_runs()]
+    client.delete_flow_run(run.id)
 
 
 def test_a_pool_and_an_automation_of_somebody_stay_as_they_are(
