@@ -42,12 +42,17 @@ class ParametersNotRepeated(logging.Filter):
 
 
 class SentenceOfExpectedFailure(logging.Filter):
-    """Keeps every record; takes the traceback off expected failures, and off what a stopped run ends."""
+    """Keeps every record; takes the traceback off expected failures, wrong parameters and what a stop ends."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite `record` in place where its exception is an expected failure."""
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(error, CampaignError | Stopped):
+        if error is None:
+            return True
+        # Whoever logs to Prefect's loggers has imported it; others need not wait for it.
+        from prefect.exceptions import ParameterTypeError  # noqa: PLC0415
+
+        if isinstance(error, CampaignError | Stopped | ParameterTypeError):
             record.msg, record.args = str(error), ()
             record.exc_info = record.exc_text = None
         return True
