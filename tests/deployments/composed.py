@@ -165,8 +165,8 @@ def server_replica(command: Sequence[str], environment: Mapping[str, str], log: 
 def of_client(server: PrefectServer, folder: Path, replica: int = 0) -> dict[str, str]:
     """The environment of a worker, and of everything else that is no server."""
     here = {"PREFECT_API_URL": server.apis[replica], "PREFECT_API_AUTH_STRING": server.login}
-    assert set(here) == set(declared("worker")) == set(declared("register"))
-    return {**clean_environment(folder), **here}
+    assert set(here) <= set(declared("worker")) == set(declared("register"))
+    return {**clean_environment(folder), **declared("worker"), **here}
 
 
 def register(server: PrefectServer, folder: Path) -> None:
