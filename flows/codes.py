@@ -71,6 +71,7 @@ class CodesOfPool(BaseModel):
     def refill(self, people: int, settings: CampaignSettings, send: Send) -> None:
         """Ask for codes until there are enough for so many people. Errors: those of the endpoint.
 
+        A new pool gets a batch though nobody needs a code yet: templates are checked with the columns of its codes.
         A batch has a number. One that was asked for and not kept, by a run that was killed, is asked for again: a
         partner that knows it answers with the same codes.
         """
@@ -83,7 +84,7 @@ class CodesOfPool(BaseModel):
         stock = code_pool(None, options).stock
         wanted = people + self.low - codes_of_send(options.pool, send)
         in_vain = 0
-        while stock.free < wanted and in_vain < IN_VAIN:
+        while (stock.is_new or stock.free < wanted) and in_vain < IN_VAIN:
             before = stock.free
             answer = external_api(None, minting_on(endpoint, options.pool, stock.batches, self.batch))
             stock = code_pool(answer.standard, options, batch=stock.batches).stock

@@ -40,6 +40,11 @@ class Stock(NamedTuple):
         return self.free < self.low
 
     @property
+    def is_new(self) -> bool:
+        """Whether no code was ever in it: what columns its codes have is not known yet."""
+        return not (self.free or self.reserved or self.held or self.used or self.expired or self.batches)
+
+    @property
     def line(self) -> str:
         """The stock in one line."""
         counts = f"{self.free} free, {self.reserved} reserved, {self.held} held, {self.used} used"

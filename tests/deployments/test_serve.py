@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 import yaml
 
-from deployments.guard import SERVER
+from deployments.guard import HEARTBEAT, SERVER
 from deployments.register import MISSED_HEARTBEATS
 from deployments.sandbox.profiles import sample_profiles
 from deployments.serve import PAGE_AFTER
@@ -236,7 +236,7 @@ def test_a_failed_campaign_is_told_to_the_team(served: Served, webhook: tuple[st
         f"Webhook(name='team', url={address!r}, json_data={{'title': '{{{{subject}}}}', 'text': '{{{{body}}}}'}},"
         " allow_private_urls=True).save('team', overwrite=True)\n"
     )
-    environment = {**served.client, "PYTHONPATH": str(ROOT)}
+    environment = {**served.client, **HEARTBEAT, "PYTHONPATH": str(ROOT)}
     for arguments in (["-c", save], ["-m", "deployments.register", "--notify", "custom-webhook/team"]):
         subprocess.run([sys.executable, *arguments], env=environment, cwd=ROOT, check=True, timeout=120)
     served.run("campaign", audience={"where": "no_such_column"}, channel={"kind": "preview"})
@@ -286,7 +286,7 @@ def test_every_deployment_is_run_from_its_form_in_a_browser(served: Served, page
 def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, page: Any) -> None:
     page.goto(f"{served.address}/deployments")
     for name in sorted(declared["name"] for declared in DECLARED)[:5]:  # as many as a page shows, at least
-        page.get_by_text(name, exact=True).first.wait_for()
+        page.get_by_role("link", name=name, exact=True).first.wait_for()
 
     page.goto(f"{served.address}/deployments/deployment/{served.deployments()['campaign']['id']}/run")
     page.get_by_text("Parameters", exact=True).wait_for()

@@ -69,6 +69,18 @@ def test_each_birthday_gets_a_code_of_its_own_from_the_voucher_system(
     assert codes == {address: code_in(message) for address, message in mailed("birthday-codes", DAY).items()}
 
 
+def test_a_day_without_people_is_no_failure_though_the_pool_is_new(
+    sample_profiles: pl.DataFrame,
+    result_folder: Path,
+    start_partner: Callable[..., Partner],
+    use_partner: Callable[[Partner], None],
+) -> None:
+    use_partner(start_partner())
+    who = {"where": "FALSE AND may_contact"}
+    assert campaign(**{**declared(), "audience": who}, business_date=DAY).delivered == 0
+    assert stock() == {"free": 100}
+
+
 def test_a_preview_asks_for_no_code_and_takes_none(
     sample_profiles: pl.DataFrame,
     result_folder: Path,
