@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from prefect import Flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import (
     PREFECT_LOCAL_STORAGE_PATH,
@@ -270,6 +270,17 @@ def worker(prefect_backend: str) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+@pytest.fixture
+def undeployed(prefect_backend: str) -> Iterator[SyncPrefectClient]:
+    """A client. What a test deploys goes with it: a deployment owns its campaign's name."""
+    with get_client(sync_client=True) as client:
+        before = {deployment.id for deployment in client.read_deployments()}
+        yield client
+        for deployment in client.read_deployments():
+            if deployment.id not in before:
+                client.delete_deployment(deployment.id)
 
 
 @pytest.fixture

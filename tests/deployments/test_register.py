@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -19,10 +19,9 @@ from tasks.errors import ConfigurationError
 NAME = "Spring offers/spring-offers"
 
 
-@pytest.fixture
-def client(prefect_backend: str) -> Any:
-    with get_client(sync_client=True) as client:
-        yield client
+@pytest.fixture(autouse=True)
+def client(undeployed: SyncPrefectClient) -> SyncPrefectClient:
+    return undeployed
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +49,7 @@ CAMPAIGN = "deployments.terminal.app"
 
 
 def test_the_package_is_used_from_an_empty_folder(
-    installed: dict[str, str], prefect_backend: str, tmp_path: Path
+    installed: dict[str, str], prefect_backend: str, undeployed: SyncPrefectClient, tmp_path: Path
 ) -> None:
     environment = {
         **installed,
@@ -63,11 +63,10 @@ def test_the_package_is_used_from_an_empty_folder(
     run = said(environment, folder, CAMPAIGN, "run", "sports-weekend", "--date", "2026-11-24")
     assert list((folder / "outbox" / "sports-weekend").iterdir()), run
     assert "Registered: birthday-coupons" in said(environment, folder, "deployments.register")
-    with get_client(sync_client=True) as client:
-        found = client.read_deployment_by_name("Campaign/sports-weekend")
-        assert str(folder) in str(found.pull_steps)
-        assert Path(found.parameters["templates"]["folder"]).is_dir()
-        assert not found.parameters["templates"]["folder"].startswith(str(ROOT))
+    found = undeployed.read_deployment_by_name("Campaign/sports-weekend")
+    assert str(folder) in str(found.pull_steps)
+    assert Path(found.parameters["templates"]["folder"]).is_dir()
+    assert not found.parameters["templates"]["folder"].startswith(str(ROOT))
 
     # A folder of somebody's own has its own campaigns alone.
     own = tmp_path / "own"
