@@ -357,7 +357,7 @@ class MailCarrier:
             case Verdict.GO_ON:
                 self._taken += 1
                 self._queues.note_taken(parcel.receiver)
-                self.arrives(parcel.settle(Event.TAKEN, str(reply)))
+                parcel.settle(Event.TAKEN, str(reply), noted=self.arrives)
             case Verdict.GOODBYE:
                 self._put_back(parcel, str(reply))
                 raise (TurnedAway if is_less else LineDropped)(str(reply))
@@ -392,9 +392,9 @@ class MailCarrier:
             blame = blame_of(reply)
             # What the sender is refused for is no word on the message: it can be sent once the sender is right.
             event = Event.POSTPONED if blame is Blame.SENDER else Event.REFUSED
-            self.arrives(parcel.settle(event, str(reply), blame=blame))
+            parcel.settle(event, str(reply), blame=blame, noted=self.arrives)
         else:
-            self.arrives(parcel.settle(Event.POSTPONED, str(reply), again=True))
+            parcel.settle(Event.POSTPONED, str(reply), again=True, noted=self.arrives)
 
     def _put_back(self, parcel: Parcel, reason: str) -> None:
         """A message that has certainly not left, to be taken up by another connection."""

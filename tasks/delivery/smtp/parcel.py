@@ -1,6 +1,7 @@
 """Messages on their way to a mail server: what they are of, and where they stand on a line."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -67,12 +68,21 @@ class Parcel:
         self.weight, self.bytes = weight, size
         weight.bytes += size
 
-    def settle(self, event: Event, answer: str, *, blame: Blame = Blame.UNCLEAR, again: bool = False) -> Settlement:
-        """Note what became of it."""
+    def settle(
+        self,
+        event: Event,
+        answer: str,
+        *,
+        blame: Blame = Blame.UNCLEAR,
+        again: bool = False,
+        noted: Callable[[Settlement], None] | None = None,
+    ) -> None:
+        """Note what became of it; `noted` notes it where it outlives this process, before anybody hears of it."""
         self.leave()
         outcome = Settlement(self.letter.key, event, answer, blame, again)
+        if noted is not None:
+            noted(outcome)
         self.batch.settle(outcome)
-        return outcome
 
     def leave(self) -> None:
         """It is not on its way any more."""
