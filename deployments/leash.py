@@ -2,6 +2,9 @@
 
 A line is the number of a process group; with a minus the group is not to be ended any more. The input closes when
 the starter has ended: then each group is ended, the last one first, gently and then by force.
+
+`python leash.py PIPE PROGRAM ARGUMENTS ...` is how such a process begins: it writes its number into the pipe to the
+leash, and becomes the program.
 """
 
 import os
@@ -44,5 +47,12 @@ def reached(group: int, number: int) -> bool:
     return True
 
 
+def begin(pipe: int, program: list[str]) -> None:
+    """Tell the leash of this process, then be the program."""
+    os.write(pipe, f"{os.getpid()}\n".encode())
+    os.close(pipe)
+    os.execv(program[0], program)  # noqa: S606  # what the starter asks for
+
+
 if __name__ == "__main__":
-    main()
+    begin(int(sys.argv[1]), sys.argv[2:]) if sys.argv[1:] else main()

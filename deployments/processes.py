@@ -21,17 +21,18 @@ def child(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process of this Python, ended with the block: a Ctrl-C reaches it through us alone, and in order.
 
-    Where this process is killed, the leash ends it.
+    Where this process is killed, the leash ends it: it is told by the child itself, so that no moment is missed.
     """
+    to_leash = _leash()
     process = subprocess.Popen(  # noqa: S603
-        [sys.executable, *arguments],
+        [sys.executable, "-I", "-S", leash.__file__, str(to_leash), sys.executable, *arguments],
+        pass_fds=(to_leash,),
         env={**environment, "PWD": str(Path.cwd())},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
         start_new_session=True,
     )
-    _tell_leash(process.pid)
     try:
         yield process
     finally:
