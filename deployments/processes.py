@@ -37,7 +37,8 @@ def child(
         yield process
     finally:
         end(process)
-        _tell_leash(-process.pid)
+        with suppress(BrokenPipeError):  # somebody ended the leash: then it has nobody to end
+            os.write(to_leash, f"{-process.pid}\n".encode())
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -53,12 +54,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
         pass
     finally:
         process.wait()
-
-
-def _tell_leash(number: int) -> None:
-    # Somebody may have ended the leash: what it is told is for the case alone that we are killed.
-    with suppress(BrokenPipeError):
-        os.write(_leash(), f"{number}\n".encode())
 
 
 @cache

@@ -11,6 +11,7 @@ from tasks.channels.in_app import InAppOptions
 from tasks.channels.outbox import OutboxOptions
 from tasks.channels.push import PushOptions
 from tasks.channels.sms import SmsOptions
+from tasks.delivery.dispatch import Wave, Waves
 from tasks.errors import ConfigurationError, ParameterInvalid
 from tasks.forms import AsChoice
 from tasks.messages.headers import checked_headers
@@ -156,19 +157,8 @@ class _Journaled(_Choice):
         title="Proof",
         description="Name of a proof, marked in the subject and sent once per name. Empty: the send itself.",
     )
-    waves: int = Field(
-        default=1,
-        ge=1,
-        le=1000,
-        title="Waves",
-        description="In how many waves the messages are sent, each by a run of its own; 1: all at once.",
-    )
-    wave: int = Field(
-        default=1,
-        ge=1,
-        title="Wave",
-        description="Up to which wave this run sends; those before it included, as far as they were not sent.",
-    )
+    waves: Waves = 1
+    wave: Wave = 1
 
     @property
     def is_proof(self) -> bool:
@@ -214,7 +204,18 @@ def _needed(settings: BaseModel, prefix: str, *names: str) -> None:
             raise ConfigurationError(setting=f"CAMPAIGN_{prefix}__{name.upper()}", reason=reason)
 
 
-class SmsChannel(_Journaled):
+class _ToAddress(_Journaled):
+    """Options of every channel whose addresses are in a column that the form names."""
+
+    address: str = Field(min_length=1)
+
+    @property
+    def address_column(self) -> str:
+        """As the form says."""
+        return self.address
+
+
+class SmsChannel(_ToAddress):
     """Text messages, through the provider of the settings."""
 
     model_config = ConfigDict(title="SMS")
@@ -228,11 +229,6 @@ class SmsChannel(_Journaled):
         description="Column of the telephone number, written as +43 1 555 0100.",
     )
 
-    @property
-    def address_column(self) -> str:
-        """As the form says."""
-        return self.address
-
     def options(self, settings: CampaignSettings) -> SmsOptions:
         """The activity's options; account and sender, the settings say."""
         return merged(settings.sms, **self.chosen())
@@ -242,7 +238,7 @@ class SmsChannel(_Journaled):
         _needed(settings.sms, "SMS", "account_sid", "password", "sender")
 
 
-class PushChannel(_Journaled):
+class PushChannel(_ToAddress):
     """Notifications on telephones, through Firebase Cloud Messaging."""
 
     model_config = ConfigDict(title="Push")
@@ -255,11 +251,6 @@ class PushChannel(_Journaled):
         default="push_token", min_length=1, title="Device", description="Column of the device's token."
     )
 
-    @property
-    def address_column(self) -> str:
-        """As the form says."""
-        return self.address
-
     def options(self, settings: CampaignSettings) -> PushOptions:
         """The activity's options; project and token, the settings say."""
         return merged(settings.push, **self.chosen())
@@ -269,7 +260,7 @@ class PushChannel(_Journaled):
         _needed(settings.push, "PUSH", "project", "access_token")
 
 
-class InAppChannel(_Journaled):
+class InAppChannel(_ToAddress):
     """Messages inside an application, through its own service."""
 
     model_config = ConfigDict(title="In-app")
@@ -281,11 +272,6 @@ class InAppChannel(_Journaled):
     address: str = Field(
         default="profile_id", min_length=1, title="User", description="Column of the user's id in the application."
     )
-
-    @property
-    def address_column(self) -> str:
-        """As the form says."""
-        return self.address
 
     def options(self, settings: CampaignSettings) -> InAppOptions:
         """The activity's options; address and secret of the service, the settings say."""

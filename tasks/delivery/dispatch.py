@@ -96,6 +96,29 @@ Rate = Annotated[
 ]
 
 
+# Of one send, as the operator's options and a campaign's form have them.
+Waves = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=1000,
+        title="Waves",
+        description="In how many waves the messages are sent, each by a run of its own; 1: all at once.",
+    ),
+]
+Wave = Annotated[
+    int,
+    Field(
+        ge=1,
+        title="Wave",
+        description=(
+            "Up to which wave this run sends. It also sends what is left of the waves before it, so that the last"
+            " wave leaves nobody out."
+        ),
+    ),
+]
+
+
 class DispatchOptions(BaseModel):
     """What a channel does with messages that were not taken, or may have been."""
 
@@ -130,23 +153,8 @@ class DispatchOptions(BaseModel):
         title="Wait between rounds",
         description="Seconds before the second round; doubled for each next.",
     )
-
-    waves: int = Field(
-        default=1,
-        ge=1,
-        le=1000,
-        title="Waves",
-        description="In how many waves the messages are sent, each by a run of its own; 1: all at once.",
-    )
-    wave: int = Field(
-        default=1,
-        ge=1,
-        title="Wave",
-        description=(
-            "Up to which wave this run sends. It also sends what is left of the waves before it, so that the last"
-            " wave leaves nobody out."
-        ),
-    )
+    waves: Waves = 1
+    wave: Wave = 1
 
     @model_validator(mode="after")
     def _is_one_of_them(self) -> Self:

@@ -19,19 +19,22 @@ from tests.tasks.content.every_mail import EVERY, mail
 SEND = Send(campaign="spring", label="Spring", business_date="2026-03-20")
 
 
-def of(html: str, **files: str) -> Rewritten:
+def mail_of(html: str, **files: str) -> Templates:
     sources = {"s": "s", "body.html": html, **{name.replace("_", "."): text for name, text in files.items()}}
     parts = {"subject": "s", "html": "body.html", "text": "s"}
-    return inlined(Templates(folder=Path("mail"), parts=parts, sources=sources))
+    return Templates(folder=Path("mail"), parts=parts, sources=sources)
+
+
+def inlining(templates: Templates, *, row_by_row: bool = False) -> PersonalizationOptions:
+    return PersonalizationOptions(templates=templates, send=SEND, inline_css=True, row_by_row=row_by_row)
+
+
+def of(html: str, **files: str) -> Rewritten:
+    return inlined(mail_of(html, **files))
 
 
 def page(css: str, body: str) -> str:
     return f"<html><head><style>{css}</style></head><body>{body}</body></html>"
-
-
-def body_of(html: str, **files: str) -> str:
-    made = of(html, **files).templates.sources["body.html"]
-    return made[made.index("<body") : made.index("</body>")].removeprefix("<body>")
 
 
 INLINED = [
@@ -255,12 +258,11 @@ def test_what_cannot_be_inlined_is_refused(html: str, files: dict[str, str], sai
 
 
 def test_the_guard_judges_the_inlined_styles() -> None:
-    sources = {"s": "s", "h": page("p{color:red}", '<p style="background:url({{ v }})">x</p>')}
-    templates = Templates(folder=Path(), parts={"subject": "s", "html": "h", "text": "s"}, sources=sources)
+    templates = mail_of(page("p{color:red}", '<p style="background:url({{ v }})">x</p>'))
     people = pl.DataFrame(
         {"profile_id": ["1", "2"], "email": "a@b.example", "v": ["https://x.example/a", "javascript:x"]}
     )
-    made = personalize(people, PersonalizationOptions(templates=templates, send=SEND, inline_css=True))
+    made = personalize(people, inlining(templates))
     assert made.standard["html"].to_list() == [
         '<html><head></head><body><p style="color:red;background:url(https://x.example/a)">x</p></body></html>'
     ]
@@ -272,10 +274,7 @@ def test_both_ways_of_rendering_show_the_same(name: str) -> None:
     folder, profile = mail(name)
     people = pl.DataFrame([profile, {**profile, "profile_id": "P2", "first_name": None}])
     made = [
-        Renderers(
-            people.schema,
-            PersonalizationOptions(templates=read_templates(folder), send=SEND, inline_css=True, row_by_row=slow),
-        ).rendered(people)
+        Renderers(people.schema, inlining(read_templates(folder), row_by_row=slow)).rendered(people)
         for slow in (False, True)
     ]
     assert_frame_equal(*(each.filter(pl.col("reason").is_null()) for each in made))
@@ -283,9 +282,7 @@ def test_both_ways_of_rendering_show_the_same(name: str) -> None:
 
 
 def test_a_run_tells_what_stayed(caplog: pytest.LogCaptureFixture) -> None:
-    sources = {"s": "s", "h": page("p{color:{{ 'red' }}}", "<p>x</p>")}
-    templates = Templates(folder=Path(), parts={"subject": "s", "html": "h", "text": "s"}, sources=sources)
+    templates = mail_of(page("p{color:{{ 'red' }}}", "<p>x</p>"))
     people = pl.DataFrame({"profile_id": ["1"], "email": "a@b.example"})
-    options = PersonalizationOptions(templates=templates, send=SEND, inline_css=True)
-    personalize(people, options, logger=logging.getLogger("run"))
+    personalize(people, inlining(templates), logger=logging.getLogger("run"))
     assert "stays in <style>: it has a piece of Jinja's in it" in caplog.text
