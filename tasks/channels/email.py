@@ -53,7 +53,7 @@ def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Chann
     return Channel(
         title="Email",
         name=options.channel("email"),
-        carrier=MailCarrier(options.server, skeleton, settings.network.allowed_hosts),
+        carrier=lambda: MailCarrier(options.server, skeleton, settings.network.allowed_hosts),
         row=Letter,
         connections=options.server.connections,
         is_mail=True,

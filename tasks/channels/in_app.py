@@ -74,7 +74,7 @@ class Webhook:
 
 
 def in_app_channel(options: InAppOptions) -> Channel:
-    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    """The channel. Errors, when it sends: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
     allowed_hosts = Settings.load().network.allowed_hosts
     return provider_channel("In-app", Webhook(options), options, allowed_hosts)
 

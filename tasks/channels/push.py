@@ -91,7 +91,7 @@ class FcmMessages:
 
 
 def push_channel(options: PushOptions) -> Channel:
-    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    """The channel. Errors, when it sends: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
     allowed_hosts = Settings.load().network.allowed_hosts
     return provider_channel("Push", FcmMessages(options), options, allowed_hosts)
 

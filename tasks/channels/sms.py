@@ -112,7 +112,7 @@ class TwilioMessages:
 
 
 def sms_channel(options: SmsOptions) -> Channel:
-    """The channel. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    """The channel. Errors, when it sends: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
     allowed_hosts = Settings.load().network.allowed_hosts
     return provider_channel("SMS", TwilioMessages(options), options, allowed_hosts)
 

@@ -88,7 +88,8 @@ class Channel:
     title: str
     name: str
     """Of the channel in message keys and the journal, with the proof's, if it is one."""
-    carrier: ChannelCarrier
+    carrier: Callable[[], ChannelCarrier]
+    """Gives the carrier of one delivery, which serves for no other. Errors: those of the channel's settings."""
     row: type[Any]
     """Named tuple of `key` and the columns that the carrier needs."""
     connections: int
@@ -113,8 +114,9 @@ def send_messages(
     """Send each message that the journal does not know as sent, refused or unknown.
 
     Out: the transitions, and why not all could be tried, if so. Errors: `ColumnsMissing`, `JournalUnavailable`,
-    `JournalBehind`, `OutboxUnwritable`.
+    `JournalBehind`, `OutboxUnwritable`, those of the channel's carrier.
     """
+    carrier = channel.carrier()
     require_columns(messages, MESSAGE_COLUMNS, activity=channel.title, where="the inbound transition")
     messages = messages.with_columns(key_texts(messages, "profile_id"))
     reasons = unsendable(messages, "profile_id", "email", is_mail=channel.is_mail, parts=MESSAGE_PARTS)
@@ -129,7 +131,7 @@ def send_messages(
         send=send,
         channel=channel.name,
         journal=journal,
-        carrier=channel.carrier,
+        carrier=carrier,
         options=options,
         row=channel.row,
         tally=tally,
@@ -138,11 +140,11 @@ def send_messages(
     )
 
     async def work() -> pl.DataFrame:
-        async with channel.carrier:
+        async with carrier:
             return await dispatch.run(wanted)
 
     fates = run_showing(work, show)
-    return _delivery(fates, pl.concat([rejects, later]), channel, journal), channel.carrier.failure
+    return _delivery(fates, pl.concat([rejects, later]), channel, journal), carrier.failure
 
 
 def _until_wave(

@@ -170,7 +170,7 @@ async def _unnoted(_: object) -> None:
 
 
 class ProviderCarrier:
-    """Carries messages to a provider; so many requests at a time. Use as an asynchronous context."""
+    """Carries messages to a provider; so many requests at a time. Use as an asynchronous context, once."""
 
     def __init__(
         self,
@@ -398,11 +398,14 @@ def short(said: Any) -> str:  # noqa: ANN401
 def provider_channel(
     title: str, provider: ProviderFormat, options: ProviderOptions, allowed_hosts: frozenset[str]
 ) -> Channel:
-    """A channel over a provider. Errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`."""
+    """A channel over a provider.
+
+    Its carrier's errors: `UrlNotSecure`, `HostNotAllowed`, `UrlUnparsable`, `SourceUnreadable`.
+    """
     return Channel(
         title=title,
         name=options.channel(title.lower()),
-        carrier=ProviderCarrier(provider, options.connection, allowed_hosts, options.account),
+        carrier=lambda: ProviderCarrier(provider, options.connection, allowed_hosts, options.account),
         row=ProviderMessage,
         connections=options.connection.connections,
     )

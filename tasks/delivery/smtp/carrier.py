@@ -70,7 +70,7 @@ def _unheard(_: object) -> None:
 class MailCarrier:
     """Carries messages to a mail server over a fixed number of connections, opened when there is work.
 
-    Use as an asynchronous context. `failure` says why no more is carried, once that is so: what is given to
+    Use as an asynchronous context, once. `failure` says why no more is carried, once that is so: what is given to
     `carry` then comes back as postponed.
     """
 

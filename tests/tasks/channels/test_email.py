@@ -532,6 +532,18 @@ def test_a_null_character_in_one_profile_id_rejects_that_row_alone_and_a_rerun_s
     assert len(sandbox.taken) == 500
 
 
+def test_a_channel_is_good_for_many_deliveries(
+    serve: Callable[..., MailSandbox], tmp_path: Path, journal_settings: JournalSettings
+) -> None:
+    options = options_for(serve().port, tmp_path)
+    journal, channel = open_journal(journal_settings), email_channel(options, SEND, NOON)
+    people = made_up_messages(60)
+    for some in (people.head(20), people):
+        mailed, failure = send_messages(some, channel, options, SEND, journal=journal, tally=Tally(some.height))
+        assert failure is None
+    assert (mailed.standard.height, mailed.complement.height) == (40, 20)
+
+
 def test_large_messages_are_made_a_few_at_a_time(
     serve: Callable[..., MailSandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -200,4 +200,17 @@ def test_an_address_that_may_not_be_reached_is_refused_before_the_first_message(
 ) -> None:
     options = InAppOptions(url=url)
     with pytest.raises(error):
-        provider_channel("In-app", Webhook(options), options, frozenset())
+        provider_channel("In-app", Webhook(options), options, frozenset()).carrier()
+
+
+def test_a_channel_is_good_for_many_sends(serve: Callable, tmp_path: Path) -> None:
+    provider = serve(lambda _: TAKEN)
+    options = InAppOptions(
+        url=f"{provider.url}/hook", connection=provider.connection(connections=2), folder=tmp_path
+    )
+    channel = provider_channel("In-app", Webhook(options), options, ALLOWED)
+    journal = journal_in(tmp_path)
+    for day in (1, 2):
+        send = SEND.model_copy(update={"business_date": date(2026, 11, day)})
+        delivery, failure = send_messages(messages(20), channel, options, send, journal=journal, tally=Tally(20))
+        assert (counts(delivery), failure) == ({"standard": 20}, None)

@@ -152,7 +152,7 @@ def test_seats_that_others_keep_are_waited_for_with_a_word_and_not_for_ever(
         server = {"patience_seconds": 1, "connections": 1}
         options = options_for(sandbox.port, tmp_path, server=server)
         channel = email_channel(options, SEND, NOON)
-        other.seats.share({channel.carrier.account: Ask(1, 1, 1)})
+        other.seats.share({channel.carrier().account: Ask(1, 1, 1)})
         mailed, failure = send_messages(
             made_up_messages(3), channel, options, SEND, journal=open_journal(journal_settings), tally=Tally(3)
         )
