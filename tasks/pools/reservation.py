@@ -69,11 +69,17 @@ class Reservations:
             found |= self._window(some, number, until)
         return found
 
+    def _rows(self, profiles: Mapping[str, str]) -> dict[str, str]:
+        number, pool = self._number, self.pool.number
+        return document(
+            {"key": digits, "send": number, "pool": pool, "profile_id": profile}
+            for digits, profile in profiles.items()
+        )
+
     def _window(self, profiles: Mapping[str, str], number: int, until: datetime) -> dict[str, Given | None]:
         digits = {parts_of(key)[0]: key for key in profiles}
-        rows = document({"key": one, "send": number, "profile_id": profiles[digits[one]]} for one in sorted(digits))
         given = {
-            **rows,
+            **self._rows({one: profiles[digits[one]] for one in sorted(digits)}),
             "given_pool": self.pool.number,
             "given_until": until,
             "given_run": self.run,
@@ -115,8 +121,7 @@ class Reservations:
         if not keys:
             return 0
         given = {
-            **document({"key": parts_of(key)[0], "send": self._number, "profile_id": ""} for key in keys),
-            "given_pool": self.pool.number,
+            **self._rows(dict.fromkeys((parts_of(key)[0] for key in keys), "")),
             "given_run": self.run,
             "given_now": self._database.now(),
         }
@@ -145,11 +150,13 @@ NOW = _given("now", CODES.c.changed_at.type)
 
 
 def _rows(is_sqlite: bool) -> sa.FromClause:
-    return given_rows(is_sqlite, {"key": sa.String, "send": sa.BigInteger, "profile_id": sa.Text})
+    columns = {"key": sa.String, "send": sa.BigInteger, "pool": sa.BigInteger, "profile_id": sa.Text}
+    return given_rows(is_sqlite, columns)
 
 
 def _is_of(rows: sa.FromClause) -> sa.ColumnElement[bool]:
-    return sa.and_(CODES.c.send == rows.c.send, CODES.c.key == rows.c.key, CODES.c.pool == POOL)
+    # The pool comes with each row: with one value for all, SQLite would read the whole pool for each message.
+    return sa.and_(CODES.c.send == rows.c.send, CODES.c.key == rows.c.key, CODES.c.pool == rows.c.pool)
 
 
 @cache
@@ -181,17 +188,32 @@ def _reserve_statement(is_sqlite: bool) -> sa.Update:
     place_of_code = sa.func.row_number().over(order_by=chosen.c.number)
     at_most: sa.ColumnElement[int] = sa.literal_column(str(WINDOW))
     taken = sa.select(chosen.c.number, place_of_code.label("place")).limit(at_most).cte("taken")
+    # Brought together by grouping: joined, SQLite would look through all codes for each message.
+    nobodys = [sa.cast(sa.null(), CODES.c[name].type).label(name) for name in ("send", "key", "profile_id")]
+    no_code = sa.cast(sa.null(), CODES.c.number.type)
+    places = sa.union_all(
+        sa.select(taken.c.place, taken.c.number, *nobodys),
+        sa.select(wanted.c.place, no_code, wanted.c.send, wanted.c.key, wanted.c.profile_id),
+    ).subquery("places")
+    both = {name: sa.func.max(places.c[name]) for name in ("number", "send", "key", "profile_id")}
+    pairs = (
+        sa.select(*(column.label(name) for name, column in both.items()))
+        .group_by(places.c.place)
+        .having(both["number"].is_not(None), both["key"].is_not(None))
+        .limit(at_most)
+        .cte("pairs")
+    )
     return (
         sa.update(CODES)
         .values(
             state=CodeState.RESERVED,
-            send=wanted.c.send,
-            key=wanted.c.key,
-            profile_id=wanted.c.profile_id,
+            send=pairs.c.send,
+            key=pairs.c.key,
+            profile_id=pairs.c.profile_id,
             reserved_by=RUN,
             changed_at=NOW,
         )
-        .where(CODES.c.number == taken.c.number, taken.c.place == wanted.c.place)
+        .where(CODES.c.number == pairs.c.number)
     )
 
 

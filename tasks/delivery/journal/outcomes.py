@@ -102,9 +102,9 @@ class Outcomes:
                 MESSAGES.c.profile_id,
                 MESSAGES.c.state,
             )
-            # From the sends, of which there are few: the messages' index begins with the send.
-            .select_from(SENDS)
-            .join(MESSAGES, sa.and_(MESSAGES.c.send == SENDS.c.number, MESSAGES.c.key == digits))
+            .join_from(MESSAGES, SENDS, SENDS.c.number == MESSAGES.c.send)
+            # The index begins with the send, of which there are few: without their list, SQLite reads all messages.
+            .where(MESSAGES.c.key == digits, MESSAGES.c.send.in_(sa.select(SENDS.c.number)))
         )
         row = self.database.read(lambda database: database.execute(statement).first())
         return None if row is None else MessageOfJournal(*row)
