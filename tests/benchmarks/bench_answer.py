@@ -5,6 +5,7 @@
 and their ratios. The bare reader only parses: it makes no dates and checks nothing.
 """
 
+import argparse
 import io
 import json
 import random
@@ -19,7 +20,6 @@ from tasks.endpoint.answer.mapping import OutboundMapping
 from tasks.endpoint.answer.reader import read_answer
 
 ROWS = 28_000
-ROUNDS = 15
 SCHEMA = {
     "id": pl.Int64(),
     "zipCode": pl.String(),
@@ -56,6 +56,9 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    given = parser.parse_args()
     rows = made_up_rows(seed=1)
     array = json.dumps(rows, ensure_ascii=False, separators=(",", ": ")).encode()
     body = b'{"data": {"offers": ' + array + b"}}"
@@ -75,11 +78,11 @@ def main() -> None:
     table = read_answer([body], mapping, url="benchmark").standard
     assert table.height == ROWS
     times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(ROUNDS):
+    for _ in range(given.rounds):
         for name, work in works.items():
             times[name].append(milliseconds(work))
     own = statistics.median(times["answer reader"])
-    print(f"{len(body):,} bytes, {ROWS:,} rows, {len(SCHEMA)} columns; medians of {ROUNDS} rounds in turn.")
+    print(f"{len(body):,} bytes, {ROWS:,} rows, {len(SCHEMA)} columns; medians of {given.rounds} rounds in turn.")
     print(f"{'':30}{'median':>10}{'fastest':>10}   answer reader takes")
     for name, taken in times.items():
         median = statistics.median(taken)

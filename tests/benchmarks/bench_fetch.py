@@ -5,6 +5,7 @@ It is fetched in turn by `tasks.endpoint.fetch.fetch` with every guardrail on, a
 to DuckDB (extra `bench`), each time as a process of its own. Prints medians of the wall time and their ratios.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -16,12 +17,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
-from bench_answer import made_up_rows
 
 from deployments.sandbox.server import Reply, running_server
+from tests.benchmarks.bench_answer import made_up_rows
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 7
 
 OURS = """
 import sys
@@ -79,6 +79,9 @@ def seconds_of(program: str, address: str, ca_file: Path, *more: str) -> float:
 
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
     if not find_spec("dlt"):
         sys.exit("dlt is not installed: `make bench` installs the extra `bench`.")
     body = json.dumps({"offers": made_up_rows(seed=1)}, ensure_ascii=False, separators=(",", ":")).encode()
@@ -92,13 +95,13 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         running_server(Path(folder), lambda call: Reply(body)) as server,
     ):
-        for round_number in range(ROUNDS + 1):
+        for round_number in range(rounds + 1):
             for name, (program, *more) in contenders.items():
                 seconds = seconds_of(program, server.address, server.ca_file, *more)
                 if round_number:
                     figures[name].append(seconds)
     ours = statistics.median(figures["this project, to Parquet"])
-    print(f"A fetch of {len(body) / 1e6:.1f} MB and 28,000 rows, whole process: median seconds of {ROUNDS} rounds")
+    print(f"A fetch of {len(body) / 1e6:.1f} MB and 28,000 rows, whole process: median seconds of {rounds} rounds")
     for name, seconds in figures.items():
         median = statistics.median(seconds)
         print(f"  {name:<26} {median:6.2f}   ({min(seconds):.2f} to {max(seconds):.2f})   x{median / ours:.1f}")

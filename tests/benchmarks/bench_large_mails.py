@@ -4,7 +4,7 @@ Messages whose HTML is so large are sent to a sink in another process. Shown is 
 held when the table of messages was there, in MiB, and in messages.
 """
 
-import sys
+import argparse
 import tempfile
 import threading
 import time
@@ -30,8 +30,11 @@ MEBIBYTE = 1024 * 1024
 
 def main() -> None:
     """Send, and say what it took."""
-    count = int(sys.argv[1]) if sys.argv[1:] else 20
-    size = int(sys.argv[2]) * 1_000_000 if sys.argv[2:] else 10_000_000
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("messages", type=int, nargs="?", default=20)
+    parser.add_argument("megabytes", type=int, nargs="?", default=10, help="of each message's HTML")
+    given = parser.parse_args()
+    count, size = given.messages, given.megabytes * 1_000_000
     line = "<p>Größe und Grüße, a very happy birthday from all of us.</p>\n"
     html = line * (size // len(line.encode()))
     messages = pl.select(number=pl.int_range(count)).select(

@@ -5,6 +5,7 @@ on loopback, 20 at a time: by `fetch_many` with every guard on (names, limits, c
 with their keys), and by a loop that only gets and parses. Prints medians and the ratio of their rates.
 """
 
+import argparse
 import asyncio
 import json
 import ssl
@@ -25,7 +26,6 @@ from tasks.endpoint.many import fetch_many
 
 KEYS = 1_000
 PARALLEL = 20
-ROUNDS = 7
 SERVER = """
 import asyncio, ssl, sys
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -84,6 +84,9 @@ def plain(address: str, ca_file: Path) -> int:
 
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         authority = trustme.CA()
         ca_file, certificate = Path(folder, "ca.pem"), Path(folder, "server.pem")
@@ -94,7 +97,7 @@ def main() -> None:
             try:
                 address = f"https://localhost:{server.stdout.readline().strip()}"
                 figures = {"this project": (ours, []), "httpx.AsyncClient": (plain, [])}
-                for number in range(ROUNDS + 1):
+                for number in range(rounds + 1):
                     for work, seconds in figures.values():
                         begun = time.perf_counter()
                         assert work(address, ca_file) == 2 * KEYS
@@ -102,7 +105,7 @@ def main() -> None:
                             seconds.append(time.perf_counter() - begun)
             finally:
                 server.kill()
-    print(f"{KEYS:,} keyed calls to a server of 20 ms, {PARALLEL} at a time; medians of {ROUNDS} rounds in turn.")
+    print(f"{KEYS:,} keyed calls to a server of 20 ms, {PARALLEL} at a time; medians of {rounds} rounds in turn.")
     medians = {name: statistics.median(seconds) for name, (_, seconds) in figures.items()}
     for name, (_, seconds) in figures.items():
         print(f"  {name:<20} {medians[name]:6.2f} s   ({min(seconds):.2f} to {max(seconds):.2f})")

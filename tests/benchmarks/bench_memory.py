@@ -4,6 +4,7 @@ A folder of Parquet files, all profiles different, is selected part by part, eac
 is written and forgotten. Shown is the peak beside what the process held before, in MiB.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -73,7 +74,9 @@ def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         select(Path(sys.argv[2]))
         return
-    millions = float(sys.argv[1]) if sys.argv[1:] else 10
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("millions", type=float, nargs="?", default=10)
+    millions = parser.parse_args().millions
     for profiles in (int(millions * 100_000), int(millions * 1_000_000)):
         with tempfile.TemporaryDirectory() as name:
             write_profiles(Path(name), profiles)

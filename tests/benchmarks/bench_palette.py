@@ -4,10 +4,10 @@ Pure functions, no Prefect around them. Where there is a plainer way that people
 interleaved run on the same rows, its result is compared, and the table gives the ratio of the medians.
 """
 
+import argparse
 import csv
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +26,6 @@ from tasks.targeting.exclusion import ExclusionOptions, exclusion
 from tasks.targeting.segmentation import SegmentationOptions, segmentation
 from tasks.targeting.union import UnionOptions, union
 
-ROUNDS = 3
 Case = tuple[str, Callable[[], object], Callable[[], object] | None]
 
 
@@ -123,12 +122,12 @@ def measured(work: Callable[[], object]) -> tuple[float, object]:
     return time.perf_counter() - begun, result
 
 
-def main(rows: int) -> None:
+def main(rows: int, rounds: int) -> None:
     """Run every case in turn, round after round, and print the table."""
     with tempfile.TemporaryDirectory() as name:
         table = cases(rows, Path(name))
         times: dict[str, tuple[list[float], list[float]]] = {case: ([], []) for case, _, _ in table}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for case, ours, plain in table:
                 seconds, result = measured(ours)
                 times[case][0].append(seconds)
@@ -137,7 +136,7 @@ def main(rows: int) -> None:
                     times[case][1].append(seconds)
                     assert result == expected, case
     print(
-        f"{rows:,} rows, medians of {ROUNDS}\n"
+        f"{rows:,} rows, medians of {rounds}\n"
         f"{'activity':36}{'seconds':>9}{'rows/s':>14}{'plain way':>11}{'ratio':>7}"
     )
     for case, (ours, plain) in times.items():
@@ -147,4 +146,7 @@ def main(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    main(**vars(parser.parse_args()))

@@ -339,7 +339,7 @@ def show(profiles: int, rounds: int, seconds: dict[str, list[Taken]]) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser()
+    options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--profiles", type=int, default=1_000_000)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--compared", type=int)

@@ -5,6 +5,7 @@ server and makes its database, then later ones, which find it. Prints the median
 the times in the runs' own logs.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -18,8 +19,6 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parents[2]
-RUNS = 5
-FIRST_RUNS = 3
 CLOCK = re.compile(r"^(\d\d:\d\d:\d\d\.\d{3}) \| ")
 MARKS = {
     "to the flow's beginning": "Beginning flow run",
@@ -92,13 +91,17 @@ def show(what: str, runs: list[dict[str, float]]) -> None:
 
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--first", type=int, default=3, help="first runs")
+    parser.add_argument("--later", type=int, default=5, help="later runs")
+    given = parser.parse_args()
     print("One run of the birthday campaign, whole process")
     first, later = [], []
-    for number in range(FIRST_RUNS):
+    for number in range(given.first):
         with new_folder() as folder:
             first.append(seconds_of_phases(folder))
-            if number == FIRST_RUNS - 1:
-                later = [seconds_of_phases(folder) for _ in range(RUNS)]
+            if number == given.first - 1:
+                later = [seconds_of_phases(folder) for _ in range(given.later)]
     show("First runs, which start Prefect's server", first)
     show("Later runs, which find it", later)
 

@@ -32,7 +32,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from deployments.guard import SERVER
 from flows.campaign import campaign as form
-from flows.plan import EmailChannel, Recipients
+from flows.channels import EmailChannel
+from flows.plan import Recipients
 from flows.settings import template_folder_of
 from tasks.channels.outbox import OutboxOptions, deliver, outbox
 from tasks.content.personalization import PersonalizationOptions, personalization, personalize, read_templates
@@ -238,8 +239,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 3])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sandbox", type=int, default=400_000, help="profiles of the sandbox path's campaign")
-    parser.add_argument("--mails", type=int, default=1_000_000, help="profiles of the form's campaign by mail")
+    parser.add_argument("--sandbox", type=int, default=400_000, help="profiles of the sandbox path; 0: without it")
+    parser.add_argument("--mails", type=int, default=1_000_000, help="profiles of the form by mail; 0: without it")
     options = parser.parse_args()
     os.environ.update(SERVER)
     with tempfile.TemporaryDirectory() as name, prefect_test_harness(server_startup_timeout=120):
@@ -247,9 +248,11 @@ def main() -> None:
             api = str(client.api_url)
         folder = Path(name)
         by_size(folder, api, options.millions, options.rounds)
-        by_mail(folder, api, options.mails)
+        if options.mails:
+            by_mail(folder, api, options.mails)
         prefect_share(folder, api, options.millions[0], options.rounds)
-        dask_workers(folder, api, options.sandbox, options.rounds)
+        if options.sandbox:
+            dask_workers(folder, api, options.sandbox, options.rounds)
 
 
 def by_size(folder: Path, api: str, millions: list[float], rounds: int) -> None:

@@ -5,9 +5,9 @@ schema. The tables are compared, and the ratios of the medians are shown: of the
 processors' time, which other work on the machine alters less.
 """
 
+import argparse
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +22,6 @@ from tasks.sources.selection import selected_batches
 from tasks.tables.columns import ColumnType
 from tasks.targeting.query import QueryOptions
 
-ROUNDS = 5
 PART = 100_000
 TYPES: dict[str, ColumnType] = {
     "profile_id": "text",
@@ -132,7 +131,7 @@ def measured(read: Reader, path: Path) -> tuple[tuple[float, float], pl.DataFram
     return (time.perf_counter() - begun, time.process_time() - worked), table
 
 
-def main(rows: int) -> None:
+def main(rows: int, rounds: int) -> None:
     """Read every file in both ways in turn, round after round, and print the table."""
     times: dict[str, list[tuple[float, ...]]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -141,17 +140,17 @@ def main(rows: int) -> None:
         table.write_csv(folder / "people.csv", datetime_format="%Y-%m-%dT%H:%M:%S")
         table.write_parquet(folder / "people.parquet")
         texts(table).write_parquet(folder / "texts.parquet")
-        for turn in range(ROUNDS):
+        for turn in range(rounds):
             for case, file, ours, plain in CASES:
                 seconds, taken = measured(ours, folder / file)
                 plainly, expected = measured(plain, folder / file)
                 times.setdefault(case, []).append((*seconds, *plainly))
                 if turn == 0:
                     assert taken.equals(expected), case
-    print(f"{rows:,} rows of {len(SCHEMA)} columns, medians of {ROUNDS}")
+    print(f"{rows:,} rows of {len(SCHEMA)} columns, medians of {rounds}")
     print(f"{'file':28}{'seconds':>9}{'polars':>9}{'ratio':>7}{'CPU':>9}{'polars':>9}{'ratio':>7}")
-    for case, rounds in times.items():
-        clock, worked, plain_clock, plain_worked = map(statistics.median, zip(*rounds, strict=True))
+    for case, taken in times.items():
+        clock, worked, plain_clock, plain_worked = map(statistics.median, zip(*taken, strict=True))
         print(
             f"{case:28}{clock:9.2f}{plain_clock:9.2f}{clock / plain_clock:7.2f}"
             f"{worked:9.2f}{plain_worked:9.2f}{worked / plain_worked:7.2f}"
@@ -159,4 +158,7 @@ def main(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    main(**vars(parser.parse_args()))
