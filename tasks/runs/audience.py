@@ -6,7 +6,6 @@ that needs the whole table, runs all planned steps part by part on the engine. A
 the same text runs on one part and on many.
 """
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ import polars as pl
 from tasks.errors import TransitionUnknown
 from tasks.privacy import without
 from tasks.runs.counts import COUNTS, counts_of, merged
-from tasks.runs.digest import arrow_file, digest_of
+from tasks.runs.digest import digest_of
 from tasks.runs.table import PARTS, Part, Table, lazily
 from tasks.send import CODES_SHOWN
 from tasks.tables.transitions import REJECT_COLUMNS, REJECTS, Transitions, nearest, quoted
@@ -121,6 +120,7 @@ def rejects_of(outbound: object) -> pl.DataFrame:
 
 FIRST_MESSAGES = 20
 """How many messages an audience shows."""
+LOOKED_AT = 10 * FIRST_MESSAGES
 MESSAGE = ("profile_id", "email", "subject", "html", "text")
 
 HIDES_CODES = "hides_codes"
@@ -137,7 +137,7 @@ def first_messages(rows: pl.DataFrame | None) -> pl.DataFrame:
         shown = _without_codes(first)
     else:
         shown = first.select(*MESSAGE, pl.lit(value=False).alias(HIDES_CODES))
-    return pl.read_ipc(io.BytesIO(arrow_file(shown)))
+    return pl.DataFrame(shown.to_dict(as_series=False), schema=shown.schema)
 
 
 def _without_codes(messages: pl.DataFrame) -> pl.DataFrame:
@@ -164,7 +164,11 @@ def first_delivered(rows: pl.DataFrame, outbound: object) -> pl.DataFrame:
     if isinstance(outbound, pl.DataFrame) or not told or "profile_id" not in rows.columns:
         return first_messages(rows)
     delivered = pl.concat([one.cast(pl.String()) for one in told])
-    return first_messages(rows.filter(pl.col("profile_id").cast(pl.String()).is_in(delivered.implode())))
+    for some in (rows.head(LOOKED_AT), rows):  # of most parts the first are enough: the others are not copied
+        found = some.filter(pl.col("profile_id").cast(pl.String()).is_in(delivered.implode()))
+        if found.height >= FIRST_MESSAGES:
+            break
+    return first_messages(found)
 
 
 class Inline:

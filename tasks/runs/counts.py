@@ -65,4 +65,4 @@ def rows_with_content(table: pl.DataFrame, columns: list[str]) -> int:
         pl.col(name).list.len() > 0 if isinstance(table.schema[name], pl.List) else pl.col(name).is_not_null()
         for name in columns
     ]
-    return table.filter(found).height if found else table.height
+    return int(table.select(pl.all_horizontal(found).sum()).item()) if found else table.height

@@ -35,7 +35,7 @@ from tasks.runs.counts import COUNTS, summed
 from tasks.runs.digest import digest_of
 from tasks.runs.members import moves_of
 from tasks.runs.outbound import at_once, going_out, show_counts, this_run
-from tasks.runs.part import REJECTED, PartDone, broken_off, inbound_count, part_run, tried
+from tasks.runs.part import FILES, REJECTED, PartDone, broken_off, inbound_count, part_run, tried
 from tasks.runs.published import publish, reject_reasons
 from tasks.runs.results import PER_RUN
 from tasks.runs.stopping import STOPPING_SECONDS, stoppable
@@ -278,12 +278,13 @@ def closing_run(  # noqa: PLR0917
     for step in filter(lambda step: step.made, audience.plan.steps):
         show_counts(step.label, counts.filter(run=step.made), step.run, parts=len(known))
     show_counts(label, counts.filter(run=key), parts=len(known))
-    names = _names(sink.function)
-    tables = {name: _table_of(known, name) for name in names}
+    files = _files_of(known)
+    tables = {name: _table_of(files.get((name, ""), [])) for name in _names(sink.function)}
     for name in _totals(sink.function):
         tables[name] = Table.of(tables[name].collect().sum())
-    made = dict.fromkeys(made for _, told in known for made in told.files["made"] if made)
-    rejected = {one: _table_of(known, REJECTED, one, pl.Schema(REJECTS)) for one in made}
+    rejected = {
+        made: _table_of(parts, pl.Schema(REJECTS)) for (name, made), parts in files.items() if name == REJECTED
+    }
     sent = going_out(tables, [audience], label, counts, rejected=rejected, distinct=audience.distinct)
     sent.shown = pl.concat([first_messages(None), *(told.messages for _, told in known)]).head(FIRST_MESSAGES)
     sink.run_closing(sent, failure, arguments)
@@ -305,21 +306,23 @@ def _names(function: Callable[..., object]) -> list[str]:
     return [field.name for field in fields(gives)] if is_dataclass(gives) else [STANDARD]
 
 
-def _table_of(
-    known: list[tuple[Part, PartDone]],
-    transition: str,
-    made: str = "",
-    schema: pl.Schema | None = None,
-) -> Table:
-    """The table whose parts are the files of a transition, each as of the part that it was made of."""
-    parts = tuple(
-        part.model_copy(update={"rows": rows, "file": file})
-        for part, told in known
-        for rows, file in told.files.filter(transition=transition, made=made).select("rows", "file").iter_rows()
-    )
+def _files_of(known: list[tuple[Part, PartDone]]) -> dict[tuple[str, str], list[Part]]:
+    """The files of all parts, by transition and what made them, each as of the part that it was made of.
+
+    In one pass: nothing else goes on while the parts of a large audience are put together.
+    """
+    found: dict[tuple[str, str], list[Part]] = {}
+    for part, told in known:
+        for name, made, rows, file in told.files.select(*FILES).iter_rows():
+            found.setdefault((name, made), []).append(part.model_copy(update={"rows": rows, "file": file}))
+    return found
+
+
+def _table_of(parts: list[Part], schema: pl.Schema | None = None) -> Table:
+    """The table of some files."""
     if not parts:
         return Table.of(pl.DataFrame())
-    return Table(schema or parts[0].read().schema, None, parts)
+    return Table(schema or parts[0].read().schema, None, tuple(parts))
 
 
 def _totals(function: Callable[..., object]) -> tuple[str, ...]:
