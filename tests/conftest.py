@@ -24,8 +24,9 @@ from hypothesis import HealthCheck, settings
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.context import SettingsContext, get_settings_context
 from prefect.settings import (
-    PREFECT_LOCAL_STORAGE_PATH,
+    PREFECT_API_DATABASE_MIGRATE_ON_START,
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
     temporary_settings,
 )
@@ -41,6 +42,7 @@ from tasks.errors import CampaignError
 from tasks.settings import JournalSettings
 from tasks.sources.sql import Database, transaction
 from tests.postgresql import SERVER, new_database
+from tests.prefect_database import database_of_prefect
 from tests.scheduling import Scheduling
 
 # A run of the tests can be repeated; HYPOTHESIS_PROFILE=search looks for new examples.
@@ -57,6 +59,7 @@ SLOW_PLACES = (
     "flows/test_feedback.py",
     "flows/test_killed.py",
     "flows/test_leaks.py",
+    "flows/test_private_files.py",
     "flows/use_cases/test_birthday_delivery.py",
     "tasks/channels/test_email_faults.py",
     "tasks/delivery/test_progress.py",
@@ -99,7 +102,13 @@ def prefect_backend() -> Iterator[str]:
     Each process that runs tests has one. It keeps no events, which nobody reads here.
     """
     with (
-        temporary_settings({PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False}),
+        database_of_prefect(),
+        temporary_settings(
+            {
+                PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False,
+                PREFECT_API_DATABASE_MIGRATE_ON_START: False,
+            }
+        ),
         prefect_test_harness(server_startup_timeout=240),
         get_client(sync_client=True) as client,
     ):
@@ -108,9 +117,15 @@ def prefect_backend() -> Iterator[str]:
 
 @pytest.fixture
 def result_folder(tmp_path: Path, prefect_backend: str) -> Iterator[Path]:
-    """Result storage of this test alone: no test is served from another's cache."""
+    """Result storage of this test alone: no test is served from another's cache.
+
+    Copied settings: `temporary_settings` reads and checks all of Prefect's again, for each of hundreds of tests.
+    """
     folder = tmp_path / "results"
-    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: folder}):
+    context = get_settings_context()
+    results = context.settings.results.model_copy(update={"local_storage_path": folder})
+    copied = context.settings.model_copy(update={"results": results})
+    with SettingsContext(profile=context.profile, settings=copied):
         yield folder
 
 

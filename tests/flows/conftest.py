@@ -2,6 +2,7 @@
 
 import json
 import mailbox
+import shutil
 from collections.abc import Callable
 from datetime import date
 from email import policy
@@ -20,11 +21,20 @@ SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 Messages = dict[str, EmailMessage]
 
 
+@pytest.fixture(scope="session")
+def written_profiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made-up profiles, generated once."""
+    path = tmp_path_factory.mktemp("profiles") / "profiles.parquet"
+    write_sample_profiles(path)
+    return path
+
+
 @pytest.fixture
-def sample_profiles(in_folder: Path) -> pl.DataFrame:
+def sample_profiles(written_profiles: Path, in_folder: Path) -> pl.DataFrame:
     """The made-up profiles, where the settings expect them by default."""
     path = in_folder / "samples" / "profiles.parquet"
-    write_sample_profiles(path)
+    path.parent.mkdir(exist_ok=True)
+    shutil.copyfile(written_profiles, path)
     return pl.read_parquet(path)
 
 

@@ -75,12 +75,13 @@ SETTINGS = {
 
 def modes(folder: Path) -> Iterator[tuple[str, str, bool]]:
     """What is in the folder: its path, its mode, whether it is a folder. What goes away meanwhile is left out."""
+    below = len(str(folder)) + 1  # strings: it is called all the time, and paths take five times as long
     for where, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            path = Path(where, name)
+            path = f"{where}/{name}"
             with suppress(FileNotFoundError):
-                found = path.lstat().st_mode
-                yield str(path.relative_to(folder)), oct(found & 0o777), stat.S_ISDIR(found)
+                found = os.lstat(path).st_mode
+                yield path[below:], oct(found & 0o777), stat.S_ISDIR(found)
 
 
 def test_files_of_a_campaign_are_its_owner_s_alone_while_they_are_written_and_after(
