@@ -189,7 +189,7 @@ class Suppressions:
         conditions = [
             _holds(now),
             *([known.address == self.hashed(address)] if address else []),
-            *([known.profile_id == profile_id] if profile_id else []),
+            *([of_profile(profile_id)] if profile_id else []),
             *([known.kind == str(kind)] if kind else []),
             *([known.channel.in_((channel, ""))] if channel else []),
         ]
@@ -224,13 +224,24 @@ def _holds(now: Any) -> sa.ColumnElement[bool]:  # noqa: ANN401  # a moment, or 
     )
 
 
+def of_profile(profile_id: sa.ColumnElement[str] | str) -> sa.ColumnElement[bool]:
+    """Whether a suppression is of a profile, as the index has it: of those that have one."""
+    known = SUPPRESSIONS.c
+    return sa.and_(known.profile_id != sa.text("''"), known.profile_id == profile_id)
+
+
 def _of_statement(journal: Database) -> sa.CompoundSelect[Any]:
     known = SUPPRESSIONS.c
     rows = given_rows(journal.is_sqlite, {"key": sa.Text, "address": sa.Text, "profile_id": sa.Text})
     now = sa.bindparam("given_now", type_=known.last_at.type)
     here = sa.and_(_holds(now), known.channel.in_((sa.bindparam("given_channel", type_=sa.Text), "")))
-    wanted = sa.select(rows.c.key, known.kind, known.reason)
-    return sa.union_all(
-        wanted.join_from(rows, SUPPRESSIONS, known.address == rows.c.address).where(here),
-        wanted.join_from(rows, SUPPRESSIONS, known.profile_id == rows.c.profile_id).where(here),
-    )
+
+    def those(of_person: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        if journal.is_sqlite:
+            wanted = sa.select(rows.c.key, known.kind, known.reason)
+            return wanted.join_from(rows, SUPPRESSIONS, of_person).where(here)
+        # Looked up person by person: PostgreSQL would read all of them, for each person where it has no statistics.
+        found = sa.select(known.kind, known.reason).where(of_person, here).offset(0).lateral()
+        return sa.select(rows.c.key, found.c.kind, found.c.reason).join_from(rows, found, sa.true())
+
+    return sa.union_all(those(known.address == rows.c.address), those(of_profile(rows.c.profile_id)))

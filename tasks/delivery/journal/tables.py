@@ -108,6 +108,8 @@ Not forced to the disk, and emptied by PostgreSQL after a crash: a sender's firs
 it the sender's other rows say nothing.
 """
 
+HAS_PROFILE = sa.text("profile_id <> ''")
+
 SUPPRESSIONS = sa.Table(
     "suppressions",
     METADATA,
@@ -127,12 +129,15 @@ SUPPRESSIONS = sa.Table(
     sa.Column("released_by", sa.Text, nullable=False, server_default=""),
     sa.Column("released_why", sa.Text, nullable=False, server_default=""),
     sa.UniqueConstraint("address", "profile_id", "kind", "channel", name="one_suppression"),
-    sa.Index("suppressions_of_a_profile", "profile_id"),
+    sa.Index(
+        "suppressions_of_a_profile", "profile_id", sqlite_where=HAS_PROFILE, postgresql_where=HAS_PROFILE
+    ),
 )
 """Who must not be contacted. No address is kept: `address` is a keyed hash, empty where only the profile is
 known.
 
 `channel` is empty for all channels. It holds from the `needed`-th sighting on, until it expires or is released.
+Most have no profile, and are not in the index by profile.
 """
 
 OUTCOMES = sa.Table(

@@ -12,6 +12,7 @@ from tasks.delivery.journal.codes import NOBODYS, ON_ITS_WAY, CodeState, settle_
 from tasks.delivery.journal.database import Database, storable
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import WHOLE_KEY, Journal
+from tasks.delivery.journal.suppressions import of_profile
 from tasks.delivery.journal.tables import (
     CODES,
     DEPARTURES,
@@ -157,7 +158,6 @@ class Upkeep:
         if not is_sqlite:
             nobody = sa.func.replace(sa.cast(sa.func.gen_random_uuid(), sa.Text), "-", "")
         hashed = self.journal.suppressions.hashed(address) if address else ""
-        known = SUPPRESSIONS.c
         theirs = sa.and_(MESSAGES.c.profile_id == profile_id, sa.literal(bool(profile_id)))
         told = sa.func.lower(UNMATCHED.c.payload).contains(address.strip().lower(), autoescape=True)
         conditions = {
@@ -165,7 +165,7 @@ class Upkeep:
             UNMATCHED: sa.and_(told, sa.literal(bool(address))),
             MESSAGES: theirs,
             CODES: sa.and_(CODES.c.profile_id == profile_id, sa.literal(bool(profile_id))),
-            SUPPRESSIONS: sa.and_(known.profile_id == profile_id, sa.literal(bool(profile_id))),
+            SUPPRESSIONS: of_profile(profile_id),
         }
 
         def work(database: sa.Connection) -> dict[str, int]:
