@@ -1,13 +1,13 @@
 """A code as its pool keeps it: checked when it comes, sealed with its columns, known again by a keyed hash."""
 
-import base64
 import hmac
-import json
 import secrets
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any, NamedTuple
 
+import orjson
 import polars as pl
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -100,13 +100,13 @@ class Seal:
     def closed(self, digest: str, values: Mapping[str, object]) -> str:
         """The code with its columns, as text that is no use without the key, or for another code."""
         nonce = secrets.token_bytes(NONCE)
-        plain = json.dumps(values, ensure_ascii=False, default=str, separators=(",", ":")).encode()
-        return base64.b64encode(nonce + self._cipher.encrypt(nonce, plain, digest.encode())).decode()
+        sealed = nonce + self._cipher.encrypt(nonce, orjson.dumps(values), digest.encode())
+        return b2a_base64(sealed, newline=False).decode()
 
     def opened(self, digest: str, sealed: str) -> dict[str, Any]:
         """What `closed` was given; dates are texts."""
-        raw = base64.b64decode(sealed)
-        found: dict[str, Any] = json.loads(self._cipher.decrypt(raw[:NONCE], raw[NONCE:], digest.encode()))
+        raw = a2b_base64(sealed)
+        found: dict[str, Any] = orjson.loads(self._cipher.decrypt(raw[:NONCE], raw[NONCE:], digest.encode()))
         return found
 
 

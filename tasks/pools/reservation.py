@@ -93,7 +93,7 @@ class Reservations:
             if len(found) + len(sent) == len(digits) or not are_more:
                 break
         seal = self.pools.seal(self.pool)
-        reserved = {digits[row.key]: Given(row.number, seal.opened(row.digest, row.sealed)) for row in found}
+        reserved = {digits[key]: Given(number, seal.opened(*sealed)) for key, number, *sealed in found}
         return {**dict.fromkeys(digits[key] for key in sent), **reserved}
 
     def _reserved(
@@ -103,12 +103,13 @@ class Reservations:
         is_sqlite = self._database.is_sqlite
         if not is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_turn(number))))
-        if connection.execute(_reserve_statement(is_sqlite), given).rowcount < wanted:
+        found = list(connection.execute(_reserve_statement(is_sqlite), given).all())
+        if len(found) < wanted:
             # Some have one already, or there are too few.
             if connection.execute(_outdated_statement(is_sqlite), given).rowcount:
-                connection.execute(_reserve_statement(is_sqlite), given)
+                connection.execute(_reserve_statement(is_sqlite), given).close()
             connection.execute(_taken_over_statement(is_sqlite), given)
-        found = list(connection.execute(_found_statement(is_sqlite), given))
+            found = list(connection.execute(_found_statement(is_sqlite), given).all())
         if len(found) == wanted:
             return found, [], False
         have = {row.key for row in found}
@@ -147,6 +148,8 @@ POOL = _given("pool", sa.BigInteger())
 UNTIL = _given("until", CODES.c.expires_at.type)
 RUN = _given("run", CODES.c.reserved_by.type)
 NOW = _given("now", CODES.c.changed_at.type)
+FOUND = (CODES.c.key, CODES.c.number, CODES.c.digest, CODES.c.sealed)
+"""What is read of a message's code."""
 
 
 def _rows(is_sqlite: bool) -> sa.FromClause:
@@ -160,7 +163,7 @@ def _is_of(rows: sa.FromClause) -> sa.ColumnElement[bool]:
 
 
 @cache
-def _reserve_statement(is_sqlite: bool) -> sa.Update:
+def _reserve_statement(is_sqlite: bool) -> Any:  # noqa: ANN401  # an Update that gives rows
     rows = _rows(is_sqlite)
     has_one = sa.select(CODES.c.number).where(_is_of(rows)).correlate(rows).exists()
     was_sent = (
@@ -214,6 +217,7 @@ def _reserve_statement(is_sqlite: bool) -> sa.Update:
             changed_at=NOW,
         )
         .where(CODES.c.number == pairs.c.number)
+        .returning(*FOUND)
     )
 
 
@@ -250,8 +254,7 @@ def _taken_over_statement(is_sqlite: bool) -> sa.Update:
 @cache
 def _found_statement(is_sqlite: bool) -> sa.Select[Any]:
     rows = _rows(is_sqlite)
-    columns = (CODES.c.key, CODES.c.number, CODES.c.digest, CODES.c.sealed)
-    return sa.select(*columns).join_from(rows, CODES, _is_of(rows))
+    return sa.select(*FOUND).join_from(rows, CODES, _is_of(rows))
 
 
 @cache

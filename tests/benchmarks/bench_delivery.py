@@ -167,8 +167,11 @@ def with_codes(messages: pl.DataFrame, journal: Journal) -> pl.DataFrame:
     found = Reservations(pools, pools.pool("gift"), SEND, "email", "bench").reserve(
         dict(zip(keys, messages["profile_id"], strict=True)), NOW
     )
-    shown = [[{"number": found[key].number, "code": found[key].values["code"]}] for key in keys]
-    return messages.with_columns(pl.Series(CODES_SHOWN, shown, dtype=IN_MESSAGES))
+    given = [found[key] for key in keys]
+    numbers = pl.Series("number", [one.number for one in given], dtype=pl.Int64())
+    codes = pl.Series("code", [one.values["code"] for one in given], dtype=pl.String())
+    shown = pl.concat_list(pl.struct(numbers, codes)).cast(IN_MESSAGES)
+    return messages.with_columns(shown.alias(CODES_SHOWN))
 
 
 def rate_of(work: list[Letter], build: Callable[[Letter], object]) -> float:

@@ -17,9 +17,10 @@ an earlier try may have arrived, whatever becomes of this one. It is given back 
 arrived.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from functools import cache
+from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
@@ -106,12 +107,18 @@ def hold(database: Database, send: int, codes: Mapping[str, Iterable[int]]) -> s
     return {key for key, numbers in codes.items() if any((parts_of(key)[0], one) not in ours for one in numbers)}
 
 
-def settle(connection: sa.Connection, rows: Mapping[str, str], sender: str, *, is_sqlite: bool) -> None:
+def settle(
+    connection: sa.Connection, rows: Mapping[str, str], sender: str, states: Collection[State], *, is_sqlite: bool
+) -> None:
     """Let the held codes of messages be what these have just become; in the transaction that said so.
 
-    In: `rows` of the statement that did: key, send, state.
+    In: `rows` of the statement that did: key, send, state; the `states` that occur.
     """
-    connection.execute(_settle_statement(is_sqlite), {**rows, "given_sender": sender})
+    given = {**rows, "given_sender": sender}
+    if not {State.SENT, State.DEFERRED}.isdisjoint(states):
+        connection.execute(_keep_statement(is_sqlite), given)
+    if State.REFUSED in states:
+        connection.execute(_free_statement(is_sqlite), given)
 
 
 def settle_send(connection: sa.Connection, send: int) -> None:
@@ -216,24 +223,35 @@ def _held_statement(is_sqlite: bool) -> sa.Select[tuple[str, int]]:
 
 
 @cache
-def _settle_statement(is_sqlite: bool) -> sa.Update:
+def _keep_statement(is_sqlite: bool) -> sa.Update:
+    """Codes that stay with their messages. Most do: no index has their columns, so that this is cheap."""
+    is_used = MESSAGES.c.state == State.SENT
+    state = sa.case((is_used, SETTLED[State.SENT].value), else_=SETTLED[State.DEFERRED].value)
+    # A message that was taken has used its code up; of one that left once, all is known.
+    may_be = sa.or_(CODES.c.state == CodeState.HELD, sa.and_(CODES.c.state == CodeState.DOUBT, is_used))
+    after = MESSAGES.c.state.in_([State.SENT, State.DEFERRED])
+    return _settled(is_sqlite, {"state": state}).where(may_be, after)
+
+
+@cache
+def _free_statement(is_sqlite: bool) -> sa.Update:
+    """Codes that belong to no message any more. One in doubt may have arrived by an earlier try."""
+    after = {"state": SETTLED[State.REFUSED], **NOBODYS}
+    return _settled(is_sqlite, after).where(CODES.c.state == CodeState.HELD, MESSAGES.c.state == State.REFUSED)
+
+
+def _settled(is_sqlite: bool, values: Mapping[str, Any]) -> sa.Update:
     rows = given_rows(is_sqlite, {"key": sa.String, "send": sa.BigInteger, "state": sa.String})
     return (
         sa.update(CODES)
-        .values(_after(MESSAGES.c.state))
+        .values(**values, changed_at=MESSAGES.c.changed_at)
         .where(
             CODES.c.send == rows.c.send,
             CODES.c.key == rows.c.key,
-            # A message that was taken has used its code up; of one that left once, all is known.
-            sa.or_(
-                CODES.c.state == CodeState.HELD,
-                sa.and_(CODES.c.state == CodeState.DOUBT, MESSAGES.c.state == State.SENT),
-            ),
             # Only what this sender said just now: of another's message, nothing is known here.
             MESSAGES.c.send == rows.c.send,
             MESSAGES.c.key == rows.c.key,
             MESSAGES.c.state == rows.c.state,
             MESSAGES.c.sender == sa.bindparam("given_sender", type_=MESSAGES.c.sender.type),
-            MESSAGES.c.state.in_(SETTLED),
         )
     )

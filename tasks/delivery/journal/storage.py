@@ -199,11 +199,12 @@ class Journal:
         statement = _record_statement(self.database.is_sqlite)
         number = self.sends.begin(send, channel)
         with_codes = self.sends.has_codes(number)
+        states = {outcome.event: state_after(outcome.event) for outcome in outcomes}
         rows = document(
             {
                 **_named(outcome.key),
                 "send": number,
-                "state": state_after(outcome.event),
+                "state": states[outcome.event],
                 "answer": storable(outcome.answer),
             }
             for outcome in sorted(outcomes, key=itemgetter(0))
@@ -220,7 +221,8 @@ class Journal:
         def work(database: sa.Connection) -> None:
             database.execute(statement, given)
             if with_codes:
-                codes.settle(database, rows, self.sender, is_sqlite=self.database.is_sqlite)
+                after = {*states.values()}
+                codes.settle(database, rows, self.sender, after, is_sqlite=self.database.is_sqlite)
             if not self.database.is_sqlite:
                 database.execute(told)
 

@@ -129,9 +129,7 @@ SUPPRESSIONS = sa.Table(
     sa.Column("released_by", sa.Text, nullable=False, server_default=""),
     sa.Column("released_why", sa.Text, nullable=False, server_default=""),
     sa.UniqueConstraint("address", "profile_id", "kind", "channel", name="one_suppression"),
-    sa.Index(
-        "suppressions_of_a_profile", "profile_id", sqlite_where=HAS_PROFILE, postgresql_where=HAS_PROFILE
-    ),
+    sa.Index("suppressions_of_a_profile", "profile_id", sqlite_where=HAS_PROFILE, postgresql_where=HAS_PROFILE),
 )
 """Who must not be contacted. No address is kept: `address` is a keyed hash, empty where only the profile is
 known.
