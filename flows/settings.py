@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from textwrap import wrap
 from typing import ClassVar, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
@@ -42,6 +42,7 @@ from tasks.errors import ConfigurationError
 from tasks.feedback.mailboxes.mailbox import MailboxOptions
 from tasks.settings import DELIMITER, PREFIX, Settings
 from tasks.sources.files import ProfileFile
+from tasks.tables.columns import ZoneName
 from tasks.tables.transitions import nearest, quoted
 
 ROOT = Path(__file__).parents[1]
@@ -153,7 +154,7 @@ class CampaignSettings(Settings):
         ),
     )
     feedback: FeedbackSettings = Field(default=FeedbackSettings(), title="Feedback")
-    time_zone: str = Field(
+    time_zone: ZoneName = Field(
         default="UTC",
         title="Time zone",
         description=(
@@ -211,16 +212,9 @@ class CampaignSettings(Settings):
         named = {}
         for name, options in endpoints.items():
             if name in cls.model_fields:
-                raise ValueError(f"'{name}' is an endpoint of its own: set CAMPAIGN_{name.upper()}__...")
+                raise ValueError(f"'{name}' is an endpoint of its own: set CAMPAIGN_{name.upper()}__*")
             named[name] = {"name": name, **options} if isinstance(options, dict) else options
         return named
-
-    @field_validator("time_zone")
-    @classmethod
-    def _is_a_time_zone(cls, name: str) -> str:
-        if name not in available_timezones():
-            raise ValueError(f"'{name}' is not a time zone; write one like Europe/Vienna")
-        return name
 
     @property
     def zone(self) -> ZoneInfo:

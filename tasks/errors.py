@@ -98,7 +98,8 @@ A class says `sentence` and `remedy` as formats of its facts; `str(error)` is bo
 prints the error prints all that a user needs. Raise with the facts: `SourceMissing(what=..., path=...)`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from string import Formatter
 from typing import Any, ClassVar
 
 RETRYABLE_STATUSES = frozenset({408, 425, 429})
@@ -124,9 +125,31 @@ class CampaignError(Exception):
     def __init__(self, message: str | None = None, /, **facts: Any) -> None:  # noqa: ANN401
         self.facts = facts
         if message is None:
-            text = " ".join(part for part in (self.sentence, self.remedy) if part)
-            message = f"{text.format(**facts)} ({self.code})"
+            said = (_filled(part, facts).strip() for part in (self.sentence, self.remedy))
+            message = " ".join(filter(None, (*said, f"({self.code})")))
         super().__init__(message)
+
+
+MARKS = (".", "?", "!")
+UNSAID = "no reason was given"
+"""Where a system's or a library's error has no words."""
+
+
+def _filled(text: str, facts: Mapping[str, Any]) -> str:
+    """A format with its facts. Facts are also others' sentences: their last mark and ours make one."""
+    said = ""
+    for literal, name, spec, conversion in Formatter().parse(text):
+        if said.endswith(MARKS) and literal.startswith("."):
+            said += literal[1:]
+        elif literal.startswith(")"):
+            said = said.rstrip(".") + literal
+        else:
+            said += literal
+        if name is not None:
+            field = f"{{{name}{'!' if conversion else ''}{conversion or ''}{':' if spec else ''}{spec}}}"
+            fact = "" if facts[name] is None else field.format(**facts).rstrip()
+            said += UNSAID if name == "reason" and not fact else fact
+    return said
 
 
 class ConfigurationError(CampaignError):
@@ -585,7 +608,7 @@ class FeedbackIncomplete(CampaignError):
     """Some sources of feedback could not be read. The others were, and are written down."""
 
     code = "CMP-191"
-    sentence = "Feedback could not be read from {sources}: {reason}"
+    sentence = "Feedback could not be read from {sources}: {reason}."
     remedy = "What came from the other sources is recorded, and the next run continues from there."
 
 
@@ -808,7 +831,7 @@ class HostPaused(ApiError):
     )
     remedy = (
         "Try later, or ask the partner; to call it at once, delete the Prefect Variable '{variable}'. The settings"
-        " are CAMPAIGN_NETWORK__BREAKER__..."
+        " are CAMPAIGN_NETWORK__BREAKER__*."
     )
 
 

@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -19,7 +21,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from tasks.errors import ConfigurationError, ParameterInvalid
+from tasks.errors import CampaignError, ConfigurationError, ParameterInvalid
 
 Model = TypeVar("Model", bound=BaseModel)
 PREFIX = "CAMPAIGN_"
@@ -300,12 +302,14 @@ class Settings(BaseSettings):
             raise cls._faults_of(error)[0] from None
 
     @classmethod
-    def faults(cls) -> list[ConfigurationError]:
+    def faults(cls) -> list[CampaignError]:
         """All that is wrong in the settings; empty where they can be used."""
         try:
             cls()
         except (ValidationError, SettingsError) as error:
             return [*cls._unknown(), *cls._faults_of(error)]
+        except CampaignError as error:  # of what a setting leads to, such as a sample
+            return [*cls._unknown(), error]
         return list(cls._unknown())
 
     @classmethod
@@ -315,7 +319,8 @@ class Settings(BaseSettings):
             return list(cls._not_json()) or [ConfigurationError(setting=f"{PREFIX}*", reason=str(error))]
         return [
             ConfigurationError(
-                setting=PREFIX + DELIMITER.join(str(part) for part in fault["loc"]).upper(), reason=fault["msg"]
+                setting=PREFIX + DELIMITER.join(fault_place(cls, fault)).upper(),
+                reason=fault_words(fault),
             )
             for fault in error.errors(include_input=False, include_url=False)
         ]
@@ -360,6 +365,35 @@ def _variables(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name.upper()}"
 
 
+def fault_place(model: type[BaseModel], fault: ErrorDetails) -> list[str]:
+    """The names that lead to what is wrong; pydantic puts those of a union's choices between them."""
+    names: list[str] = []
+    kinds: list[Any] = [model]
+    for place, part in enumerate(fault["loc"], 1):
+        is_last = place == len(fault["loc"])
+        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        fields = [kind.model_fields[part] for kind in models if part in kind.model_fields]
+        values = [get_args(kind)[-1] for kind in kinds if get_origin(kind) in (dict, list, tuple)]
+        if fields or values or (is_last and fault["type"] == "extra_forbidden"):
+            names.append(str(part))
+            kinds = [kind for each in (*(field.annotation for field in fields), *values) for kind in _kinds(each)]
+    return names
+
+
+def _kinds(annotation: Any) -> list[Any]:  # noqa: ANN401
+    """The choices of a type."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for each in get_args(annotation) for kind in _kinds(each)]
+    return [annotation]
+
+
+def fault_words(fault: ErrorDetails) -> str:
+    """What pydantic says; where a validator of ours says it, its words alone."""
+    return str(fault.get("ctx", {}).get("error") or fault["msg"])
+
+
 def merged(model: Model, **changes: Any) -> Model:  # noqa: ANN401
     """The model with other values in some fields, validated as a whole: `model_copy` would take any value.
 
@@ -370,5 +404,5 @@ def merged(model: Model, **changes: Any) -> Model:  # noqa: ANN401
         return type(model).model_validate({**kept, **changes})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or type(model).__name__
-        raise ParameterInvalid(parameter=field, reason=first["msg"]) from None
+        field = ".".join(fault_place(type(model), first)) or type(model).__name__
+        raise ParameterInvalid(parameter=field, reason=fault_words(first)) from None

@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Literal
 
 from prefect.blocks.core import Block
 from prefect.blocks.fields import SecretDict
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 
 from tasks.endpoint.endpoint import Endpoint
 from tasks.errors import ConfigurationError
+from tasks.settings import fault_place, fault_words
 
 KIND = "endpoint"
 
@@ -58,8 +60,7 @@ class EndpointBlock(Block):
             return Endpoint.model_validate({"name": name, **self.options, **own, "outbound": outbound})
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(map(str, first["loc"])) or "options"
-            raise ConfigurationError(setting=f"{KIND}/{name}", reason=f"{place}: {first['msg']}") from None
+            raise ConfigurationError(setting=f"{KIND}/{name}", reason=_placed(Endpoint, first)) from None
 
 
 def endpoint_of_block(reference: str) -> Endpoint:
@@ -71,8 +72,12 @@ def endpoint_of_block(reference: str) -> Endpoint:
         block: EndpointBlock = EndpointBlock.load(name, _sync=True)  # type: ignore[call-arg, assignment]
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise ConfigurationError(setting=reference, reason=f"{first['loc']}: {first['msg']}") from None
+        raise ConfigurationError(setting=reference, reason=_placed(EndpointBlock, first)) from None
     except ValueError:
         reason = "there is no such block; make it in the UI, or run `python -m deployments.register` first"
         raise ConfigurationError(setting=reference, reason=reason) from None
     return block.endpoint(name)
+
+
+def _placed(model: type[BaseModel], fault: ErrorDetails) -> str:
+    return f"{'.'.join(fault_place(model, fault)) or 'options'}: {fault_words(fault)}"

@@ -4,6 +4,7 @@ Where every column has its type already, the filter is pushed down into the scan
 another type than the wanted one, are read batch by batch through column definitions.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from tasks.tables.natives import EXACT
 from tasks.tables.transitions import require_columns
 
 FILE = "Check the file, and the options of its source."
+OPTIONS = re.compile(r"\b(?:path(?= to )|separator|quote|quote_escape|encoding|other_columns|on_bad_value)\b")
+"""Options of a profile file, as remedies name them."""
 
 
 class ProfileFile(Source):
@@ -317,4 +320,13 @@ def _told(source: ProfileFile) -> Iterator[None]:
         reason = first_line(error)
     else:
         return
-    raise SourceUnreadable(what="profile file", path=source.path, reason=reason, cure=cure) from None
+    raise SourceUnreadable(
+        what="profile file", path=source.path, reason=reason, cure=_with_settings(cure)
+    ) from None
+
+
+def _with_settings(cure: str) -> str:
+    """A remedy that names options, with the settings that they are where the file is that of the settings."""
+    named = (f"CAMPAIGN_PROFILES__{name.upper()}" for name in dict.fromkeys(OPTIONS.findall(cure)))
+    settings = ", ".join(named) or ("CAMPAIGN_PROFILES__*" if cure == FILE else "")
+    return f"{cure} Of the settings' file: {settings}." if settings else cure

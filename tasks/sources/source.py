@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.sources.rejects import Rejects
-from tasks.tables.columns import ColumnDefinition, ColumnType
+from tasks.tables.columns import ColumnDefinition, ColumnType, ZoneName
 from tasks.tables.natives import RepeatedHour
 from tasks.tables.transitions import quoted
 
@@ -53,7 +53,7 @@ class ValueOptions(BaseModel):
             "Values to replace by name here, {name: {raw value: value}}: {may_contact: {Y: true, N: false}}."
         ),
     )
-    zone: str | None = Field(
+    zone: ZoneName | None = Field(
         default=None,
         title="Time zone",
         description=(
@@ -81,11 +81,6 @@ class ValueOptions(BaseModel):
             " a row of the wrong length is still rejected."
         ),
     )
-
-    @field_validator("zone")
-    @classmethod
-    def _is_a_zone(cls, name: str | None) -> str | None:
-        return None if name is None else ColumnDefinition(key="-", zone=name).zone
 
     @model_validator(mode="after")
     def _tells_its_types(self) -> Self:

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
 import polars as pl
 from polars.exceptions import PolarsError
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import ValueRefused
 from tasks.tables.natives import (
@@ -77,6 +77,15 @@ REPORT = {"row": pl.Int64(), "column": pl.String(), "reason": pl.String(), "valu
 """Columns of a table of values that could not be taken: row (from 1), column, reason, raw value."""
 
 
+def _known_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError(f"'{name}' is not a time zone; write one like Europe/Vienna")
+    return name
+
+
+ZoneName = Annotated[str, AfterValidator(_known_zone)]
+
+
 class ColumnDefinition(BaseModel):
     """How one column is read: where it comes from, its type, and what becomes of empty and bad values."""
 
@@ -123,7 +132,7 @@ class ColumnDefinition(BaseModel):
             " 2026-11-24T07:30:00Z)."
         ),
     )
-    zone: str | None = Field(
+    zone: ZoneName | None = Field(
         default=None,
         title="Time zone",
         description=(
@@ -207,13 +216,6 @@ class ColumnDefinition(BaseModel):
     def clock(self) -> Zone:
         """The zone, and what is meant where its clock shows a moment twice."""
         return Zone(self.zone, self.repeated_hour)
-
-    @field_validator("zone")
-    @classmethod
-    def _is_a_zone(cls, name: str | None) -> str | None:
-        if name is not None and name not in available_timezones():
-            raise ValueError(f"'{name}' is not a time zone; write one like Europe/Vienna")
-        return name
 
     @model_validator(mode="after")
     def _two_digit_years_have_a_century(self) -> Self:

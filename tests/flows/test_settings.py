@@ -1,3 +1,4 @@
+import re
 from datetime import date
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from flows.settings import CampaignSettings, documented_environment
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, ResponseMalformed, SampleInvalid
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +61,29 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
     assert "canary" not in str(wrong.value)
     assert wrong.value.__cause__ is None
     assert wrong.value.__suppress_context__
+
+
+@pytest.mark.parametrize("value", ["canary.", "{canary", "-1e400", '{"canary": []}'])
+def test_each_setting_that_is_wrong_is_named_in_one_whole_sentence(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    documented = re.findall(r"^#(CAMPAIGN_[A-Z0-9_]+)=", documented_environment(), re.MULTILINE)
+    told = 0
+    for variable in documented:
+        monkeypatch.setenv(variable, value)
+        for fault in CampaignSettings.faults():
+            told += 1
+            if isinstance(fault, (SampleInvalid, ResponseMalformed)):
+                continue  # of the sample itself
+            assert re.fullmatch(
+                r"The setting CAMPAIGN_[A-Z0-9_]+ is not usable: (?!Value error)[^\s.].*[^.?! ]\. Set it in the"
+                r" environment or in \.env; `campaign settings` describes every setting\. \(CMP-100\)",
+                str(fault),
+            ), fault
+            named = str(fault).split()[2]
+            assert named.startswith(variable) or variable.startswith(named), fault
+        monkeypatch.delenv(variable)
+    assert told > 40
 
 
 def test_what_is_not_json_is_named_wherever_it_stands(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

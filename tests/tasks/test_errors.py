@@ -1,8 +1,12 @@
 import logging
 import pickle
 import re
+from string import Formatter
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prefect.serializers import JSONSerializer
 
 from tasks import errors
@@ -40,6 +44,45 @@ def test_a_sentence_names_the_thing_and_the_remedy() -> None:
     assert str(error) == (
         "The profile file 'p.csv' does not exist. Set CAMPAIGN_PROFILES__PATH to an existing file. (CMP-110)"
     )
+
+
+WORDS = [
+    "it is empty",
+    "No such file or directory: 'people.csv'",
+    "SMTP STARTTLS extension not supported by server.",
+    "'a', 'b'. Did you mean 'c'?",
+    "line 3 (column 2) is cut.",
+    "550 5.7.1 Go away!",
+    "the connection broke: [Errno 104] reset by peer",
+    "still waiting...",
+]
+"""What files, servers, libraries and our own code say; some of them in whole sentences."""
+UNSAID = ["", None, "  "]
+FACTS: dict[str, list[Any]] = {
+    "reason": [*WORDS, *UNSAID],
+    "cure": ["Take another name.", "Did you mean 'c'?", *UNSAID],
+    "present": ["'a', 'b'", "nothing"],
+    "hint": ["", ", or run `make samples`"],
+    "said": ["", ": no such user!"],
+    "until": ["", " until Monday"],
+    "seconds": [0.5, 30],
+    "retry_after": [0.5, 30],
+    "status": [400, 503],
+}
+NAMED = ["people.csv", "https://partner.example/v1", 17]
+"""What the other facts are."""
+
+
+@given(st.data())
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.sentence != CampaignError.sentence])
+def test_no_sentence_has_two_marks_a_gap_or_nothing_between_its_quotes(
+    kind: type[CampaignError], data: st.DataObject
+) -> None:
+    names = {name for _, name, _, _ in Formatter().parse(f"{kind.sentence} {kind.remedy}") if name}
+    facts = {name: data.draw(st.sampled_from(FACTS.get(name, NAMED)), label=name) for name in sorted(names)}
+    said = str(kind(**facts)).replace("waiting...", "waiting.")
+    assert re.search(r"[.?!]{2}(?=\s|$)|\.\)\.|None|''|\"\"|\(\)|\s\s|\s[.,;:?!](?=\s)|: ?[.)]", said) is None, said
+    assert re.search(r"[.?!)] \([A-Z]{3}-\d+\)$", said), said
 
 
 def test_an_error_survives_storage_and_other_processes() -> None:

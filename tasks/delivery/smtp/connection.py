@@ -20,7 +20,7 @@ from tasks.errors import CampaignError
 from tasks.http.certificates import AuthorityFile, trusted_certificates, verification_failure
 from tasks.http.retry import is_retryable
 from tasks.http.tokens import Tokens
-from tasks.privacy import unencrypted
+from tasks.privacy import is_this_machine, unencrypted
 
 GOODBYE_SECONDS = 0.5
 """How long the answer to a goodbye is waited for."""
@@ -224,13 +224,13 @@ async def opened(server: MailServer, helo_name: str, tokens: Tokens | None = Non
         return await _opened(server, helo_name, used)
     except aiosmtplib.SMTPAuthenticationError as error:
         if tokens is None or used is None or not await asyncio.to_thread(tokens.renew, used):
-            raise _why_not(error) from None
+            raise _why_not(error, server) from None
     except (aiosmtplib.SMTPException, OSError) as error:
-        raise _why_not(error) from None
+        raise _why_not(error, server) from None
     try:
         return await _opened(server, helo_name, await _headers(tokens))
     except (aiosmtplib.SMTPException, OSError) as error:
-        raise _why_not(error) from None
+        raise _why_not(error, server) from None
 
 
 async def _headers(tokens: Tokens) -> Mapping[str, str]:
@@ -264,13 +264,22 @@ async def _opened(server: MailServer, helo_name: str, headers: Mapping[str, str]
     return Line(client, server)
 
 
-def _why_not(error: Exception) -> LineDropped | SenderRefused:
+def _why_not(error: Exception, server: MailServer) -> LineDropped | SenderRefused:
     """Whether the failure to open a connection may pass."""
     if (why := verification_failure(error)) is not None:
         return SenderRefused(f"its certificate does not verify: {why}")
+    if server.security is Security.STARTTLS and "STARTTLS extension not supported" in str(error):
+        return SenderRefused(f"it does not offer STARTTLS; {_other_security(server)}")
     if isinstance(error, aiosmtplib.SMTPResponseException):
         reason = f"{error.code} {error.message}"
         return LineDropped(reason) if error.code < 500 else SenderRefused(reason)
     if isinstance(error, OSError):  # aiosmtplib's own errors of lost connections and timeouts are among them
         return LineDropped(error.strerror or str(error) or type(error).__name__)
     return SenderRefused(str(error))
+
+
+def _other_security(server: MailServer) -> str:
+    """What a server needs that cannot be made secure by STARTTLS."""
+    if is_this_machine(server.host):
+        return "set CAMPAIGN_EMAIL__SERVER__SECURITY=none, as it is on this machine"
+    return "set CAMPAIGN_EMAIL__SERVER__SECURITY=tls and the port that it has for it, usually 465"

@@ -12,7 +12,7 @@ from tasks.endpoint.answer.place import RowsAre
 from tasks.endpoint.answer.sample import recorded
 from tasks.endpoint.answer.shape import WHOLE_ANSWER, Property, key_steps, levels_of, steps_of
 from tasks.endpoint.answer.xml import Arrays, arrays_on, names_of
-from tasks.errors import SampleInvalid
+from tasks.errors import ConfigurationError, SampleInvalid
 from tasks.tables.transitions import nearest, quoted
 
 Action = Literal["error", "warn", "accept"]
@@ -186,15 +186,15 @@ class OutboundMapping(BaseModel):
 
     @model_validator(mode="after")
     def _levels_are_on_the_way(self) -> "OutboundMapping":
+        try:
+            steps, levels = steps_of(self.path), levels_of(self.path)
+        except ConfigurationError as error:  # here it belongs to a field, which is named with it
+            raise ValueError(error.facts["reason"]) from None
         if self.flatten and (self.parallel or self.path != WHOLE_ANSWER):
             raise ValueError("flatten takes the whole answer as one row: it has no path and no parallel arrays")
-        if self.rows_are != "array":
-            steps = steps_of(self.path)
-            if self.flatten or self.parallel or steps is None or not all(isinstance(s, Property) for s in steps):
-                raise ValueError(
-                    "rows_are goes with a path of property names alone, and without flatten or parallel"
-                )
-        levels = levels_of(self.path)
+        goes_down = steps is not None and all(isinstance(step, Property) for step in steps)
+        if self.rows_are != "array" and (self.flatten or self.parallel or not goes_down):
+            raise ValueError("rows_are goes with a path of property names alone, and without flatten or parallel")
         for name, column in self.columns.items():
             if column.at is not None and column.at not in levels:
                 raise ValueError(

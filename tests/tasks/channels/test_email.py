@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 import trustme
+from aiosmtplib import SMTPException
 from polars.testing import assert_frame_equal
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -33,7 +34,7 @@ from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.tables import PACES
 from tasks.delivery.pace import Pace
 from tasks.delivery.smtp import parcel
-from tasks.delivery.smtp.connection import MailServer, Security
+from tasks.delivery.smtp.connection import MailServer, Security, _why_not
 from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailable
 from tasks.messages.letter import Letter, Message, Skeleton
 from tasks.runs.audience import Audience
@@ -155,8 +156,16 @@ def test_a_server_without_starttls_is_not_sent_to_in_the_clear(
     options = options_for(sandbox.port, tmp_path, server={"security": Security.STARTTLS})
     _, failure = sent(made_up_messages(5), options, tmp_path)
     assert isinstance(failure, MailServerRefuses)
-    assert "STARTTLS" in str(failure)
+    assert "it does not offer STARTTLS; set CAMPAIGN_EMAIL__SERVER__SECURITY=none, as it is on this" in str(failure)
     assert sandbox.taken == []
+
+
+def test_the_remedy_against_a_server_without_starttls_is_never_the_clear_but_on_this_machine() -> None:
+    error = SMTPException("SMTP STARTTLS extension not supported by server.")
+    assert str(_why_not(error, MailServer(host="mail.partner.example"))) == (
+        "it does not offer STARTTLS; set CAMPAIGN_EMAIL__SERVER__SECURITY=tls and the port that it has for it,"
+        " usually 465"
+    )
 
 
 def test_a_message_arrives_as_it_was_made(serve: Callable[..., MailSandbox], tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_a_folder_s_files_and_folders_are_rows_and_columns(
     [
         (
             {"1.parquet": ONE, "2.parquet": {**TWO, "x": [1]}},
-            r"'2.parquet' has the column 'x'.*other_columns to 'align'",
+            r"'2.parquet' has the column 'x'.*other_columns to 'align'\. .*: CAMPAIGN_PROFILES__OTHER_COLUMNS\.",
         ),
         ({"1.parquet": {**ONE, "x": [1]}, "2.parquet": TWO}, r"'2.parquet' lacks the column 'x'.*'align'"),
         (

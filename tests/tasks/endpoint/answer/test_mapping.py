@@ -4,7 +4,6 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.endpoint.answer.mapping import OutboundMapping
-from tasks.errors import ConfigurationError
 
 
 def test_a_column_can_be_given_by_its_key_alone() -> None:
@@ -16,28 +15,25 @@ def test_a_column_can_be_given_by_its_key_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "says"),
+    ("options", "says"),
     [
-        ({"path": "a..b"}, ConfigurationError, "'a..b' is not a JMESPath"),
-        ({"flatten": True, "path": "a"}, ValidationError, "flatten takes the whole answer"),
-        ({"flatten": True, "parallel": True}, ValidationError, "flatten takes the whole answer"),
+        ({"path": "a..b"}, "'a..b' is not a JMESPath"),
+        ({"flatten": True, "path": "a"}, "flatten takes the whole answer"),
+        ({"flatten": True, "parallel": True}, "flatten takes the whole answer"),
         (
             {"path": "events[].games[]", "columns": {"x": {"key": "id", "at": "event[]"}}},
-            ValidationError,
             r"column 'x': at 'event\[\]' is not on the way .*'@', 'events\[\]'.*Did you mean 'events\[\]'",
         ),
-        ({"path": "a[?b]", "columns": {"x": {"key": "id", "at": "a[]"}}}, ValidationError, "not on the way"),
-        ({"columns": {"x": {"key": ""}}}, ValidationError, "key"),
-        ({"columns": {"x": {"key": "a", "typ": "text"}}}, ValidationError, "typ"),
-        ({"contract": {"new": "ignore"}}, ValidationError, "new"),
-        ({"limits": {"max_depth": 0}}, ValidationError, "max_depth"),
-        ({"limits": {"max_depth": 201}}, ValidationError, "max_depth"),
+        ({"path": "a[?b]", "columns": {"x": {"key": "id", "at": "a[]"}}}, "not on the way"),
+        ({"columns": {"x": {"key": ""}}}, "key"),
+        ({"columns": {"x": {"key": "a", "typ": "text"}}}, "typ"),
+        ({"contract": {"new": "ignore"}}, "new"),
+        ({"limits": {"max_depth": 0}}, "max_depth"),
+        ({"limits": {"max_depth": 201}}, "max_depth"),
     ],
 )
-def test_a_mapping_that_cannot_work_is_refused_when_it_is_written(
-    options: dict[str, Any], error: type[Exception], says: str
-) -> None:
-    with pytest.raises(error, match=says):
+def test_a_mapping_that_cannot_work_is_refused_when_it_is_written(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
         OutboundMapping(**options)
 
 
