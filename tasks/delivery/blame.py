@@ -73,8 +73,11 @@ OTHERWISE = re.compile(
     r"""
     \b(?:black|block|deny).?list | \b(?:rbl|dnsbl|spamhaus|spamcop)\b | \breputation\b | \bblocked\ (?:by|using)\b
     | \bspam\b | \bpolicy\b | \bgr[ae]y.?list
-    | \bsender\ (?:address\ |domain\ )?(?:rejected|refused|denied|blocked|invalid|unknown|verif|not\ found|is\ not)
-    | \b(?:from|by)\ this\ (?:sender|ip|host|server)\b | \byour\ (?:ip|host|server)\b
+    | \bsenders?\b | \b(?:from|by)\ this\ (?:ip|host|server)\b | \byour\ (?:ip|host|server)\b
+    | \b(?:helo|ehlo|spf|dkim|dmarc|ptr)\b | \breverse\ (?:dns|host) | \bdynamic\ (?:ip|address)
+    | \bauthori[sz]ed\b | \bauthenticat | \bnot\ allowed\ to\b
+    | \bcontent\b | \bvirus\b | \bsuspicious\b | \b(?:size|system|sending|message)\ limit\b | \btoo\ much\b
+    | \bunverified\ address\b | \bverification\b | \bcall.?out\b
     | \brelay(?:ing)?\ (?:access\ )?(?:is\ )?(?:denied|not|prohibited)\b | \bunable\ to\ relay\b
     | \btoo\ (?:many|quickly|fast)\b | \bat\ a\ rate\b | \brate.?limit | \bthrottl
     | \btemporar | \btry\ again\ later\b
@@ -83,7 +86,13 @@ OTHERWISE = re.compile(
 )
 """Words that take back what a status says against an address or its mailbox. Real servers have said 5.2.1 of a
 blacklisted IP address (apnscp's knowledge base), of a sender who is not accepted, of "too many failures" (Zoho) and
-of mail that comes "at a rate" (Google's ReceivingRatePerm), and 5.1.1 of senders who could not be verified."""
+of mail that comes "at a rate" (Google's ReceivingRatePerm), and 5.1.1 of senders who could not be verified or were
+not found (servers' sources on GitHub), and of a recipient whom a probe could not reach (Postfix, "unverified
+address", ADDRESS_VERIFICATION_README). Words of SPF (Sisimai's `authfailure`, there with 5.1.0), HELO, content and
+size speak of something else, whatever status a server puts before them."""
+CITED = re.compile(r"\b[45]\d\d[ -]#?([45])\.(\d{1,3}\.\d{1,3})\b")
+"""Another server's reply within the words: a probe's (Postfix, "undeliverable address: host ... said:", Exim)."""
+UNSPECIFIC = "0.0"
 FULL = re.compile(r"\bquota\b|\b(?:mail)?box (?:is )?full\b|\bout of storage\b", re.IGNORECASE)
 """Words of a mailbox that is full, where the status says that there is none."""
 MOST_WORDS = 2000
@@ -101,6 +110,10 @@ def blamed(enhanced: str, words: str = "") -> Blame:
     blame = STATUSES.get(status, Blame.UNCLEAR) if kind == "5" else Blame.UNCLEAR
     if blame is not Blame.ADDRESS and blame is not Blame.MAILBOX:
         return blame
+    for cited, detail in CITED.findall(words[:MOST_WORDS]):
+        speaks_of_it = cited == "5" and STATUSES.get(detail) in (Blame.ADDRESS, Blame.MAILBOX)
+        if not speaks_of_it and detail != UNSPECIFIC:
+            return Blame.UNCLEAR
     said = " ".join(NAMES.sub(" ", words[:MOST_WORDS]).split())
     if OTHERWISE.search(said):
         return Blame.UNCLEAR

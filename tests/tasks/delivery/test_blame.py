@@ -104,6 +104,40 @@ REAL = [
     ("550 5.1.1 RESOLVER.ADR.ExRecipNotFound; not found", ADDRESS),
     ("550 5.1.1 <x@example.com> Not our Customer", ADDRESS),
     ("550 5.1.1 sorry, no mailbox here by that name", ADDRESS),
+    # Ten kinds more of such contradictions: the sender, its name, its proof, its content; a probe; another's reply
+    ("550 5.1.1 Sender not found", UNCLEAR),
+    ("550 5.1.1 Sender domain blocked by policy", UNCLEAR),
+    ("550 5.1.1 Sender cannot be the same as recipient", UNCLEAR),
+    ("553 5.1.2 Domain of sender address offers@shop.example does not resolve", UNCLEAR),
+    ("550 5.1.1 Access denied - Invalid HELO name (See RFC2821 4.1.1.1)", UNCLEAR),
+    ("550 5.1.1 203.0.113.7 is not allowed to send from <shop.example> per its SPF Record", UNCLEAR),
+    ("550 5.1.1 No reverse DNS (PTR) for 203.0.113.7", UNCLEAR),
+    ("550 5.2.1 Mailbox is restricted: only authenticated users may send", UNCLEAR),
+    ("550 5.1.1 Message refused by content filter", UNCLEAR),
+    ("552 5.2.2 This message is larger than the current system limit or the mailbox is full", UNCLEAR),
+    ("550 5.2.1 Account x@example.com is over its hourly sending limit", UNCLEAR),
+    ("550 5.1.1 <x@example.com>: Recipient address rejected: unverified address: Address lookup failed", UNCLEAR),
+    (
+        "550 5.1.1 <x@example.com>: Recipient address rejected: undeliverable address: host mx.partner.example"
+        "[198.51.100.4] said: 554 5.7.1 Go away (in reply to RCPT TO command)",
+        UNCLEAR,
+    ),
+    (
+        "550 5.1.1 <x@example.com>: Recipient address rejected: undeliverable address: host mx.partner.example"
+        "[198.51.100.4] said: 550 5.1.1 User unknown (in reply to RCPT TO command)",
+        ADDRESS,
+    ),
+    # ... and further providers: Microsoft, iCloud, Yahoo, Mimecast, postscreen, QQ, 163
+    ("550 5.7.509 Access denied, sending domain shop.example does not pass DMARC verification", SENDER),
+    ("550 5.7.708 Service unavailable. Access denied, traffic not accepted from this IP.", SENDER),
+    ("554 5.2.2 mailbox full; STOREDRV.Deliver.Exception:QuotaExceededException", MAILBOX),
+    ("550 5.1.1 <x@icloud.com>: user does not exist", ADDRESS),
+    ("554 5.7.1 [CS01] Message rejected due to local policy. Please visit https://support.apple.com", UNCLEAR),
+    ("553 5.7.1 [BL21] Connections will not be accepted from 203.0.113.7, because the ip is in a list", UNCLEAR),
+    ("550 csi.mimecast.org Poor Reputation Sender. - https://community.mimecast.com/docs/DOC-1369#550", UNCLEAR),
+    ("550 5.7.1 Service unavailable; client [203.0.113.7] blocked using zen.example", UNCLEAR),
+    ("550 Mailbox not found. http://service.mail.qq.com/cgi-bin/help?subtype=1&&id=20022", UNCLEAR),
+    ("554 DT:SPM 163 smtp8,DMmowADnz,please see http://mail.163.com/help/help_spam_16.htm", UNCLEAR),
     # What became new: Google's of DKIM, alignment and DMARC; Microsoft's of passwords
     ("550 5.7.30 This mail has been blocked because DKIM does not pass.", SENDER),
     ("550 5.7.30 Basic authentication is not supported for Client Submission.", SENDER),
