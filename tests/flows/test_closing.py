@@ -75,6 +75,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("zone", "hour", "minute", "day"), PLACES, ids=[f"{p[0]} {p[1]}:{p[2]} {p[3]}" for p in PLACES]
 )

@@ -131,6 +131,7 @@ def told(people: list[tuple[Any, ...]], steps: list[str], sink: str, size: int, 
         return campaign()
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(
     people=st.lists(PERSON, max_size=14),
