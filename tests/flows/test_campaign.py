@@ -90,7 +90,7 @@ def parameters(partner: Partner, **changed: Any) -> dict[str, Any]:
 
 
 def refused(**asked: Any) -> None:
-    """The campaign with parameters that Prefect has read, without a run: what is wrong is refused before one matters."""
+    """The campaign with parameters that Prefect has read, without a run: it is refused before any activity."""
     campaign.fn(**campaign.validate_parameters(asked))
 
 
