@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 # Before Prefect is imported: tests touch neither the user's Prefect nor the user's settings.
 for variable in [name for name in os.environ if name.startswith(("PREFECT_", "CAMPAIGN_"))]:
@@ -41,6 +42,7 @@ from tasks.endpoint.inbound import InboundMapping
 from tasks.errors import CampaignError
 from tasks.settings import JournalSettings
 from tasks.sources.sql import Database, transaction
+from tests.journal import Schema
 from tests.postgresql import SERVER, new_database
 from tests.prefect_database import database_of_prefect
 from tests.scheduling import Scheduling
@@ -127,6 +129,13 @@ def result_folder(tmp_path: Path, prefect_backend: str) -> Iterator[Path]:
     copied = context.settings.model_copy(update={"results": results})
     with SettingsContext(profile=context.profile, settings=copied):
         yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schema_of_journals() -> Iterator[None]:
+    """Journals of this process get the tables that Alembic made for the first of them."""
+    with mock.patch("tasks.delivery.journal.database._upgrade", Schema().upgrade):
+        yield
 
 
 @pytest.fixture(autouse=True)

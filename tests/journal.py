@@ -1,8 +1,17 @@
 """The journal as tests look at it."""
 
-import polars as pl
+import secrets
+from datetime import UTC, datetime
 
+import polars as pl
+import sqlalchemy as sa
+from alembic.config import Config
+
+from tasks.delivery.journal.database import _upgrade as upgraded_by_alembic
+from tasks.delivery.journal.database import newest_revision
+from tasks.delivery.journal.keys import fingerprint_of
 from tasks.delivery.journal.storage import Journal
+from tasks.delivery.journal.tables import IDENTITY, VERSION_TABLE
 from tasks.send import Send
 
 
@@ -10,3 +19,28 @@ def entries_of(journal: Journal, send: Send, channel: str = "email") -> pl.DataF
     """Every message of a send, as `Journal.entries` tells it."""
     with journal.entries(send, channel) as entries:
         return entries.collect()
+
+
+class Schema:
+    """The tables of a new journal, as Alembic made them once in this process: hundreds of tests open a new one."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def upgrade(self, config: Config, connection: sa.Connection) -> bool:
+        """In the place of `database._upgrade`. What is no file, or has tables already, is for Alembic as ever."""
+        is_empty = connection.dialect.name == "sqlite" and not sa.inspect(connection).get_table_names()
+        if is_empty and self.made:
+            for statement in self.made:
+                connection.exec_driver_sql(statement)
+            new = config.attributes["key"] or secrets.token_hex(32)
+            identity = {"identity": secrets.token_hex(16), "fingerprint": fingerprint_of(new.encode())}
+            kept = {"key": "" if config.attributes["key"] else new, "created_at": datetime.now(UTC)}
+            connection.execute(sa.insert(IDENTITY), identity | kept)
+            connection.exec_driver_sql(f"INSERT INTO {VERSION_TABLE} VALUES ('{newest_revision()}')")
+            return True
+        is_new = upgraded_by_alembic(config, connection)
+        if is_empty:
+            made = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid")
+            self.made = list(made.scalars())
+        return is_new
