@@ -120,7 +120,6 @@ def test_nobody_is_lost_and_no_address_is_there_twice(rows: list[tuple[str | Non
     assert prepared.standard["email"].str.to_lowercase().is_unique().all()
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.from_regex(PLAIN_ADDRESS, fullmatch=True).filter(lambda one: "\n" not in one and len(one) < 64))
 def test_what_is_plainly_an_address_is_one(address: str) -> None:
     assert checked_recipient(address).address == address

@@ -1,12 +1,13 @@
 """Every mail is what plain Jinja makes of it, with the same filters and values, but for how values are escaped."""
 
+from functools import cache
 from html import unescape
 from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
-from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader, Template
 
 from tasks.content.personalization import PersonalizationOptions, personalize, read_templates
 from tasks.send import Send
@@ -37,21 +38,27 @@ def known(value: Any) -> Any:
     return value
 
 
-def plainly(name: str, profile: dict[str, Any]) -> dict[str, str]:
-    """The parts of the profile's message by plain Jinja."""
+@cache
+def plain_templates(name: str) -> dict[str, Template]:
+    """The parts of a mail as plain Jinja compiles them."""
     folder, _ = mail(name)
-    values = known(profile)
-    campaign = SimpleNamespace(name=SEND.campaign, label=SEND.label, business_date=SEND.business_date)
-    made = {}
+    compiled = {}
     for part in ("subject", "html", "text"):
         jinja = Environment(
             loader=FileSystemLoader(folder.folder), autoescape=part == "html", undefined=ChainableUndefined
         )
         jinja.filters.update(OWN_FILTERS)
         jinja.locale = "en_GB"  # what the format filters ask for
-        template = jinja.get_template(getattr(folder, part))
-        made[part] = template.render(**values, profile=values, content=values, campaign=campaign)
-    return made
+        compiled[part] = jinja.get_template(getattr(folder, part))
+    return compiled
+
+
+def plainly(name: str, profile: dict[str, Any]) -> dict[str, str]:
+    """The parts of the profile's message by plain Jinja."""
+    values = known(profile)
+    campaign = SimpleNamespace(name=SEND.campaign, label=SEND.label, business_date=SEND.business_date)
+    given = {**values, "profile": values, "content": values, "campaign": campaign}
+    return {part: template.render(**given) for part, template in plain_templates(name).items()}
 
 
 @pytest.mark.parametrize("row_by_row", [False, True])
