@@ -531,6 +531,7 @@ def whole_templates(draw: st.DrawFn) -> str:
     return template_of(draw, draw(st.integers(0, 2)), ())
 
 
+@pytest.mark.slow
 @settings(
     max_examples=int(os.environ.get("TEMPLATES_TRIED", "150")),
     deadline=None,
