@@ -28,7 +28,6 @@ import polars as pl
 import psutil
 from prefect import flow, task
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from deployments.guard import SERVER
 from flows.campaign import campaign as form
@@ -103,14 +102,14 @@ class Watch:
 
         sampler = threading.Thread(target=sample)
         sampler.start()
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
-            seconds = time.perf_counter() - begun
+            seconds, processor = time.perf_counter() - begun, time.process_time() - worked
             over.set()
             sampler.join()
-            self.phases[name] = {"seconds": seconds, "peak": peak[0] - self.before}
+            self.phases[name] = {"seconds": seconds, "processor": processor, "peak": peak[0] - self.before}
 
 
 WATCH = Watch()
@@ -210,13 +209,14 @@ def child(how: str, profiles: Path, folder: Path) -> None:
             delivered = without_prefect(profiles, folder)
     else:
         delivered = with_prefect(profiles, folder, row_by_row=how == "sandbox")
-    seconds = WATCH.phases["all"]["seconds"]
-    print(json.dumps({"delivered": delivered, "seconds": seconds, "phases": WATCH.phases}))
+    whole = WATCH.phases["all"]
+    print(json.dumps({"delivered": delivered, **whole, "phases": WATCH.phases}))
 
 
 def run(how: str, profiles: Path, api: str, **settings: object) -> dict[str, Any]:
-    """One run in a process of its own, with a result storage and an outbox of its own."""
+    """One run in a process of its own, with a result storage, a journal and an outbox of its own."""
     with tempfile.TemporaryDirectory(dir=profiles.parent) as name:
+        settings = {"journal__url": f"sqlite:///{name}/journal.db", **settings}
         environment = {
             **os.environ,
             "PREFECT_API_URL": api,
@@ -236,6 +236,8 @@ def run(how: str, profiles: Path, api: str, **settings: object) -> dict[str, Any
 
 def main() -> None:
     """Measure and print."""
+    from prefect.testing.utilities import prefect_test_harness  # all of a server, which no child needs
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=float, nargs="+", default=[1, 3])
     parser.add_argument("--rounds", type=int, default=3)
@@ -286,7 +288,6 @@ def by_mail(folder: Path, api: str, profiles: int) -> None:
             profiles_of(folder, profiles),
             api,
             profiles__path=profiles_of(folder, profiles),
-            journal__url=f"sqlite:///{name}/journal.db",
             email__folder=f"{name}/outbox",
             **{f"email__server__{key}": value for key, value in server.items()},
         )
@@ -298,19 +299,36 @@ def by_mail(folder: Path, api: str, profiles: int) -> None:
 
 
 def prefect_share(folder: Path, api: str, million: float, rounds: int) -> None:
-    """Prefect's share: the same work with it and without it, in turns; its server on the same cores, and apart."""
+    """Prefect's share: the same work with it and without it, in turns; its server on the same cores, and apart.
+
+    Of the time on the clock, and of the processors' time, the server's included, which other work on the machine
+    alters less.
+    """
     profiles = profiles_of(folder, int(million * 1e6))
     for where in ("on the same cores", "on a core of its own"):
-        times: dict[str, list[float]] = {"prefect": [], "plain": []}
+        clock: dict[str, list[float]] = {"prefect": [], "plain": []}
+        processor: dict[str, list[float]] = {"prefect": [], "plain": []}
+        of_server: list[float] = []
         with nullcontext() if where == "on the same cores" else server_apart():
             for _ in range(rounds):
-                for how, found in times.items():
-                    found.append(run(how, profiles, api)["seconds"])
-        whole, plain = median(times["prefect"]), median(times["plain"])
+                for how, times in clock.items():
+                    before = server_seconds()
+                    found = run(how, profiles, api)
+                    times.append(found["seconds"])
+                    processor[how].append(found["processor"])
+                    if how == "prefect":
+                        of_server.append(server_seconds() - before)
+        whole, plain, work, own, server = map(median, (*clock.values(), *processor.values(), of_server))
         print(
             f"Prefect's share at {million} million, its server {where}: {whole:.1f} s with it,"
-            f" {plain:.1f} s without: {1 - plain / whole:.1%}"
+            f" {plain:.1f} s without: {1 - plain / whole:.1%}; of processors {work:.1f} s and {server:.1f} s of its"
+            f" server with it, {own:.1f} s without: {1 - own / (work + server):.1%}"
         )
+
+
+def server_seconds() -> float:
+    """Processor time until now of the Prefect server, which is this process's only child between runs."""
+    return sum(sum(server.cpu_times()[:2]) for server in psutil.Process().children(recursive=True))
 
 
 @contextmanager
