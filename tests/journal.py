@@ -1,6 +1,7 @@
 """The journal as tests look at it."""
 
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import polars as pl
@@ -19,6 +20,13 @@ def entries_of(journal: Journal, send: Send, channel: str = "email") -> pl.DataF
     """Every message of a send, as `Journal.entries` tells it."""
     with journal.entries(send, channel) as entries:
         return entries.collect()
+
+
+def suppressed(journal: Journal, people: Mapping[str, tuple[str, str]], channel: str) -> dict[str, str]:
+    """Who must not be contacted, each with the reason. In: profile_id and address of each, by any key."""
+    messages = pl.DataFrame(list(people.values()), schema=["profile_id", "email"], orient="row")
+    reasons = journal.suppressions.reasons(messages, channel)
+    return {key: reason for key, reason in zip(people, reasons, strict=True) if reason is not None}
 
 
 class Schema:

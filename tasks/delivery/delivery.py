@@ -5,7 +5,7 @@ rejects file and the manifest are the same for all.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -90,8 +90,8 @@ class Channel:
     """Of the channel in message keys and the journal, with the proof's, if it is one."""
     carrier: Callable[[], ChannelCarrier]
     """Gives the carrier of one delivery, which serves for no other. Errors: those of the channel's settings."""
-    row: type[Any]
-    """Named tuple of `key` and the columns that the carrier needs."""
+    letters: Callable[[pl.DataFrame], Sequence[Any]]
+    """What the carrier carries: named tuples that begin with `key`, of messages with message_key and name."""
     connections: int
     is_mail: bool = False
     """Whether addresses must be valid for mail."""
@@ -133,7 +133,7 @@ def send_messages(
         journal=journal,
         carrier=carrier,
         options=options,
-        row=channel.row,
+        letters=channel.letters,
         tally=tally,
         smallest_window=2 * channel.connections,
         claimed=record.keep_up,

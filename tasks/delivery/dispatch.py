@@ -7,7 +7,7 @@ that dies leaves at most the open windows unknown.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import wait
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from tasks.delivery.journal.deadlines import SILENCE_SECONDS
 from tasks.delivery.journal.paces import Paces
 from tasks.delivery.journal.states import Event, Resend, State, state_after, states_before
 from tasks.delivery.journal.storage import Journal, Known, Settlement
-from tasks.delivery.journal.suppressions import Kind, Person, Sighting
+from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.delivery.seats import Seats
 from tasks.delivery.windows import OVERLAPPING, Lane, WindowSize
 from tasks.errors import CampaignError
@@ -230,8 +230,8 @@ class Dispatch:
     journal: Journal
     carrier: Carrier
     options: DispatchOptions
-    row: type[Any]
-    """Named tuple of a message for the carrier: `key`, then columns of the table or its `name`."""
+    letters: Callable[[pl.DataFrame], Sequence[Any]]
+    """What the carrier carries: named tuples that begin with `key`, of messages with message_key and name."""
     tally: Tally
     smallest_window: int = 8
     refusals: Refusals = field(default_factory=Refusals)
@@ -246,7 +246,7 @@ class Dispatch:
     async def run(self, messages: pl.DataFrame) -> pl.DataFrame:
         """Send each message that was not sent before.
 
-        In: profile_id and the columns of `row`, a profile once; perhaps variant. Out: profile_id, email, and
+        In: profile_id, email and what `letters` needs, a profile once; perhaps variant. Out: profile_id, email, and
         `message_key`, `state` (of the journal), `ours` (whether this run brought it there), `answer`, `again`; in
         any order.
         Errors: `JournalUnavailable`; the carrier's failure is left in the carrier.
@@ -330,7 +330,7 @@ class Dispatch:
             )
             fixed = {key: one for key, one in known.items() if one.state not in claimable}
             is_fixed = pl.col("message_key").is_in(list(fixed))
-            settled.append(self._counted(some.filter(is_fixed), _told([], fixed)))
+            settled.append(self._counted(some.filter(is_fixed), _known_before(fixed)))
             waiting.append(some.filter(~is_fixed))
         return pl.concat(settled), pl.concat(waiting)
 
@@ -366,33 +366,40 @@ class Dispatch:
         return self._counted(messages, dict.fromkeys(messages["message_key"], fate))
 
     async def _window(self, messages: pl.DataFrame, sizes: "WindowSize") -> pl.DataFrame:
-        who = zip(*(messages[name].to_list() for name in ("message_key", *Person._fields)), strict=True)
-        people = {key: Person(*one) for key, *one in who}
-        barred = await asyncio.to_thread(self.journal.suppressions.of, people, self.medium)
-        profiles = {key: one.profile_id for key, one in people.items() if key not in barred}
-        mine = await asyncio.to_thread(self.journal.claim, self.send, self.channel, profiles, self.options.resend)
-        if mine:
-            await asyncio.to_thread(self.claimed)
-        others = profiles.keys() - mine
-        known = await asyncio.to_thread(self.journal.known, self.send, self.channel, others) if others else {}
-        lost = await self._without_their_codes(messages, mine)
-        rows = [row for row in self._rows(messages) if row.key in mine and row.key not in lost]
+        letters, stay, told = await asyncio.to_thread(self._claimed, messages)
         begun = asyncio.get_running_loop().time()
-        outcomes = self._weighed(await self.carrier.carry(rows))
-        outcomes += [Settlement(key, Event.POSTPONED, reason) for key, reason in lost.items()]
-        if rows:
-            sizes.adapt(len(rows), asyncio.get_running_loop().time() - begun)
+        outcomes = self._weighed(await self.carrier.carry(letters)) + stay
+        if letters:
+            sizes.adapt(len(letters), asyncio.get_running_loop().time() - begun)
         await asyncio.to_thread(self._write_down, outcomes, messages)
-        return self._counted(messages, _told(outcomes, known) | _kept_back(barred))
+        return self._counted(messages, told | _told(outcomes))
 
-    async def _without_their_codes(self, messages: pl.DataFrame, mine: set[str]) -> dict[str, str]:
+    def _claimed(self, messages: pl.DataFrame) -> tuple[Sequence[Any], list[Settlement], Told]:
+        """Claim messages: what is to be carried, what stays though it is this sender's, and all others' fates."""
+        reasons = self.journal.suppressions.reasons(messages, self.medium)
+        barred = dict(zip(messages["message_key"].filter(reasons.is_not_null()), reasons.drop_nulls(), strict=True))
+        open_ones = messages.filter(reasons.is_null()) if barred else messages
+        profiles = dict(open_ones.select("message_key", "profile_id").iter_rows())
+        mine = self.journal.claim(self.send, self.channel, profiles, self.options.resend)
+        if mine:
+            self.claimed()
+        others = profiles.keys() - mine
+        known = self.journal.known(self.send, self.channel, others) if others else {}
+        lost = self._without_their_codes(messages, mine)
+        ours = mine - lost.keys()
+        is_ours = pl.col("message_key").is_in(list(ours))
+        letters = self.letters(messages if len(ours) == messages.height else messages.filter(is_ours))
+        stay = [Settlement(key, Event.POSTPONED, reason) for key, reason in lost.items()]
+        return letters, stay, _known_before(known) | _kept_back(barred)
+
+    def _without_their_codes(self, messages: pl.DataFrame, mine: set[str]) -> dict[str, str]:
         """The claimed messages that must stay, with the reason: what they show is not, or no more, their code."""
         numbers = {key: each for key, each in code_numbers(messages).items() if key in mine}
         if not numbers:
             return {}
         lost = wrong_samples(numbers, is_proof=self.medium != self.channel)
         real = {key: [one for one in each if one] for key, each in numbers.items() if key not in lost}
-        gone = await asyncio.to_thread(self.journal.hold, self.send, self.channel, real)
+        gone = self.journal.hold(self.send, self.channel, real)
         return lost | dict.fromkeys(gone, GIVEN_BACK)
 
     def _weighed(self, outcomes: list[Settlement]) -> list[Settlement]:
@@ -448,10 +455,6 @@ class Dispatch:
         for state, count in Counter(fate[0] for fate in told.values()).items():
             self.tally.states[state] += count
         return _fates(messages, told)
-
-    def _rows(self, messages: pl.DataFrame) -> Iterator[Any]:
-        columns = ("message_key" if name == "key" else name for name in self.row._fields)
-        return map(self.row, *(messages[name].to_list() for name in columns))
 
     def _write_down(self, outcomes: list[Settlement], messages: pl.DataFrame) -> None:
         if outcomes:
@@ -511,9 +514,12 @@ def run_showing(work: Callable[[], Awaitable[T]], show: Callable[[], None]) -> T
         return future.result()
 
 
-def _told(outcomes: list[Settlement], known: dict[str, Known]) -> Told:
-    told: Told = {one.key: (state_after(one.event), True, one.answer, one.again) for one in outcomes}
-    return told | {key: (one.state, False, one.answer, False) for key, one in known.items()}
+def _told(outcomes: list[Settlement]) -> Told:
+    return {one.key: (state_after(one.event), True, one.answer, one.again) for one in outcomes}
+
+
+def _known_before(known: dict[str, Known]) -> Told:
+    return {key: (one.state, False, one.answer, False) for key, one in known.items()}
 
 
 def _kept_back(barred: dict[str, str]) -> Told:

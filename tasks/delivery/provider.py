@@ -390,6 +390,12 @@ async def _short_body(response: httpx.Response) -> bytes:
     return body
 
 
+def messages_of(messages: pl.DataFrame) -> list[ProviderMessage]:
+    """Messages as providers are given them: message_key, profile_id, email, subject, html, text."""
+    columns = ("message_key", *ProviderMessage._fields[1:])
+    return list(map(ProviderMessage, *(messages[name].to_list() for name in columns)))
+
+
 def short(said: Any) -> str:  # noqa: ANN401
     """A provider's words as an answer keeps them."""
     return " ".join(str(said)[:2000].split())[:200]
@@ -406,6 +412,6 @@ def provider_channel(
         title=title,
         name=options.channel(title.lower()),
         carrier=lambda: ProviderCarrier(provider, options.connection, allowed_hosts, options.account),
-        row=ProviderMessage,
+        letters=messages_of,
         connections=options.connection.connections,
     )

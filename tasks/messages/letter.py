@@ -5,7 +5,6 @@ checked values of one recipient between its pieces. Parsed, it is what `email.me
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable
@@ -27,7 +26,8 @@ from tasks.characters import forbidden_character
 from tasks.errors import ColumnsMissing, ConfigurationError, MessageFileUnreadable
 from tasks.messages.address import LONGEST_LOCAL_PART, Recipient, Unsendable, checked_recipient
 from tasks.messages.attachment import ProfileAttachment, media_type
-from tasks.messages.headers import LONGEST_LINE, checked_headers, from_header, subject_header, to_header
+from tasks.messages.headers import checked_headers, from_header, subject_header, to_header
+from tasks.messages.texts import encoded_texts
 from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import DIGITS, Send
 from tasks.settings import UnsubscribeSettings
@@ -59,12 +59,20 @@ class Letter(NamedTuple):
     profile_id: str
     email: str
     subject: str
-    html: str
-    text: str
+    html: bytes
+    text: bytes
+    """Both as mail carries them (`encoded_texts`)."""
     to_name: str | None = None
     """Of the recipient, in To."""
     attachment: str | bytes | None = None
     """Of this message alone: a path below the folder of attachments, or bytes."""
+
+
+def letters_of(messages: pl.DataFrame) -> list[Letter]:
+    """Letters of messages: message_key, name, profile_id, email, subject, html, text, to_name, attachment."""
+    columns = messages.rename({"message_key": "key"}).select(Letter._fields)
+    encoded = columns.with_columns(encoded_texts(columns[name]) for name in ("html", "text"))
+    return list(map(Letter, *(encoded[name].to_list() for name in Letter._fields)))
 
 
 LETTER_COLUMNS = {"to_name": "recipient_name", "attachment": "attachment"}
@@ -221,25 +229,13 @@ class MessageOptions(BaseModel):
         return lambda name: f"{local}+{name}@{domain}"
 
 
-def text_part(text: str) -> bytes:
-    """Encoding header and body of a text part: as it is where every server takes it, else quoted-printable."""
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    lines = text.removesuffix("\n").split("\n")
-    body = ("\r\n".join(lines) + "\r\n").encode()
-    if text.isascii() and "\x00" not in text and max(map(len, lines)) <= LONGEST_LINE:
-        return b"Content-Transfer-Encoding: 7bit\r\n\r\n" + body
-    quoted = binascii.b2a_qp(body, quotetabs=False, istext=True, header=False)
-    return b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + quoted
-
-
 @dataclass(frozen=True)
 class Skeleton:
     """What all messages of a send have in common, cut where a message's own values go."""
 
     options: MessageOptions
     send: Send
-    boundary: str
+    boundary: bytes
     head: bytes
     """From the Message-ID's end to the text part's encoding."""
     middle: bytes | None
@@ -269,9 +265,9 @@ class Skeleton:
         )
         if link := unsubscribe_link(self.unsubscribe, self.send, letter.profile_id):
             own += f"List-Unsubscribe: <{link}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
-        pieces = [own.encode(), self.head, text_part(letter.text)]
+        pieces = [own.encode(), self.head, letter.text]
         if self.middle is not None:
-            pieces += [self.middle, text_part(letter.html)]
+            pieces += [self.middle, letter.html]
         pieces += [self.tail]
         if self.attachment is not None:
             pieces += [self.attachment.part(letter.attachment), self.end]
@@ -299,7 +295,7 @@ def prepared_skeleton(
         options=options,
         send=send,
         sent_from=options.sent_from(),
-        boundary=mark,
+        boundary=mark.encode(),
         head=head,
         middle=middle[0] if middle else None,
         tail=tail,

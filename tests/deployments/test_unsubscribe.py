@@ -7,17 +7,16 @@ from datetime import date
 from pathlib import Path
 
 import httpx
-import polars as pl
 import pytest
 
 from deployments.unsubscribe.limits import PageLimits
 from tasks.delivery.journal.storage import open_journal
-from tasks.delivery.journal.suppressions import Person
 from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import Send
 from tasks.settings import JournalSettings, UnsubscribeSettings
 from tests.browser import browser_page
 from tests.deployments.unsubscribe_server import running_page
+from tests.journal import suppressed
 
 SECRET = "a secret of the tests"
 SEND = Send(campaign="newsletter", label="Newsletter", business_date=date(2026, 11, 24))
@@ -172,7 +171,6 @@ def test_a_journal_that_is_away_is_never_a_yes(tmp_path: Path) -> None:
 def test_who_opted_out_is_out_of_the_next_claim(page: str, journal_settings: JournalSettings) -> None:
     httpx.post(link(page), data=CLICK)
     with closing(open_journal(journal_settings)) as journal:
-        people = pl.DataFrame({"profile_id": ["p1", "p2"], "email": ["ada@x.example", "bob@x.example"]})
-        keys = {row[0]: Person(*row) for row in people.iter_rows()}
-        assert set(journal.suppressions.of(keys, "email")) == {"p1"}
-        assert set(journal.suppressions.of(keys, "sms")) == {"p1"}
+        people = {"p1": ("p1", "ada@x.example"), "p2": ("p2", "bob@x.example")}
+        assert set(suppressed(journal, people, "email")) == {"p1"}
+        assert set(suppressed(journal, people, "sms")) == {"p1"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
+import polars as pl
 import sqlalchemy as sa
 from prefect.settings import PREFECT_HOME
 from sqlalchemy.dialects import postgresql, sqlite
@@ -118,8 +119,10 @@ def given_rows(is_sqlite: bool, columns: Mapping[str, type[sa.types.TypeEngine[A
     return as_json.table_valued(*typed, name="given").render_derived(with_types=True)
 
 
-def document(rows: Iterable[Mapping[str, str | int]]) -> dict[str, str]:
+def document(rows: pl.DataFrame | Iterable[Mapping[str, str | int]]) -> dict[str, str]:
     """Rows as the parameter `rows` of a statement over `given_rows`."""
+    if isinstance(rows, pl.DataFrame):
+        return {"rows": rows.write_json()}
     return {"rows": orjson.dumps(list(rows)).decode()}
 
 

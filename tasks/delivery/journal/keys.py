@@ -8,8 +8,9 @@ import hmac
 
 import polars as pl
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from polars_hash import CryptographicHashingNameSpace as StableHash
 
-from tasks.messages.address import normalized_address
+from tasks.messages.address import normalized_address, normalized_addresses
 from tasks.send import DIGITS
 
 SHORTEST_KEY = 32
@@ -25,6 +26,15 @@ def address_hash(address: str, key: bytes) -> str:
     """Keyed hash of an address: equal for equal addresses in any spelling, and no address."""
     plain = hashlib.sha256(normalized_address(address).encode()).hexdigest()
     return hmac.digest(key, plain.encode(), "sha256").hex()
+
+
+def address_hashes(addresses: pl.Series, key: bytes) -> pl.Series:
+    """`address_hash` of each; null stays null."""
+    plain = (
+        normalized_addresses(addresses.alias("address")).to_frame().select(StableHash(pl.col("address")).sha2_256())
+    )
+    hashed = [None if one is None else hmac.digest(key, one.encode(), "sha256").hex() for one in plain.to_series()]
+    return pl.Series(addresses.name, hashed, pl.String())
 
 
 class MessageNames:

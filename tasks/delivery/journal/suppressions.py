@@ -1,16 +1,17 @@
 """Who must not be contacted: addresses in quarantine, opt-outs and complaints."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any, NamedTuple
 
 import polars as pl
 import sqlalchemy as sa
 
 from tasks.delivery.journal.database import Database, document, given_rows, storable
-from tasks.delivery.journal.keys import address_hash
+from tasks.delivery.journal.keys import address_hash, address_hashes
 from tasks.delivery.journal.tables import SUPPRESSIONS
 
 LOOKED_UP_AT_ONCE = 10_000
@@ -61,14 +62,6 @@ class Sighting(NamedTuple):
     """Until when it holds; None: until it is released."""
     needed: int = 1
     """From how many such events on it holds."""
-
-
-class Person(NamedTuple):
-    """Somebody who may be written to."""
-
-    profile_id: str
-    email: str
-    """The address over the channel, whatever the channel is."""
 
 
 @dataclass(frozen=True)
@@ -128,40 +121,39 @@ class Suppressions:
             "expires_at": one.expires_at,
         }
 
-    def of(self, people: Mapping[str, Person], channel: str) -> dict[str, str]:
-        """Who of these must not be contacted over a channel, each with the reason. By any key of the caller's."""
-        found: dict[str, str] = {}
-        if not self._has_any():
-            return found
-        keys = list(people)
-        statement = _of_statement(self.database)
-        given = {"given_channel": channel, "given_now": self.database.now()}
-        for begin in range(0, len(keys), LOOKED_UP_AT_ONCE):
-            asked = document(
-                {
-                    "key": key,
-                    "address": self.hashed(people[key].email) if people[key].email else "-",
-                    "profile_id": people[key].profile_id or "\x1f",
-                }
-                for key in keys[begin : begin + LOOKED_UP_AT_ONCE]
-            )
-            rows = self.database.read(
-                lambda database, asked=asked: database.execute(statement, {**asked, **given}).all()  # type: ignore[misc]
-            )
-            for key, kind, reason in rows:
-                found.setdefault(key, f"{kind}: {reason}" if reason else kind)
-        return found
-
     def reasons(self, messages: pl.DataFrame, channel: str) -> pl.Series:
         """Why the person of each message must not be contacted, as `reason`; null where nothing is against it.
 
-        In: profile_id, email. Errors: `JournalUnavailable`.
+        In: profile_id, email (the address over the channel, whatever the channel is); empty or null where there is
+        none. Errors: `JournalUnavailable`.
         """
-        if not self._has_any():
-            return pl.Series("reason", [None], pl.String()).new_from_index(0, messages.height)
-        people = enumerate(map(Person._make, messages.select(Person._fields).iter_rows()))
-        barred = self.of({str(place): person for place, person in people}, channel)
-        return pl.Series("reason", [barred.get(str(place)) for place in range(messages.height)], pl.String())
+        found = dict[int, str]()
+        if self._has_any():
+            statement = _of_statement(self.database.is_sqlite)
+            given = {"given_channel": channel, "given_now": self.database.now()}
+            for some in self._asked(messages).iter_slices(LOOKED_UP_AT_ONCE):
+                asked = {**document(some), **given}
+                rows = self.database.read(
+                    lambda database, asked=asked: database.execute(statement, asked).all()  # type: ignore[misc]
+                )
+                for place, kind, reason in rows:
+                    found.setdefault(int(place), f"{kind}: {reason}" if reason else kind)
+        reasons = pl.Series("reason", [None], pl.String()).new_from_index(0, messages.height)
+        return reasons.scatter(list(found), list(found.values())) if found else reasons
+
+    def _asked(self, messages: pl.DataFrame) -> pl.DataFrame:
+        """What the journal is asked of each person: key (its place), address (hashed), profile_id."""
+        return messages.select(
+            pl.int_range(pl.len()).cast(pl.String()).alias("key"),
+            pl.when(pl.col("email") != "")
+            .then(pl.col("email").map_batches(self._hashed_each, return_dtype=pl.String()))
+            .otherwise(pl.lit("-"))
+            .alias("address"),
+            pl.when(pl.col("profile_id") != "").then("profile_id").otherwise(pl.lit("\x1f")).alias("profile_id"),
+        )
+
+    def _hashed_each(self, addresses: pl.Series) -> pl.Series:
+        return address_hashes(addresses, self.database.identity.key)
 
     def _has_any(self) -> bool:
         statement = sa.select(SUPPRESSIONS.c.number).limit(1)
@@ -230,14 +222,15 @@ def of_profile(profile_id: sa.ColumnElement[str] | str) -> sa.ColumnElement[bool
     return sa.and_(known.profile_id != sa.text("''"), known.profile_id == profile_id)
 
 
-def _of_statement(journal: Database) -> sa.CompoundSelect[Any]:
+@cache
+def _of_statement(is_sqlite: bool) -> sa.CompoundSelect[Any]:
     known = SUPPRESSIONS.c
-    rows = given_rows(journal.is_sqlite, {"key": sa.Text, "address": sa.Text, "profile_id": sa.Text})
+    rows = given_rows(is_sqlite, {"key": sa.Text, "address": sa.Text, "profile_id": sa.Text})
     now = sa.bindparam("given_now", type_=known.last_at.type)
     here = sa.and_(_holds(now), known.channel.in_((sa.bindparam("given_channel", type_=sa.Text), "")))
 
     def those(of_person: sa.ColumnElement[bool]) -> sa.Select[Any]:
-        if journal.is_sqlite:
+        if is_sqlite:
             wanted = sa.select(rows.c.key, known.kind, known.reason)
             return wanted.join_from(rows, SUPPRESSIONS, of_person).where(here)
         # Looked up person by person: PostgreSQL would read all of them, for each person where it has no statistics.

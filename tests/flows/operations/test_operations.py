@@ -26,14 +26,14 @@ from tasks.channels.email import email
 from tasks.delivery.journal.outcomes import Feedback, OutcomeKind
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Journal, Settlement, open_journal
-from tasks.delivery.journal.suppressions import Kind, Person, Sighting
+from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.delivery.journal.tables import MESSAGES
 from tasks.delivery.journal.upkeep import Upkeep
 from tasks.errors import DecisionIncomplete, SendForgotten
 from tasks.files.kept import kept
 from tasks.send import Send
 from tasks.settings import JournalSettings
-from tests.journal import entries_of
+from tests.journal import entries_of, suppressed
 from tests.tasks.channels.email_flow import made_up_messages, options_for
 
 SEND = Send(campaign="newsletter", label="Newsletter", business_date=date(2026, 11, 24))
@@ -85,14 +85,14 @@ def test_unknown_messages_are_listed_and_decided_about_with_who_and_why(journal:
 
 
 def test_who_is_released_may_be_written_to_again(journal: Journal) -> None:
-    ada = {"p1": Person("p1", "ada@x.example")}
+    ada = {"p1": ("p1", "ada@x.example")}
     journal.suppressions.add([Sighting(Kind.QUARANTINE, "email", "5.1.1", "smtp", address="ada@x.example")])
     assert release() == 0
     with pytest.raises(DecisionIncomplete, match="who released it, why"):
         release(address="ADA@x.example")
-    assert set(journal.suppressions.of(ada, "email")) == {"p1"}
+    assert set(suppressed(journal, ada, "email")) == {"p1"}
     assert release(address="ADA@x.example", released_by="Kim", why="typo corrected") == 1
-    assert journal.suppressions.of(ada, "email") == {}
+    assert suppressed(journal, ada, "email") == {}
     (row,) = journal.suppressions.entries().iter_rows(named=True)
     assert (row["released_by"], row["released_why"]) == ("Kim", "typo corrected")
 
@@ -196,7 +196,7 @@ def test_a_person_is_erased_from_every_store_and_stays_suppressed(journal: Journ
     key = SEND.message_key("email", "p3")
     with journal.engine.connect() as database:
         assert database.execute(sa.select(MESSAGES).where(MESSAGES.c.key == key)).first() is None
-    assert set(journal.suppressions.of({"x": Person("p3", "ada@x.example")}, "email")) == {"x"}
+    assert set(suppressed(journal, {"x": ("p3", "ada@x.example")}, "email")) == {"x"}
     assert "p3" not in set(journal.suppressions.entries()["profile_id"])
     assert erasure(**ada) == 0
 

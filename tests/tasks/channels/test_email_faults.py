@@ -26,10 +26,10 @@ from tasks.delivery.delivery import Delivery, send_messages
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal import database
 from tasks.delivery.journal.storage import Journal, open_journal
-from tasks.delivery.journal.suppressions import Kind, Person, Sighting
+from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable, SenderBlamed
 from tasks.settings import JournalSettings
-from tests.journal import entries_of
+from tests.journal import entries_of, suppressed
 from tests.ports import free_port
 from tests.postgresql import engine_of
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
@@ -233,8 +233,8 @@ def test_one_bad_recipient_in_a_thousand_is_refused_alone_and_quarantined(
     mailed, _ = sent(messages, options_for(sandbox.port, tmp_path), journal)
     assert counts(mailed) == {"standard": 999, "rejects": 1}
     assert mailed.rejects.rows() == [("517", "bad@example.com", "refused: 550 5.1.1 No such user")]
-    bad = {"1": Person("1", "bad@example.com")}
-    assert journal.suppressions.of(bad, "email") == {"1": "quarantine: 550 5.1.1 No such user"}
+    bad = {"1": ("1", "bad@example.com")}
+    assert suppressed(journal, bad, "email") == {"1": "quarantine: 550 5.1.1 No such user"}
     assert tally(journal, sandbox) == {"sent": 999, "refused": 1}
 
 

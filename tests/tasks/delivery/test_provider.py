@@ -15,11 +15,11 @@ from tasks.channels.in_app import InAppOptions, Webhook
 from tasks.delivery.delivery import Delivery, send_messages
 from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal.storage import open_journal
-from tasks.delivery.journal.suppressions import Person
 from tasks.delivery.provider import provider_channel
 from tasks.errors import HostNotAllowed, ProviderRefuses, ProviderUnavailable, UrlNotSecure
 from tasks.send import Send
 from tasks.settings import JournalSettings
+from tests.journal import suppressed
 from tests.tasks.provider_server import ALLOWED, Asked, ProviderAnswer, ProviderServer, running_provider
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
@@ -142,8 +142,8 @@ def test_a_user_who_is_gone_is_quarantined(serve: Callable, tmp_path: Path) -> N
     gone = serve(lambda asked: (410, {}, {}) if b"user-3" in asked.body else TAKEN)
     delivery, _ = sent(gone, tmp_path, 5)
     assert counts(delivery) == {"standard": 4, "rejects": 1}
-    people = {user: Person("", user) for user in ("user-2", "user-3")}
-    assert list(journal_in(tmp_path).suppressions.of(people, "in-app")) == ["user-3"]
+    people = {user: ("", user) for user in ("user-2", "user-3")}
+    assert list(suppressed(journal_in(tmp_path), people, "in-app")) == ["user-3"]
 
 
 def test_a_provider_that_refuses_the_account_ends_the_run_at_once(serve: Callable, tmp_path: Path) -> None:

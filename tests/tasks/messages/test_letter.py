@@ -11,8 +11,10 @@ from email.message import EmailMessage
 from email.policy import SMTP, default
 from email.utils import parseaddr
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import dkim
+import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -20,14 +22,15 @@ from pydantic import SecretStr, ValidationError
 
 from tasks.errors import MessageFileUnreadable
 from tasks.messages.letter import (
-    Letter,
+    NO_PAGE,
     MessageOptions,
     Unsendable,
     checked_recipient,
+    letters_of,
     prepared_skeleton,
     subject_header,
-    text_part,
 )
+from tasks.messages.texts import encoded_texts
 from tasks.messages.unsubscribe import Unsubscriber, who_unsubscribes
 from tasks.send import Send
 from tasks.settings import UnsubscribeSettings
@@ -43,29 +46,37 @@ PRINTABLE = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=3000)
 
 
-def letter(**values: str) -> Letter:
-    return Letter(
-        **{
-            "key": KEY,
-            "name": NAME,
-            "profile_id": "7",
-            "email": "ada@example.com",
-            "subject": "Happy birthday, Ada",
-            "html": "<p>Happy birthday</p>",
-            "text": "Happy birthday",
-            **values,
-        }
-    )
+class Written(NamedTuple):
+    """A row of the table that letters are made of."""
+
+    message_key: str = KEY
+    name: str = NAME
+    profile_id: str = "7"
+    email: str = "ada@example.com"
+    subject: str = "Happy birthday, Ada"
+    html: str = "<p>Happy birthday</p>"
+    text: str = "Happy birthday"
+    to_name: str | None = None
+    attachment: str | bytes | None = None
 
 
-def made(one: Letter, options: MessageOptions = PLAIN) -> EmailMessage:
-    content = prepared_skeleton(options, SEND, NOON).message(one).content
+def letter(**values: Any) -> Written:
+    return Written(**values)
+
+
+def content_of(written: Written, options: MessageOptions = PLAIN, page: UnsubscribeSettings = NO_PAGE) -> bytes:
+    (one,) = letters_of(pl.DataFrame([written], schema=Written._fields, orient="row"))
+    return prepared_skeleton(options, SEND, NOON, page).message(one).content
+
+
+def made(one: Written, options: MessageOptions = PLAIN) -> EmailMessage:
+    content = content_of(one, options)
     assert b"\n" not in content.replace(b"\r\n", b""), "every line ends as RFC 5322 wants it"
     assert max(map(len, content.split(b"\r\n"))) <= 998
     return message_from_bytes(content, policy=default)
 
 
-def made_by_the_library(one: Letter, options: MessageOptions = PLAIN) -> EmailMessage:
+def made_by_the_library(one: Written, options: MessageOptions = PLAIN) -> EmailMessage:
     message = EmailMessage(policy=SMTP)
     message["From"] = Address(options.sender_name, addr_spec=options.sender_address)
     message["To"] = one.email
@@ -147,7 +158,7 @@ def test_files_stand_in_the_message_as_the_library_would_put_them(tmp_path: Path
 @example("")
 def test_any_sender_s_name_is_read_as_it_was_written_with_one_address(name: str) -> None:
     sender = MessageOptions(sender_name=name, sender_address="offers@campaign.example")
-    raw = prepared_skeleton(sender, SEND, NOON).message(letter()).content
+    raw = content_of(letter(), sender)
     assert [each.addr_spec for each in message_from_bytes(raw, policy=default)["From"].addresses] == [
         "offers@campaign.example"
     ]
@@ -168,9 +179,14 @@ def test_any_subject_is_read_as_it_was_written(subject: str) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(ANY_TEXT)
-def test_any_text_is_read_as_it_was_written(text: str) -> None:
-    raw = b'Content-Type: text/plain; charset="utf-8"\r\n' + text_part(text)
+@given(st.lists(ANY_TEXT, min_size=1, max_size=4))
+def test_any_text_is_read_as_it_was_written(texts: list[str]) -> None:
+    for text, encoded in zip(texts, encoded_texts(pl.Series(texts)), strict=True):
+        check_encoded(text, encoded)
+
+
+def check_encoded(text: str, encoded: bytes) -> None:
+    raw = b'Content-Type: text/plain; charset="utf-8"\r\n' + encoded
     assert raw.isascii()
     assert max(map(len, raw.split(b"\r\n"))) <= 998
     read = message_from_bytes(raw, policy=default).get_content().replace("\r\n", "\n")
@@ -242,7 +258,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 def test_each_message_has_its_own_signed_link_for_one_click() -> None:
     page = UnsubscribeSettings(url="https://example.com/stop?lang=de", secret=SECRET)
-    content = prepared_skeleton(MessageOptions(), SEND, NOON, page).message(letter(profile_id="a&b=ü/7")).content
+    content = prepared_skeleton(MessageOptions(), page).message(prepared(letter(profile_id="a&b=ü/7"))).content
     message = message_from_bytes(content, policy=default)
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     link = message["List-Unsubscribe"].strip("<>")
@@ -293,7 +309,7 @@ def test_a_file_that_is_not_there_is_named_before_anything_is_sent(tmp_path: Pat
 
 
 def test_the_same_message_is_the_same_bytes_in_every_run() -> None:
-    one, two = (prepared_skeleton(MessageOptions(), SEND, NOON).message(letter()).content for _ in range(2))
+    one, two = (content_of(letter()) for _ in range(2))
     assert one == two
 
 
@@ -307,7 +323,7 @@ def test_a_dkim_signature_verifies_and_covers_the_unsubscribe_headers(tmp_path: 
     )
     options = MessageOptions(dkim_selector="s1", dkim_key_file=private)
     page = UnsubscribeSettings(url="https://example.com/stop", secret=SECRET)
-    content = prepared_skeleton(options, SEND, NOON, page).message(letter(subject="Größe", text="é")).content
+    content = content_of(letter(subject="Größe", text="é"), options, page)
     record = b"v=DKIM1; k=rsa; p=" + base64.b64encode(public.read_bytes())
     asked: list[bytes] = []
 
@@ -330,7 +346,7 @@ def test_a_signature_by_an_ed25519_key_verifies(tmp_path: Path) -> None:
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", private], check=True)
     subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-outform", "DER", "-out", public], check=True)
     options = MessageOptions(dkim_selector="s1", dkim_key_file=private)
-    content = prepared_skeleton(options, SEND, NOON).message(letter()).content
+    content = content_of(letter(), options)
     record = b"v=DKIM1; k=ed25519; p=" + base64.b64encode(public.read_bytes()[-32:])
     assert b"a=ed25519-sha256" in content
     assert dkim.verify(content, dnsfunc=lambda *_, **__: record)

@@ -19,12 +19,11 @@ from tasks.delivery.journal import storage
 from tasks.delivery.journal.database import MIGRATIONS, migrate
 from tasks.delivery.journal.states import Event, Resend, State
 from tasks.delivery.journal.storage import Journal, Settlement, open_journal
-from tasks.delivery.journal.suppressions import Person
 from tasks.delivery.journal.tables import METADATA
 from tasks.errors import ConfigurationError, JournalUnavailable
 from tasks.send import Send
 from tasks.settings import JournalSettings
-from tests.journal import entries_of
+from tests.journal import entries_of, suppressed
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -100,8 +99,8 @@ def test_a_journal_of_an_older_version_goes_on(journal_settings: JournalSettings
     journal = sender(journal_settings, "one")
     assert journal.claim(SEND, "email", keys_of(1)) == set()
     assert entries_of(journal, SEND)["message_key"].to_list() == [key]
-    people = {"0": Person("0", "Ada@example.com"), "1": Person("1", "eve@example.com")}
-    assert journal.suppressions.of(people, "email") == {"0": "quarantine: 550 5.1.1"}
+    people = {"0": ("0", "Ada@example.com"), "1": ("1", "eve@example.com")}
+    assert suppressed(journal, people, "email") == {"0": "quarantine: 550 5.1.1"}
     assert journal.suppressions.entries()["address"].to_list() != [plain]
     assert migrate(journal.engine) is False
 

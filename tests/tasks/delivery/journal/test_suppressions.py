@@ -6,13 +6,14 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.delivery.journal.storage import Journal, open_journal
-from tasks.delivery.journal.suppressions import Kind, Person, Sighting
+from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.errors import ConfigurationError
 from tasks.settings import JournalSettings
+from tests.journal import suppressed
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-ADA = Person("1", "ada@example.com")
+ADA = ("1", "ada@example.com")
 
 
 class Clock:
@@ -29,8 +30,8 @@ def journal_of(settings: JournalSettings, clock: Clock | None = None) -> Journal
     return open_journal(settings, clock or Clock(), "one")
 
 
-def reason(journal: Journal, person: Person, channel: str = "email") -> str | None:
-    return journal.suppressions.of({"k": person}, channel).get("k")
+def reason(journal: Journal, person: tuple[str, str], channel: str = "email") -> str | None:
+    return suppressed(journal, {"k": person}, channel).get("k")
 
 
 @pytest.mark.parametrize(
@@ -42,9 +43,9 @@ def test_an_address_is_known_in_any_spelling_and_never_stored(
 ) -> None:
     journal = journal_of(journal_settings)
     journal.suppressions.add([Sighting(Kind.QUARANTINE, "email", "550 5.1.1", "smtp", "Ada@Bücher.example", "1")])
-    assert reason(journal, Person("another", spelling)) == "quarantine: 550 5.1.1"
-    assert reason(journal, Person("another", spelling), "sms") is None
-    assert reason(journal, Person("1", "new@example.com")) is None, "a dead address says nothing of its profile"
+    assert reason(journal, ("another", spelling)) == "quarantine: 550 5.1.1"
+    assert reason(journal, ("another", spelling), "sms") is None
+    assert reason(journal, ("1", "new@example.com")) is None, "a dead address says nothing of its profile"
     assert "example" not in str(journal.suppressions.entries().rows())
 
 
@@ -60,9 +61,9 @@ def test_who_wants_no_more_is_known_by_profile_and_by_address(
         ]
     )
     assert reason(journal, ADA) == str(kind)
-    assert reason(journal, Person("2", "other@example.com"), "sms") == f"{kind}: all"
-    assert reason(journal, Person("9", "EVE@example.com"), "push") == f"{kind}: all"
-    assert reason(journal, Person("", "")) is None
+    assert reason(journal, ("2", "other@example.com"), "sms") == f"{kind}: all"
+    assert reason(journal, ("9", "EVE@example.com"), "push") == f"{kind}: all"
+    assert reason(journal, ("", "")) is None
 
 
 def test_a_soft_reason_needs_several_sightings_and_ends(journal_settings: JournalSettings) -> None:
@@ -73,7 +74,7 @@ def test_a_soft_reason_needs_several_sightings_and_ends(journal_settings: Journa
         clock.time = NOON + timedelta(days=day)
         until = clock.time + timedelta(days=30)
         soft = Sighting(
-            Kind.QUARANTINE, "email", "552 5.2.2", "smtp", ADA.email, at=clock.time, expires_at=until, needed=3
+            Kind.QUARANTINE, "email", "552 5.2.2", "smtp", ADA[1], at=clock.time, expires_at=until, needed=3
         )
         journal.suppressions.add([soft])
         journal.suppressions.add([soft])  # told twice, it counts once
@@ -93,9 +94,9 @@ def test_a_soft_reason_needs_several_sightings_and_ends(journal_settings: Journa
 def test_a_soft_reason_does_not_weaken_a_hard_one(journal_settings: JournalSettings) -> None:
     clock = Clock()
     journal = journal_of(journal_settings, clock)
-    journal.suppressions.add([Sighting(Kind.QUARANTINE, "email", "550 5.1.1", "smtp", ADA.email, at=NOON)])
+    journal.suppressions.add([Sighting(Kind.QUARANTINE, "email", "550 5.1.1", "smtp", ADA[1], at=NOON)])
     soft = Sighting(
-        Kind.QUARANTINE, "email", "5.2.2", "smtp", ADA.email, at=NOON + HOUR, expires_at=NOON + 2 * HOUR, needed=3
+        Kind.QUARANTINE, "email", "5.2.2", "smtp", ADA[1], at=NOON + HOUR, expires_at=NOON + 2 * HOUR, needed=3
     )
     journal.suppressions.add([soft])
     clock.time = NOON + 3 * HOUR
@@ -105,10 +106,10 @@ def test_a_soft_reason_does_not_weaken_a_hard_one(journal_settings: JournalSetti
 def test_a_release_says_who_and_why_and_new_evidence_counts_again(journal_settings: JournalSettings) -> None:
     clock = Clock()
     journal = journal_of(journal_settings, clock)
-    journal.suppressions.add([Sighting(Kind.QUARANTINE, "email", "550 5.1.1", "smtp", ADA.email)])
+    journal.suppressions.add([Sighting(Kind.QUARANTINE, "email", "550 5.1.1", "smtp", ADA[1])])
     clock.time += HOUR
     assert journal.suppressions.release(by="Grace", why="the mailbox is back", address="ADA@example.com") == 1
-    assert journal.suppressions.release(by="Grace", why="again", address=ADA.email) == 0
+    assert journal.suppressions.release(by="Grace", why="again", address=ADA[1]) == 0
     assert reason(journal, ADA) is None
     (row,) = journal.suppressions.entries().iter_rows(named=True)
     assert (row["released_at"], row["released_by"], row["released_why"]) == (
@@ -118,7 +119,7 @@ def test_a_release_says_who_and_why_and_new_evidence_counts_again(journal_settin
     )
     assert journal.suppressions.entries(holding=True).is_empty()
     clock.time += HOUR
-    journal.suppressions.add([Sighting(Kind.QUARANTINE, "email", "550 5.1.1 again", "smtp", ADA.email)])
+    journal.suppressions.add([Sighting(Kind.QUARANTINE, "email", "550 5.1.1 again", "smtp", ADA[1])])
     assert reason(journal, ADA) == "quarantine: 550 5.1.1 again"
 
 
@@ -127,7 +128,7 @@ def test_a_journal_is_opened_only_with_the_key_that_it_was_made_with(journal_set
     first = journal_settings.model_copy(update={"key": SecretStr("a" * 32)})
     journal = journal_of(first)
     assert journal.database.identity.is_new
-    journal.suppressions.add([Sighting(Kind.OPT_OUT, "email", "", "form", ADA.email)])
+    journal.suppressions.add([Sighting(Kind.OPT_OUT, "email", "", "form", ADA[1])])
     assert reason(journal_of(first), ADA) == "opt-out"
     for key in ("b" * 32, ""):
         with pytest.raises(ConfigurationError, match=r"CAMPAIGN_JOURNAL__KEY .* made with another key"):
