@@ -78,14 +78,6 @@ class Known(NamedTuple):
     answer: str
 
 
-@contextmanager
-def _noting(url: sa.URL) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise JournalUnavailable(url=shown(url), reason=error.strerror or str(error)) from None
-
-
 def _departures_folder(url: sa.URL) -> Path:
     return Path(f"{url.database}.departures")
 
@@ -144,8 +136,13 @@ class Journal:
 
         Errors: `JournalUnavailable`, `ClaimLost`; it must then stay.
         """
-        with _noting(self.engine.url):
+        try:
             await self.departures.begin(self.sends.begin(send, channel), parts_of(key)[0])
+        except OSError as error:
+            raise self._unnoted(error) from None
+
+    def _unnoted(self, error: OSError) -> JournalUnavailable:
+        return JournalUnavailable(url=shown(self.engine.url), reason=error.strerror or str(error))
 
     def arrive(self, outcome: Settlement) -> None:
         """Note what became of a message that had begun to leave, until `record` is told of it with others."""
@@ -252,8 +249,10 @@ class Journal:
 
     def enter(self) -> None:
         """Say that this sender begins. Errors: `JournalUnavailable`."""
-        with _noting(self.engine.url):
+        try:
             self.departures.open()
+        except OSError as error:
+            raise self._unnoted(error) from None
         self.renew()
 
     def renew(self) -> None:

@@ -258,7 +258,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 def test_each_message_has_its_own_signed_link_for_one_click() -> None:
     page = UnsubscribeSettings(url="https://example.com/stop?lang=de", secret=SECRET)
-    content = prepared_skeleton(MessageOptions(), page).message(prepared(letter(profile_id="a&b=ü/7"))).content
+    content = content_of(letter(profile_id="a&b=ü/7"), page=page)
     message = message_from_bytes(content, policy=default)
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     link = message["List-Unsubscribe"].strip("<>")
