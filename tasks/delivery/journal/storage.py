@@ -211,9 +211,6 @@ class Journal:
             "given_sender": self.sender,
             "given_changed_at": self.database.now(),
         }
-        told = sa.delete(DEPARTURES).where(
-            DEPARTURES.c.sender == self.sender, DEPARTURES.c.key.in_([parts_of(one.key)[0] for one in outcomes])
-        )
 
         def work(database: sa.Connection) -> None:
             database.execute(statement, given)
@@ -221,7 +218,8 @@ class Journal:
                 after = {*states.values()}
                 codes.settle(database, rows, self.sender, after, is_sqlite=self.database.is_sqlite)
             if not self.database.is_sqlite:
-                database.execute(told)
+                told = DEPARTURES.c.key.in_([parts_of(one.key)[0] for one in outcomes])
+                database.execute(sa.delete(DEPARTURES).where(DEPARTURES.c.sender == self.sender, told))
 
         self.database.write(work)
 

@@ -43,7 +43,7 @@ class Weight:
         return not self.bytes or self.bytes + size <= BYTES_ON_WAY
 
 
-@dataclass
+@dataclass(slots=True)
 class Parcel:
     """One message on its way. It is made when it is about to leave: with its files, many would fill the memory."""
 
@@ -111,7 +111,7 @@ class Begun(NamedTuple):
         )
 
 
-@dataclass
+@dataclass(slots=True)
 class Stand:
     """Where a line stands between two groups of commands."""
 

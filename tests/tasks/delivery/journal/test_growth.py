@@ -19,11 +19,12 @@ from pydantic import SecretStr
 from tasks.delivery.journal.codes import has_codes, use
 from tasks.delivery.journal.states import Event
 from tasks.delivery.journal.storage import Journal, Settlement, open_journal
-from tasks.delivery.journal.suppressions import Kind, Person, Sighting
+from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.pools.reservation import Reservations
 from tasks.pools.stock import Pools
 from tasks.send import Send
 from tasks.settings import JournalSettings
+from tests.journal import suppressed
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -125,8 +126,8 @@ def a_window(journal: Journal, window: int, begin: Callable[[str], None]) -> Non
     begin("fill")
     pools.fill("gift", pl.DataFrame({"code": [f"D-{number}" for number in range(window)]}))
     begin("look up suppressions")
-    people = {key: Person(profile, f"{profile}@x.example") for key, profile in {**keys, **old}.items()}
-    assert set(journal.suppressions.of(people, "email")) == set(old)
+    people = {key: (profile, f"{profile}@x.example") for key, profile in {**keys, **old}.items()}
+    assert set(suppressed(journal, people, "email")) == set(old)
     begin("suppress")
     journal.suppressions.add(sightings("new", window))
     begin("release a suppression")
