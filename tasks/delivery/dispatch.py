@@ -1,6 +1,6 @@
 """The way of every delivery: claim, carry, write down; window by window, with the journal on no message's path.
 
-A window is as many messages as leave in a tenth of a second or so. It is claimed whole before its first message
+A window is as many messages as leave in half a second or so. It is claimed whole before its first message
 leaves and written down whole when its last answer is there, while the next windows are on their way. A sender
 that dies leaves at most the open windows unknown.
 """
@@ -12,7 +12,6 @@ from concurrent.futures import wait
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import Annotated, Any, Protocol, Self, TypeVar
 
 import anyio
@@ -251,7 +250,7 @@ class Dispatch:
         any order.
         Errors: `JournalUnavailable`; the carrier's failure is left in the carrier.
         """
-        self.carrier.departs = partial(self.journal.depart, self.send, self.channel)
+        self.carrier.departs = self.journal.departing(self.send, self.channel)
         self.carrier.arrives = self.journal.arrive
         self.carrier.keep_pace(self.journal.paces)
         await asyncio.to_thread(self.journal.enter)

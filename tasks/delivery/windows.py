@@ -6,7 +6,7 @@ import polars as pl
 
 OVERLAPPING = 4
 """Windows on their way at one time: while one is claimed or written down, the others are carried."""
-WINDOW_SECONDS = 0.1
+WINDOW_SECONDS = 0.5
 LARGEST_WINDOW = 2_000
 WINDOW_BYTES = 8_000_000
 """Texts of one window, unless it is one message."""

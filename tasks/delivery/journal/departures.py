@@ -119,7 +119,7 @@ class DeparturesFile:
             if not self._is_due:
                 self._is_due = True
                 asyncio.get_running_loop().call_soon(self._write_ended)
-            one_line = answer.replace("\r", " ").replace("\n", " ")
+            one_line = answer if answer.isprintable() else " ".join(answer.splitlines())
             self._ended += f"\n{digits} {event} {one_line}\n".encode()
 
     def _write_ended(self) -> None:

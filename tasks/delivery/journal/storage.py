@@ -7,7 +7,7 @@ once, and a batch is atomic on SQLite as on PostgreSQL.
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -131,22 +131,31 @@ class Journal:
         """What became of messages after they were taken."""
         return Outcomes(self.database)
 
-    async def depart(self, send: Send, channel: str, key: str) -> None:
-        """Note that a claimed message is about to leave.
+    def departing(self, send: Send, channel: str) -> Callable[[str], Awaitable[None]]:
+        """What notes that a claimed message of a send is about to leave, by its key.
 
         Errors: `JournalUnavailable`, `ClaimLost`; it must then stay.
         """
-        try:
-            await self.departures.begin(self.sends.begin(send, channel), parts_of(key)[0])
-        except OSError as error:
-            raise self._unnoted(error) from None
+        begin = self.departures.begin
+        number: int | None = None
+
+        async def depart(key: str) -> None:
+            nonlocal number
+            if number is None:
+                number = self.sends.begin(send, channel)
+            try:
+                await begin(number, key[:DIGITS])
+            except OSError as error:
+                raise self._unnoted(error) from None
+
+        return depart
 
     def _unnoted(self, error: OSError) -> JournalUnavailable:
         return JournalUnavailable(url=shown(self.engine.url), reason=error.strerror or str(error))
 
     def arrive(self, outcome: Settlement) -> None:
         """Note what became of a message that had begun to leave, until `record` is told of it with others."""
-        self.departures.end(parts_of(outcome.key)[0], outcome.event, outcome.answer)
+        self.departures.end(outcome.key[:DIGITS], outcome.event, outcome.answer)
 
     def claim(
         self, send: Send, channel: str, profiles: Mapping[str, str], resend: Resend = NOTHING_AGAIN

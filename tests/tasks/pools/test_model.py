@@ -188,7 +188,7 @@ class Runs(RuleBasedStateMachine):
 
     @staticmethod
     def _leaves(journal: Journal, place: int, key: str) -> None:
-        asyncio.run(journal.depart(SENDS[place], "email", key))
+        asyncio.run(journal.departing(SENDS[place], "email")(key))
 
     @rule(run=RUNS)
     def end_well(self, run: str) -> None:

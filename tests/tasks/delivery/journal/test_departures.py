@@ -52,7 +52,7 @@ async def arrive(journal: Journal, outcome: Settlement) -> None:
 
 def depart(journal: Journal, key: str) -> None:
     with suppress(StopIteration):  # a file is written at once
-        journal.depart(SEND, "email", key).send(None)
+        journal.departing(SEND, "email")(key).send(None)
 
 
 def killed(journal: Journal) -> None:
@@ -102,7 +102,7 @@ def test_an_answer_is_written_down_with_what_leaves_next(tmp_path: Path) -> None
 
     async def answered_and_next() -> str:
         first.arrive(Settlement(ANSWERED, Event.TAKEN, "250 2.0.0 Ok"))
-        await first.depart(SEND, "email", LEAVING)
+        await first.departing(SEND, "email")(LEAVING)
         return (tmp_path / "journal.db.departures").iterdir().__next__().read_text()
 
     assert asyncio.run(answered_and_next()).split("\n")[-4:-1] == [f"{ANSWERED} taken 250 2.0.0 Ok", "", LEAVING]
