@@ -150,7 +150,7 @@ def campaign(
         codes=tuple(each.use(channel.medium, sample=channel.is_proof) for each in codes),
     )
     for each in () if channel.is_proof else codes:
-        each.refill(selected.height, settings, send)
+        each.refill(prepared, settings, send)
     leaving = personalization(enriched, making) if channel.has_messages else enriched
     if channel.has_messages and (preview.shown or isinstance(channel, PreviewOnly)):
         show_messages(enriched, preview.options(making))

@@ -12,6 +12,7 @@ from flows.settings import CampaignSettings
 from tasks.data_management.code_pool import CodePoolOptions, code_pool, codes_of_send
 from tasks.data_management.external_api import external_api
 from tasks.pools.use import PoolUse
+from tasks.runs.audience import Audience
 from tasks.runs.log import run_logger
 from tasks.send import Send
 from tasks.tables.transitions import quoted
@@ -68,8 +69,8 @@ class CodesOfPool(BaseModel):
         given = self.model_dump(exclude={"endpoint", "batch", "low"})
         return PoolUse(**given, channel=channel, sample=sample)
 
-    def refill(self, people: int, settings: CampaignSettings, send: Send) -> None:
-        """Ask for codes until there are enough for so many people. Errors: those of the endpoint.
+    def refill(self, people: Audience, settings: CampaignSettings, send: Send) -> None:
+        """Ask for codes until there are enough for these people. Errors: those of the endpoint.
 
         A new pool gets a batch though nobody needs a code yet: templates are checked with the columns of its codes.
         A batch has a number. One that was asked for and not kept, by a run that was killed, is asked for again: a
@@ -82,7 +83,7 @@ class CodesOfPool(BaseModel):
         endpoint = endpoint.model_copy(update={"cache_expiry": timedelta(0)})
         options = CodePoolOptions(pool=self.pool or self.name, low=self.low)
         stock = code_pool(None, options).stock
-        wanted = people + self.low - codes_of_send(options.pool, send)
+        wanted = people.height + self.low - codes_of_send(options.pool, send)
         in_vain = 0
         while (stock.is_new or stock.free < wanted) and in_vain < IN_VAIN:
             before = stock.free

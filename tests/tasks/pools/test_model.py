@@ -5,6 +5,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,11 +17,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tasks.delivery.journal.database import open_database
 from tasks.delivery.journal.states import Event, Resend, State
 from tasks.delivery.journal.storage import Journal, Settlement, open_journal
 from tasks.delivery.journal.tables import CODES, MESSAGES
 from tasks.delivery.journal.upkeep import Upkeep
-from tasks.pools.reservation import Reservations
+from tasks.pools.reservation import Given, Reservations
 from tasks.pools.stock import Pools
 from tasks.send import Send
 from tasks.settings import JournalSettings
@@ -31,6 +33,8 @@ DAYS = [date(2026, 11, 24), date(2026, 11, 25)]
 SENDS = [Send(campaign="birthday", label="Birthday", business_date=day) for day in DAYS]
 PEOPLE = st.sets(st.integers(0, 2), min_size=1, max_size=2)
 ENDS = st.sampled_from([None, 1, 3])
+BEYOND = st.sampled_from([0, 2])
+"""Days after it was sent, for which a code must hold."""
 RUNS = st.sampled_from(["a", "b"])
 ANSWERS = st.sampled_from([Event.TAKEN, Event.REFUSED, Event.POSTPONED, Event.LOST])
 SAID = st.lists(ANSWERS, min_size=3, max_size=3)
@@ -110,20 +114,42 @@ class Runs(RuleBasedStateMachine):
         self.codes |= set(codes)
         self.made = max(self.made, first + count)
 
-    @rule(run=RUNS, place=st.integers(0, 1), people=PEOPLE)
-    def render(self, run: str, place: int, people: set[int]) -> None:
+    @rule(run=RUNS, place=st.integers(0, 1), people=PEOPLE, beyond=BEYOND)
+    def render(self, run: str, place: int, people: set[int], beyond: int = 0) -> None:
         """A run reserves for its audience, which may be another one at each try, and renders."""
+        until = self.clock.time + timedelta(days=beyond)
+        wanted, found = self._rendered(run, place, people, until)
+        if len(found) < len(wanted):
+            assert not self._free(until), "a message went without while there were codes"
+
+    @rule(count=st.integers(1, 4), days=ENDS, place=st.integers(0, 1), beyond=BEYOND)
+    def run_dry_while_it_is_refilled(self, count: int, days: int | None, place: int, beyond: int) -> None:
+        """Two runs want more than there is, at the moment at which codes come and others expire."""
+        until = self.clock.time + timedelta(days=beyond)
+        pools = Pools(open_database(self.settings, self.clock))
+        with ThreadPoolExecutor() as at_once:
+            at_once.submit(pools.expire, pools.pool("birthday"))
+            runs = [at_once.submit(self._rendered, run, place, {0, 1, 2, 3}, until) for run in self.rendered]
+            self.refill(count, again=False, days=days)
+            wanted, _ = runs[0].result()
+            runs[1].result()
+        pools.database.engine.dispose()
+        _, found = self._rendered("a", place, {0, 1, 2, 3}, until)
+        assert len(found) == len(wanted) or not self._free(until), "what came meanwhile is given out"
+
+    def _rendered(
+        self, run: str, place: int, people: set[int], until: datetime
+    ) -> tuple[dict[str, str], dict[str, Given | None]]:
         send = SENDS[place]
         wanted = {send.message_key("email", str(one)): str(one) for one in people}
         before = self._states(place)
-        found = self._reservations(run, place).reserve(wanted, self.clock.time)
+        found = self._reservations(run, place).reserve(wanted, until)
         for key, one in found.items():
             if one is not None:
                 self.rendered[run][key] = (place, one.number, one.values["code"])
             else:
                 assert before[key] is State.SENT
-        if len(found) < len(wanted):
-            assert not self._free(), "a message went without while there were codes"
+        return wanted, found
 
     @rule(run=RUNS, people=PEOPLE, place=st.integers(0, 1))
     def hide(self, run: str, people: set[int], place: int) -> None:
@@ -244,9 +270,9 @@ class Runs(RuleBasedStateMachine):
         keys = [SENDS[place].message_key("email", str(one)) for one in range(8)]
         return {key: one.state for key, one in self.journals["a"].known(SENDS[place], "email", keys).items()}
 
-    def _free(self) -> int:
+    def _free(self, until: datetime) -> int:
         pools = Pools(self.journals["a"].database)
-        return pools.free(pools.pool("birthday"), self.clock.time)
+        return pools.free(pools.pool("birthday"), until)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
