@@ -143,7 +143,12 @@ def send_messages(
         async with carrier:
             return await dispatch.run(wanted)
 
-    fates = run_showing(work, show)
+    try:
+        fates = run_showing(work, show)
+    except BaseException as error:
+        # What was sent is told, whatever ended the work: another error, or that the run was stopped.
+        done = _delivery(dispatch.up_to_now(wanted), pl.concat([rejects, later]), channel, journal)
+        raise PartFailed(done, error) from error
     return _delivery(fates, pl.concat([rejects, later]), channel, journal), carrier.failure
 
 
@@ -166,12 +171,13 @@ def _delivery(fates: pl.DataFrame, rejects: pl.DataFrame, channel: Channel, jour
     state = pl.col("state")
     why = {str(State.REFUSED): "refused: ", str(State.DEFERRED): "not taken yet: ", str(State.SUPPRESSED): ""}
     why |= {str(State.CLAIMED): "another run has it, and has not said what became of it"}
-    untaken = fates.filter(state.is_in(list(why))).select(
+    not_heard_of = (state == State.CLAIMED) & pl.col("ours")
+    untaken = fates.filter(state.is_in(list(why)) & ~not_heard_of).select(
         *person, reason=state.replace_strict(why) + pl.col("answer")
     )
     sent = fates.filter(state == State.SENT)
     columns = (*person, "message_key")
-    unknown = fates.filter(state == State.UNKNOWN).select(columns)
+    unknown = fates.filter((state == State.UNKNOWN) | not_heard_of).select(columns)
     return Delivery(
         standard=sent.filter("ours").select(columns),
         complement=sent.filter(~pl.col("ours")).select(columns),

@@ -234,6 +234,9 @@ class Dispatch:
     tally: Tally
     smallest_window: int = 8
     refusals: Refusals = field(default_factory=Refusals)
+    fates: list[pl.DataFrame] = field(default_factory=list)
+    """What became of messages up to now, also where `run` ends by an error; a later fate of one takes the place of
+    an earlier one."""
     claimed: Callable[[], None] = lambda: None
     """Called when a window has been claimed, before its messages leave; what it raises keeps them back."""
 
@@ -316,6 +319,14 @@ class Dispatch:
             answer = put_off["answer"].value_counts(sort=True)["answer"][0]
             self.carrier.stop(f"it put off all {put_off.height} messages, in every round: {answer}")
 
+    def up_to_now(self, messages: pl.DataFrame) -> pl.DataFrame:
+        """The fates of messages, after a `run` of them that ended by an error. What was claimed may have left."""
+        keyed = messages.with_columns(self.send.message_keys(self.channel, messages))
+        known = pl.concat([_fates(keyed.clear(), {}), *self.fates]).unique("message_key", keep="last")
+        rest = keyed.join(known, on="message_key", how="anti")
+        fate = (State.DEFERRED, True, "the run ended before its turn came", False)
+        return pl.concat([known, _fates(rest, dict.fromkeys(rest["message_key"], fate))])
+
     async def _settled_before(self, messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The fates of messages that need no more work by this run, and the messages that do."""
         settled = [_fates(messages.clear(), {})]
@@ -366,6 +377,10 @@ class Dispatch:
 
     async def _window(self, messages: pl.DataFrame, sizes: "WindowSize") -> pl.DataFrame:
         letters, stay, told = await asyncio.to_thread(self._claimed, messages)
+        if letters:
+            fate = (State.CLAIMED, True, "", False)
+            ours = messages.filter(pl.col("message_key").is_in([letter.key for letter in letters]))
+            self.fates.append(_fates(ours, dict.fromkeys(ours["message_key"], fate)))
         begun = asyncio.get_running_loop().time()
         outcomes = self._weighed(await self.carrier.carry(letters)) + stay
         if letters:
@@ -453,7 +468,9 @@ class Dispatch:
     def _counted(self, messages: pl.DataFrame, told: Told) -> pl.DataFrame:
         for state, count in Counter(fate[0] for fate in told.values()).items():
             self.tally.states[state] += count
-        return _fates(messages, told)
+        fates = _fates(messages, told)
+        self.fates.append(fates)
+        return fates
 
     def _write_down(self, outcomes: list[Settlement], messages: pl.DataFrame) -> None:
         if outcomes:

@@ -47,9 +47,12 @@ BROKEN_OFF = "broken-off.arrow"
 
 
 class PartFailed(Exception):
-    """A sink's function stopped in the middle: what it did, and why not all. The run fails with `error`."""
+    """A sink's function stopped in the middle: what it did, and why not all. The run fails with `error`.
 
-    def __init__(self, done: Transitions, error: Exception) -> None:
+    That a run was stopped is such an error too.
+    """
+
+    def __init__(self, done: Transitions, error: BaseException) -> None:
         self.done = done
         self.error = error
         super().__init__(str(error))

@@ -158,6 +158,7 @@ def test_a_campaign_that_is_stopped_in_its_parts_closes_and_goes_on_later(
         assert "Traceback" not in log, log
         assert (sent / "rejects.csv").exists()
         before = stopped.filter(outcome="sent")["profile_id"].to_list()
+        assert f"{len(before)} messages sent, " in log, log
         assert run(tmp_path, "mail", size, **settings) == 0, (tmp_path / "log").read_text()
         manifest = pl.read_parquet(sent / "email-manifest.parquet")
         assert set(manifest["outcome"]) == {"sent"}

@@ -39,6 +39,7 @@ from tasks.errors import ColumnsMissing, MailServerRefuses, MailServerUnavailabl
 from tasks.messages.letter import Letter, Message, Skeleton
 from tasks.runs.audience import Audience
 from tasks.runs.engine import ENGINE
+from tasks.runs.part import PartFailed
 from tasks.runs.results import ArrowSerializer
 from tasks.runs.table import stored
 from tasks.settings import JournalSettings
@@ -276,7 +277,7 @@ def test_a_bug_ends_the_run_and_does_not_hang_it(
         return 1 / 0 if letter.profile_id == "33" else made(skeleton, letter)
 
     monkeypatch.setattr(Skeleton, "message", breaking)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(PartFailed, match="division by zero"):
         sent(made_up_messages(50), options_for(serve().port, tmp_path), tmp_path)
 
 

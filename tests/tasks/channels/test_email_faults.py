@@ -28,6 +28,7 @@ from tasks.delivery.journal import database
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable, SenderBlamed
+from tasks.runs.part import PartFailed
 from tasks.settings import JournalSettings
 from tests.journal import entries_of, suppressed
 from tests.ports import free_port
@@ -372,10 +373,14 @@ def test_a_journal_that_stays_locked_stops_the_sending_and_the_next_run_does_the
     other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None, check_same_thread=False, timeout=20)
     with ThreadPoolExecutor(1) as pool:
         locked = pool.submit(after_messages, sandbox, 100, lambda: other.execute("BEGIN IMMEDIATE"))
-        with pytest.raises(JournalUnavailable, match="locked"):
+        with pytest.raises(PartFailed, match="locked") as failed:
             sent(made_up_messages(3000), options_for(sandbox.port, tmp_path), journal)
         locked.result()
-    assert len(sandbox.taken) < 3000
+    taken = {one.recipient for one in sandbox.taken}
+    done = failed.value.done.tables()
+    assert len(taken) < 3000
+    assert set(done["standard"]["email"]) <= taken <= {*done["standard"]["email"], *done["unknown"]["email"]}
+    assert sum(table.height for table in done.values()) == 3000, "each is told of"
     other.rollback()
     mailed, _ = sent(made_up_messages(3000), options_for(sandbox.port, tmp_path), journal_at(tmp_path))
     states = tally(journal_at(tmp_path), sandbox)
@@ -402,7 +407,7 @@ def test_a_full_disk_stops_the_sending_and_the_next_run_does_the_rest(
 ) -> None:
     sandbox = serve()
     journal = journal_at(small_disk, patience_seconds=0.3, lease_seconds=1)
-    with pytest.raises(JournalUnavailable, match=r"full|I/O"):
+    with pytest.raises(PartFailed, match=r"full|I/O"):
         sent(made_up_messages(5000), options_for(sandbox.port, tmp_path), journal)
     journal.engine.dispose()
     taken = len(sandbox.taken)
