@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,11 @@ def write_json(page: Any, within: Any, text: str) -> None:
 def submit(page: Any) -> None:
     """Click until the page goes on to the run: before the form is ready, Prefect's UI takes a click for nothing."""
 
+    gone = pytest.importorskip("playwright.sync_api").TimeoutError
     for _ in range(40):
         if not page.url.endswith("/run"):
             return
-        page.get_by_role("button", name="Submit").click()
+        with suppress(gone):  # the page may go on just now, and the button with it
+            page.get_by_role("button", name="Submit").click(timeout=10_000)
         page.wait_for_timeout(3_000)
     raise AssertionError("the form is not sent")
