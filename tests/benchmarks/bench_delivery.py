@@ -15,7 +15,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiosmtplib
 import polars as pl
@@ -28,6 +28,7 @@ from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal.codes import IN_MESSAGES
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
+from tasks.delivery.provider import ProviderMessage, messages_of
 from tasks.delivery.smtp.connection import MailServer, Security
 from tasks.messages.letter import LETTER_COLUMNS, Letter, MessageOptions, letters_of, prepared_skeleton
 from tasks.pools.reservation import Reservations
@@ -54,20 +55,9 @@ def made_up(count: int, first: int = 0) -> pl.DataFrame:
     )
 
 
-class Written(NamedTuple):
-    """A message as whoever writes to one person has it."""
-
-    key: str
-    profile_id: str
-    email: str
-    subject: str
-    html: str
-    text: str
-
-
-def written(messages: pl.DataFrame) -> list[Written]:
-    keys = SEND.message_keys("email", messages)
-    return [Written(key, *row) for key, row in zip(keys, messages.iter_rows(), strict=True)]
+def written(messages: pl.DataFrame) -> list[ProviderMessage]:
+    """Messages as whoever writes to one person has them: with their texts."""
+    return messages_of(messages.with_columns(SEND.message_keys("email", messages)))
 
 
 def letters(messages: pl.DataFrame) -> list[Letter]:
@@ -76,7 +66,7 @@ def letters(messages: pl.DataFrame) -> list[Letter]:
     return letters_of(messages.with_columns(key, key.alias("name"), *unused))
 
 
-def by_the_library(letter: Written) -> EmailMessage:
+def by_the_library(letter: ProviderMessage) -> EmailMessage:
     message = EmailMessage(policy=SMTP)
     message["From"] = Address("Campaign Flows", addr_spec="offers@campaign.example")
     message["To"] = Address(addr_spec=letter.email)
@@ -88,10 +78,12 @@ def by_the_library(letter: Written) -> EmailMessage:
     return message
 
 
-def pooled(port: int, work: list[Written], build: Callable[[Written], EmailMessage | bytes]) -> float:
+def pooled(
+    port: int, work: list[ProviderMessage], build: Callable[[ProviderMessage], EmailMessage | bytes]
+) -> float:
     """Messages a second by aiosmtplib over a pool of connections that stay open."""
 
-    async def one(queue: Iterator[Written]) -> None:
+    async def one(queue: Iterator[ProviderMessage]) -> None:
         client = aiosmtplib.SMTP(hostname="127.0.0.1", port=port, start_tls=False, local_hostname="bench.example")
         await client.connect()
         for letter in queue:
