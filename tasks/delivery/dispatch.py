@@ -377,10 +377,6 @@ class Dispatch:
 
     async def _window(self, messages: pl.DataFrame, sizes: "WindowSize") -> pl.DataFrame:
         letters, stay, told = await asyncio.to_thread(self._claimed, messages)
-        if letters:
-            fate = (State.CLAIMED, True, "", False)
-            ours = messages.filter(pl.col("message_key").is_in([letter.key for letter in letters]))
-            self.fates.append(_fates(ours, dict.fromkeys(ours["message_key"], fate)))
         begun = asyncio.get_running_loop().time()
         outcomes = self._weighed(await self.carrier.carry(letters)) + stay
         if letters:
@@ -400,9 +396,11 @@ class Dispatch:
         others = profiles.keys() - mine
         known = self.journal.known(self.send, self.channel, others) if others else {}
         lost = self._without_their_codes(messages, mine)
-        ours = mine - lost.keys()
-        is_ours = pl.col("message_key").is_in(list(ours))
-        letters = self.letters(messages if len(ours) == messages.height else messages.filter(is_ours))
+        leaving = mine - lost.keys()
+        is_leaving = pl.col("message_key").is_in(list(leaving))
+        ours = messages if len(leaving) == messages.height else messages.filter(is_leaving)
+        self.fates.append(_fates(ours, dict.fromkeys(leaving, (State.CLAIMED, True, "", False))))
+        letters = self.letters(ours)
         stay = [Settlement(key, Event.POSTPONED, reason) for key, reason in lost.items()]
         return letters, stay, _known_before(known) | _kept_back(barred)
 
