@@ -115,6 +115,8 @@ class MailSandbox:
     struck: Counter[Fault] = field(default_factory=Counter)
     greylisted: set[str] = field(default_factory=set)
     """Recipients that were asked to come again, over whichever connection."""
+    takes: bool = True
+    """Whether messages are taken now; while not, each waits for its answer."""
 
     @property
     def message_ids(self) -> Counter[str]:
@@ -177,6 +179,8 @@ class _Handler:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         if self._sandbox.behaviour is MailBehaviour.SLOW:
             await asyncio.sleep(0.2)
+        while not self._sandbox.takes:
+            await asyncio.sleep(0.05)
         if fault := self._sandbox.fault_at(At.CONTENT):
             return await _struck(server, fault)
         content = envelope.content

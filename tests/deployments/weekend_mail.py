@@ -53,8 +53,15 @@ def start_run(client: SyncPrefectClient, deployment: UUID, campaign: str) -> UUI
     return client.create_flow_run_from_deployment(deployment, parameters=parameters).id
 
 
-def sent(journal: str) -> dict[str, str]:
-    """Messages that the journal calls sent: key to sender."""
+def sent(journal: str) -> set[str]:
+    """Keys of the messages that the journal calls sent."""
     with engine_of(journal).connect() as connection:
-        wanted = sa.select(MESSAGES.c.key, MESSAGES.c.sender).where(MESSAGES.c.state == State.SENT)
-        return {row.key: row.sender for row in connection.execute(wanted)}
+        return {*connection.scalars(sa.select(MESSAGES.c.key).where(MESSAGES.c.state == State.SENT))}
+
+
+def senders(journal: str) -> set[str]:
+    """Runs that the journal has messages of; none before there is a journal."""
+    with engine_of(journal).connect() as connection:
+        if not sa.inspect(connection).has_table(MESSAGES.name):
+            return set()
+        return {*connection.scalars(sa.select(MESSAGES.c.sender))}
