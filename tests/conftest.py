@@ -28,6 +28,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.context import SettingsContext, get_settings_context
 from prefect.settings import (
     PREFECT_API_DATABASE_MIGRATE_ON_START,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
     temporary_settings,
 )
@@ -101,7 +102,8 @@ StartServer = Callable[[Respond], Server]
 def prefect_backend() -> Iterator[str]:
     """A real Prefect server on a database of its own; gives the address of its API.
 
-    Each process that runs tests has one. It keeps no events, which nobody reads here.
+    Each process that runs tests has one. It keeps no events, which nobody reads here, and flow runs in the process
+    of the tests send no heartbeats: Prefect waits up to a second at the end of each for the thread that does.
     """
     with (
         database_of_prefect(),
@@ -109,6 +111,7 @@ def prefect_backend() -> Iterator[str]:
             {
                 PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False,
                 PREFECT_API_DATABASE_MIGRATE_ON_START: False,
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
             }
         ),
         prefect_test_harness(server_startup_timeout=240),

@@ -35,14 +35,17 @@ class Served:
         return {**os.environ, "PREFECT_API_URL": f"{self.address}/api", "PREFECT_API_AUTH_STRING": self.login}
 
     def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """A call as Prefect's clients make it: with the login and a token against forged requests."""
+        """A call as Prefect's clients make it: with the login, a token against forgery, and again after 503.
+
+        Its server says so when its SQLite was kept waiting.
+        """
         who = uuid.uuid4()
         with httpx.Client(
             base_url=f"{self.address}/api/", auth=httpx.BasicAuth(*self.login.split(":")), timeout=60
         ) as api:
-            token = api.get("csrf-token", params={"client": str(who)}).json()["token"]
+            token = _answered(lambda: api.get("csrf-token", params={"client": str(who)})).json()["token"]
             own = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": str(who)}
-            return api.request(method, path, json=body, headers=own)
+            return _answered(lambda: api.request(method, path, json=body, headers=own))
 
     def post(self, path: str, **body: Any) -> Any:
         answer = self.call("POST", path, body)
@@ -86,3 +89,11 @@ def serving(
     finally:
         process.terminate()
         process.wait(90)
+
+
+def _answered(ask: Callable[[], httpx.Response], tries: int = 10) -> httpx.Response:
+    for _ in range(tries):
+        if (answer := ask()).status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(1)
+    return answer

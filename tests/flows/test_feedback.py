@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 import polars as pl
 import pytest
 from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from deployments.sandbox.mail_server import MailSandbox, Taken, running_mail_server
 from deployments.sandbox.server import Call, Reply
@@ -30,6 +28,7 @@ from tasks.settings import Settings
 from tests.browser import browser_page
 from tests.deployments.unsubscribe_server import running_page
 from tests.ports import free_port
+from tests.shown import newest_artifact
 from tests.tasks.channels.email_flow import options_for
 from tests.tasks.feedback import samples
 from tests.tasks.feedback.samples import About, loop, report
@@ -171,10 +170,7 @@ def ses_event(kind: str, key: str, details: dict[str, object], message: About) -
 
 
 def artifact(key: str) -> dict[str, int]:
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-    newest = max(found, key=lambda one: one.created)
-    return {row["outcome"]: row["messages"] for row in json.loads(newest.data)}
+    return {row["outcome"]: row["messages"] for row in json.loads(newest_artifact(key).data)}
 
 
 def test_whoever_bounced_complained_or_unsubscribed_gets_no_further_mail_and_all_others_do(

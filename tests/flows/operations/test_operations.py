@@ -13,7 +13,6 @@ import pytest
 import sqlalchemy as sa
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
 from deployments.sandbox.mail_server import MailSandbox, running_mail_server
@@ -34,6 +33,7 @@ from tasks.files.kept import kept
 from tasks.send import Send
 from tasks.settings import JournalSettings
 from tests.journal import entries_of, suppressed
+from tests.shown import newest_artifact
 from tests.tasks.channels.email_flow import made_up_messages, options_for
 
 SEND = Send(campaign="newsletter", label="Newsletter", business_date=date(2026, 11, 24))
@@ -60,9 +60,7 @@ def states(journal: Journal, send: Send = SEND) -> dict[str, str]:
 
 
 def artifact(key: str) -> list[dict[str, object]]:
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-    return json.loads(max(found, key=lambda one: one.created).data)
+    return json.loads(newest_artifact(key).data)
 
 
 def test_unknown_messages_are_listed_and_decided_about_with_who_and_why(journal: Journal) -> None:

@@ -18,9 +18,6 @@ import trustme
 from aiosmtplib import SMTPException
 from polars.testing import assert_frame_equal
 from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.client.schemas.objects import Artifact
 from prefect.runtime import flow_run
 from pydantic import SecretStr, ValidationError
 
@@ -43,6 +40,7 @@ from tasks.runs.part import PartFailed
 from tasks.runs.results import ArrowSerializer
 from tasks.runs.table import stored
 from tasks.settings import JournalSettings
+from tests.shown import newest_artifact
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -350,12 +348,6 @@ def mail_flow(count: int, options: EmailOptions) -> Audience:
     return email(made_up_messages(count), options, SEND, NOON)
 
 
-def artifact(key: str) -> Artifact:
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-    return max(found, key=lambda one: one.created)
-
-
 def test_a_run_leaves_a_report_its_progress_the_rejects_and_a_manifest(
     serve: Callable[..., MailSandbox],
     tmp_path: Path,
@@ -375,9 +367,9 @@ def test_a_run_leaves_a_report_its_progress_the_rejects_and_a_manifest(
         return email(messages, options_for(sandbox.port, in_folder), SEND, NOON)
 
     mailed = campaign()
-    counts = {row["outcome"]: row["messages"] for row in json.loads(artifact("birthday-email").data)}
+    counts = {row["outcome"]: row["messages"] for row in json.loads(newest_artifact("birthday-email").data)}
     assert counts.items() >= {"sent": 48, "sent by another run": 0, "not sent": 1, "unknown": 1}.items()
-    assert artifact("birthday-email-progress").data == 100.0
+    assert newest_artifact("birthday-email-progress").data == 100.0
     folder = in_folder / "birthday" / "2026-11-24"
     assert pl.read_csv(folder / "rejects.csv", infer_schema=False).rows() == [
         ("9", "bad9@example.com", "refused: 550 5.1.1 No such user")

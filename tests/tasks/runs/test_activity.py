@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from prefect import flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
 from prefect.futures import wait
 
 from tasks.errors import CampaignError, ColumnsMissing
@@ -20,6 +19,7 @@ from tasks.runs.sink import Closing, sink_activity
 from tasks.runs.table import part_size
 from tasks.tables.transitions import Transitions, require_columns
 from tasks.targeting.segmentation import Segment, SegmentationOptions, segment, segmentation
+from tests.shown import task_runs_of
 
 PEOPLE = 25
 
@@ -281,10 +281,8 @@ def test_what_is_waited_for_is_done_before(size: int) -> None:
     in_flow(body)
 
 
-def names_in(flow_run: object) -> list[str]:
-    with get_client(sync_client=True) as client:
-        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [flow_run]}))
-    return sorted(run.name for run in runs)
+def names_in(flow_run: UUID | None) -> list[str]:
+    return sorted(run.name for run in task_runs_of(flow_run))
 
 
 def test_an_activity_with_other_options_is_the_same_activity(size: int) -> None:

@@ -1,0 +1,41 @@
+"""What the Prefect server of the tests shows. Many tests share it."""
+
+import time
+import uuid
+
+from prefect import task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas import TaskRun
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterName,
+)
+from prefect.client.schemas.objects import Artifact
+
+
+def newest_artifact(key: str) -> Artifact:
+    """The last that was made with the key."""
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    return max(found, key=lambda one: one.created)
+
+
+def task_runs_of(flow_run: uuid.UUID | None) -> list[TaskRun]:
+    """All task runs of a flow run that has ended.
+
+    The server writes task runs down a little later than they are, in their order: the last of all is waited for.
+    """
+    assert flow_run is not None
+    name = f"last-{uuid.uuid4()}"
+    task(lambda: None, name=name, task_run_name=name, persist_result=False)()
+    with get_client(sync_client=True) as client:
+        wanted = TaskRunFilter(name=TaskRunFilterName(any_=[name]))
+        end = time.monotonic() + 120
+        while not any(one.state and one.state.is_final() for one in client.read_task_runs(task_run_filter=wanted)):
+            assert time.monotonic() < end, "the server wrote no task run down"
+            time.sleep(0.05)
+        return client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
