@@ -40,11 +40,10 @@ from tasks.endpoint.answer.column import OutboundColumn
 from tasks.endpoint.answer.mapping import OutboundMapping
 from tasks.endpoint.endpoint import Endpoint
 from tasks.endpoint.inbound import InboundMapping
-from tasks.errors import CampaignError
 from tasks.settings import JournalSettings
 from tasks.sources.sql import Database, transaction
 from tests.journal import Schema
-from tests.postgresql import SERVER, new_database
+from tests.postgresql import new_database
 from tests.prefect_database import database_of_prefect
 from tests.scheduling import Scheduling
 
@@ -226,19 +225,29 @@ def zip_codes() -> pl.DataFrame:
     return pl.DataFrame({"zip_code": ["95124", "02134"], "city": ["San Jose", "Boston"]})
 
 
+@pytest.fixture(scope="session")
+def _tables_url() -> Iterator[str | None]:
+    """A PostgreSQL database of this process, as others drop types that are being read; None without a server."""
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(new_database("tables"))
+        except sa.exc.OperationalError:
+            url = None
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database of each kind: a file, and a schema of the PostgreSQL server on this machine."""
     if request.param == "sqlite":
         yield Database(url=f"sqlite:///{tmp_path / 'campaigns.db'}")
         return
+    if (url := request.getfixturevalue("_tables_url")) is None:
+        pytest.skip("no PostgreSQL server here")
     schema = f"campaign_test_{uuid.uuid4().hex[:12]}"
-    database = Database(url=f"{SERVER}/postgres", schema_name=schema)
-    try:
-        with transaction(database) as connection:
-            connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
-    except CampaignError as error:
-        pytest.skip(f"no PostgreSQL server here: {error}")
+    database = Database(url=url, schema_name=schema)
+    with transaction(database) as connection:
+        connection.execute(sa.text(f"CREATE SCHEMA {schema}"))
     yield database
     with transaction(database) as connection:
         connection.execute(sa.text(f"DROP SCHEMA {schema} CASCADE"))
