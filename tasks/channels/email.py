@@ -13,7 +13,7 @@ from tasks.delivery.delivery import Channel, Delivery, DeliveryOptions, close_ch
 from tasks.delivery.smtp.carrier import MailCarrier
 from tasks.delivery.smtp.connection import MailServer
 from tasks.errors import ConfigurationError
-from tasks.messages.letter import MessageOptions, letters_of, prepared_skeleton
+from tasks.messages.letter import MessageOptions, prepared_skeleton
 from tasks.messages.senders import is_placeholder
 from tasks.privacy import is_this_machine
 from tasks.runs.sink import Closing, sink_activity
@@ -54,7 +54,7 @@ def email_channel(options: EmailOptions, send: Send, sent_at: datetime) -> Chann
         title="Email",
         name=options.channel("email"),
         carrier=lambda: MailCarrier(options.server, skeleton, settings.network.allowed_hosts),
-        letters=letters_of,
+        letters=skeleton.letters,
         connections=options.server.connections,
         is_mail=True,
         rows=lambda messages: options.letters(messages, "Email"),

@@ -81,11 +81,18 @@ def normalized_addresses(addresses: pl.Series) -> pl.Series:
     )
 
 
+def is_plain_address(text: pl.Expr) -> pl.Expr:
+    """Whether each text is what most addresses are, which a server takes as it is."""
+    return text.str.contains(PLAIN_ADDRESS) & (text.str.len_bytes() < PLAIN_LENGTH)
+
+
 def are_no_addresses(texts: pl.Series) -> pl.Series:
     """Whether each text is no address; only those that are not plainly one are looked at one by one."""
-    plain = texts.str.contains(PLAIN_ADDRESS).fill_null(value=True) & (texts.str.len_bytes() < PLAIN_LENGTH)
+    plain = is_plain_address(pl.col("address")).fill_null(value=True)
     return (
-        pl.DataFrame({"address": texts, "plain": plain.fill_null(value=True)})
+        texts.alias("address")
+        .to_frame()
+        .with_columns(plain=plain)
         .select(
             pl.when("plain")
             .then(pl.lit(value=False))

@@ -8,6 +8,8 @@ from email.header import decode_header, make_header
 from email.policy import SMTP
 from email.utils import parseaddr
 
+import polars as pl
+
 from tasks.characters import CONTROL
 from tasks.errors import ConfigurationError
 from tasks.messages.address import Unsendable
@@ -59,6 +61,12 @@ def subject_header(subject: str) -> str:
         raise Unsendable("the subject has a line break or a control character")
     folded = FOLD.sub("\\1\r\n ", subject)
     return folded if _is_plain(folded) else "\r\n ".join(_encoded_words(subject.encode()))
+
+
+def is_plain_subject(subject: pl.Expr) -> pl.Expr:
+    """Whether each subject is its header as it stands."""
+    whole = subject.str.contains(f"^(?:{PLAIN_SUBJECT.pattern})$")
+    return whole & ~subject.str.contains("=?", literal=True)
 
 
 def _is_plain(folded: str) -> bool:

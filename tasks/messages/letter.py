@@ -24,17 +24,26 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from tasks.characters import forbidden_character
 from tasks.errors import ColumnsMissing, ConfigurationError, MessageFileUnreadable
-from tasks.messages.address import LONGEST_LOCAL_PART, Recipient, Unsendable, checked_recipient
+from tasks.messages.address import (
+    LONGEST_LOCAL_PART,
+    Recipient,
+    Unsendable,
+    checked_recipient,
+    is_plain_address,
+)
 from tasks.messages.attachment import ProfileAttachment, media_type
-from tasks.messages.headers import checked_headers, from_header, subject_header, to_header
+from tasks.messages.headers import checked_headers, from_header, is_plain_subject, subject_header, to_header
 from tasks.messages.texts import encoded_texts
-from tasks.messages.unsubscribe import unsubscribe_link
+from tasks.messages.unsubscribe import unsubscribe_link, unsubscribe_links
 from tasks.send import DIGITS, Send
 from tasks.settings import UnsubscribeSettings
 from tasks.tables.transitions import quoted
 
 NO_PAGE = UnsubscribeSettings()
 """No message has a link that unsubscribes."""
+ONE_CLICK = "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+SHORT = 10_000
+"""What follows the texts goes into many messages together where it is no longer; else, as files are, into each."""
 SIGNED_HEADERS = (
     b"from",
     b"to",
@@ -59,20 +68,18 @@ class Letter(NamedTuple):
     profile_id: str
     email: str
     subject: str
-    html: bytes
-    text: bytes
-    """Both as mail carries them (`encoded_texts`)."""
-    to_name: str | None = None
+    to_name: str | None
     """Of the recipient, in To."""
-    attachment: str | bytes | None = None
+    attachment: str | bytes | None
     """Of this message alone: a path below the folder of attachments, or bytes."""
-
-
-def letters_of(messages: pl.DataFrame) -> list[Letter]:
-    """Letters of messages: message_key, name, profile_id, email, subject, html, text, to_name, attachment."""
-    columns = messages.rename({"message_key": "key"}).select(Letter._fields)
-    encoded = columns.with_columns(encoded_texts(columns[name]) for name in ("html", "text"))
-    return list(map(Letter, *(encoded[name].to_list() for name in Letter._fields)))
+    content: bytes
+    """Of its message, what can be made for many together."""
+    is_plain: bool
+    """Whether its own headers are among that."""
+    has_dots: bool
+    """Whether a line of that begins with a dot, which SMTP doubles."""
+    has_mark: bool
+    """Whether its texts have the mark that separates the message's parts."""
 
 
 LETTER_COLUMNS = {"to_name": "recipient_name", "attachment": "attachment"}
@@ -86,6 +93,8 @@ class Message(NamedTuple):
     """The address that it is sent from, and comes back to."""
     recipient: Recipient
     content: bytes
+    has_dots: bool = True
+    """Whether a line may begin with a dot."""
 
 
 class MessageOptions(BaseModel):
@@ -235,12 +244,12 @@ class Skeleton:
 
     options: MessageOptions
     send: Send
-    boundary: bytes
-    head: bytes
+    boundary: str
+    head: str
     """From the Message-ID's end to the text part's encoding."""
-    middle: bytes | None
+    middle: str | None
     """From the text part's end to the HTML part's encoding; None for a text alone."""
-    tail: bytes
+    tail: str
     """What follows, up to the profile's own attachment, where there is one."""
     end: bytes
     """What follows that."""
@@ -254,26 +263,72 @@ class Skeleton:
     attachment: ProfileAttachment | None
     """How a profile's own is found."""
 
+    def letters(self, messages: pl.DataFrame) -> list[Letter]:
+        """Letters of messages: message_key, name, profile_id, email, subject, html, text, to_name, attachment."""
+        texts = messages.with_columns(
+            encoded_texts(messages["text"]), encoded_texts(messages["html"]), pl.col("to_name").cast(pl.String())
+        )
+        is_plain = is_plain_address(pl.col("email")) & is_plain_subject(pl.col("subject"))
+        is_plain &= pl.col("to_name").fill_null("") == ""
+        rest = [pl.lit(self.head), pl.col("text")]
+        if self.middle is not None:
+            rest += [pl.lit(self.middle), pl.col("html")]
+        if len(self.tail) <= SHORT:
+            rest += [pl.lit(self.tail)]
+        own = pl.when("is_plain").then(self._plain_headers()).otherwise(pl.lit(""))
+        content = pl.concat_str(own, *rest)
+        has_mark = pl.any_horizontal(pl.col("text", "html").str.contains(self.boundary, literal=True))
+        made = (
+            texts.rename({"message_key": "key"})
+            .with_columns(is_plain=is_plain)
+            .with_columns(content=content, has_mark=has_mark)
+            .with_columns(
+                pl.col("content").cast(pl.Binary()), has_dots=pl.col("content").str.contains("\n.", literal=True)
+            )
+        )
+        return list(map(Letter, *(made[name].to_list() for name in Letter._fields)))
+
+    def _plain_headers(self) -> pl.Expr:
+        """Each message's own headers, where nothing in them needs encoding."""
+        named = ["To: ", "email", "\r\nSubject: ", "subject", "\r\nMessage-ID: <", "name", f"@{self.domain}>\r\n"]
+        pieces = [pl.col(each) if place % 2 else pl.lit(each) for place, each in enumerate(named)]
+        if self.unsubscribe.url:
+            link = unsubscribe_links(pl.col("profile_id"), self.send, self.unsubscribe)
+            pieces += [pl.lit("List-Unsubscribe: <"), link, pl.lit(f">\r\n{ONE_CLICK}")]
+        return pl.concat_str(pieces)
+
     def message(self, letter: Letter) -> Message:
         """The message of one profile. Errors: `Unsendable`, with the reason."""
-        recipient = checked_recipient(letter.email)
-        if self.boundary in letter.text or self.boundary in letter.html:
+        if letter.has_mark:
             raise Unsendable("a text has the mark that separates the message's parts")
-        own = (
-            f"To: {to_header(letter.to_name, recipient.address)}\r\nSubject: {subject_header(letter.subject)}\r\n"
-            f"Message-ID: <{letter.name}@{self.domain}>\r\n"
-        )
-        if link := unsubscribe_link(self.unsubscribe, self.send, letter.profile_id):
-            own += f"List-Unsubscribe: <{link}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
-        pieces = [own.encode(), self.head, letter.text]
-        if self.middle is not None:
-            pieces += [self.middle, letter.html]
-        pieces += [self.tail]
+        if letter.is_plain and self.is_whole:
+            return Message(
+                self.sent_from(letter.name), Recipient(letter.email, False), letter.content, letter.has_dots
+            )
+        recipient = checked_recipient(letter.email)
+        pieces = [] if letter.is_plain else [self._headers(letter, recipient).encode()]
+        pieces += [letter.content]
+        if len(self.tail) > SHORT:
+            pieces += [self.tail.encode()]
         if self.attachment is not None:
             pieces += [self.attachment.part(letter.attachment), self.end]
         content = b"".join(pieces)
         whole = content if self.sign is None else self.sign(content) + content
         return Message(self.sent_from(letter.name), recipient, whole)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether messages need nothing that is made for each."""
+        return self.sign is None and self.attachment is None and len(self.tail) <= SHORT
+
+    def _headers(self, letter: Letter, recipient: Recipient) -> str:
+        own = (
+            f"To: {to_header(letter.to_name, recipient.address)}\r\nSubject: {subject_header(letter.subject)}\r\n"
+            f"Message-ID: <{letter.name}@{self.domain}>\r\n"
+        )
+        if link := unsubscribe_link(self.unsubscribe, self.send, letter.profile_id):
+            own += f"List-Unsubscribe: <{link}>\r\n{ONE_CLICK}"
+        return own
 
 
 def prepared_skeleton(
@@ -295,10 +350,10 @@ def prepared_skeleton(
         options=options,
         send=send,
         sent_from=options.sent_from(),
-        boundary=mark.encode(),
-        head=head,
-        middle=middle[0] if middle else None,
-        tail=tail,
+        boundary=mark,
+        head=head.decode("ascii"),
+        middle=middle[0].decode("ascii") if middle else None,
+        tail=tail.decode("ascii"),
         end=end,
         domain=options.sender.rpartition("@")[2],
         unsubscribe=unsubscribe,

@@ -11,7 +11,7 @@ import polars as pl
 from tasks.files.storage import make_private, private_draft
 from tasks.messages.address import Unsendable
 from tasks.messages.delivered import DIGITS_OF_KEY, DeliveredKeys, forced
-from tasks.messages.letter import Letter, Skeleton, letters_of
+from tasks.messages.letter import Letter, Skeleton
 from tasks.runs.stopping import end_if_stopped
 from tasks.send import CODES_SHOWN, DIGITS
 
@@ -133,7 +133,7 @@ def place_mail(
 
 def _mails(messages: pl.DataFrame, skeleton: Skeleton, reasons: dict[str, str]) -> Iterator[tuple[Letter, bytes]]:
     """The mails that can be made; why the others cannot be is put into `reasons`, by digits."""
-    for letter in letters_of(messages):
+    for letter in skeleton.letters(messages):
         try:
             yield letter, skeleton.message(letter).content.replace(b"\r\n", b"\n")
         except Unsendable as reason:

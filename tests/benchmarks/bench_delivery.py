@@ -30,7 +30,7 @@ from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.delivery.provider import ProviderMessage, messages_of
 from tasks.delivery.smtp.connection import MailServer, Security
-from tasks.messages.letter import LETTER_COLUMNS, Letter, MessageOptions, letters_of, prepared_skeleton
+from tasks.messages.letter import LETTER_COLUMNS, Letter, MessageOptions, prepared_skeleton
 from tasks.pools.reservation import Reservations
 from tasks.pools.stock import Pools
 from tasks.send import CODES_SHOWN, Send
@@ -39,6 +39,7 @@ from tests.benchmarks.mail_sink import running_sink
 
 SEND = Send(campaign="bench", label="Bench", business_date=date(2026, 11, 24))
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SKELETON = prepared_skeleton(MessageOptions(), SEND, NOW)
 CONNECTIONS = 4
 HTML = "<p>Dear {}, a very happy birthday from all of us.</p>\n" * 45
 TEXT = "Dear {}, a very happy birthday from all of us.\n" * 8
@@ -63,7 +64,7 @@ def written(messages: pl.DataFrame) -> list[ProviderMessage]:
 def letters(messages: pl.DataFrame) -> list[Letter]:
     key = SEND.message_keys("email", messages)
     unused = [pl.lit(None).alias(name) for name in LETTER_COLUMNS]
-    return letters_of(messages.with_columns(key, key.alias("name"), *unused))
+    return SKELETON.letters(messages.with_columns(key, key.alias("name"), *unused))
 
 
 def by_the_library(letter: ProviderMessage) -> EmailMessage:
@@ -203,14 +204,13 @@ def main() -> None:
     many = made_up(options.messages)
     some = many.head(options.messages // 10)
     few = written(some)
-    skeleton = prepared_skeleton(MessageOptions(), SEND, NOW)
-    built = {one.key: skeleton.message(one).content for one in letters(some)}
+    built = {one.key: SKELETON.message(one).content for one in letters(some)}
     rates: dict[str, list[float]] = {}
     for _ in range(options.rounds):
         with running_sink() as (port, _):
             for name, measure in {
                 "build: EmailMessage": lambda: rate_of(some, lambda one: bytes(by_the_library(one)), written),
-                "build: skeleton": lambda: rate_of(many, skeleton.message, letters),
+                "build: skeleton": lambda: rate_of(many, SKELETON.message, letters),
                 "build and send: EmailMessage, pooled aiosmtplib": lambda: pooled(port, few, by_the_library),
                 "send only: pooled aiosmtplib": lambda: pooled(port, few, lambda letter: built[letter.key]),
                 "build and send, with journal: Email": lambda: ours(port, many),

@@ -61,7 +61,7 @@ class Parcel:
     @property
     def size(self) -> int:
         """About what its texts come to."""
-        return len(self.letter.html) + len(self.letter.text)
+        return len(self.letter.content)
 
     def weigh(self, weight: Weight, size: int) -> None:
         """Count its message, until it is answered or put back."""
@@ -123,5 +123,7 @@ class Stand:
     def opening(self) -> list[bytes]:
         """What the next group begins with."""
         if self.leaving:
-            return [self.leaving.message.content.replace(b"\r\n.", b"\r\n..") + b".\r\n"]
+            message = self.leaving.message
+            content = message.content.replace(b"\r\n.", b"\r\n..") if message.has_dots else message.content
+            return [content + b".\r\n"]
         return [self.reset] if self.reset else []
