@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from tasks.delivery.dispatch import Carrier, Dispatch, DispatchOptions, Tally, run_showing
+from tasks.delivery.garbage import rarer_searches
 from tasks.delivery.journal.database import shown
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import Journal, open_journal
@@ -144,7 +145,8 @@ def send_messages(
             return await dispatch.run(wanted)
 
     try:
-        fates = run_showing(work, show)
+        with rarer_searches():
+            fates = run_showing(work, show)
     except BaseException as error:
         # What was sent is told, whatever ended the work: another error, or that the run was stopped.
         done = _delivery(dispatch.up_to_now(wanted), pl.concat([rejects, later]), channel, journal)

@@ -6,12 +6,11 @@ that was not used is lost: a rate saves up no burst.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
+from math import ceil
 
 TAKEN_SECONDS = 0.5
 """For so long moments are taken ahead: the journal is asked about twice a second."""
-MOST_TAKEN = 1_000
 LATE_SECONDS = 0.1
 """So late a moment is still used."""
 
@@ -24,7 +23,9 @@ class Pace:
         """Gives how many seconds from now the first of so many moments is, at a rate."""
         self._rate = per_second or 0.0
         self._clock = clock
-        self._moments: deque[float] = deque()
+        self._first = 0.0
+        """The next of the moments that were taken, which follow each other at the rate."""
+        self._left = 0
         self._next = 0.0
         self._taking = asyncio.Lock()
 
@@ -38,29 +39,31 @@ class Pace:
         """Whether a message may leave at once."""
         if not self._rate:
             return True
-        self._forget()
-        return bool(self._moments) and self._moments[0] <= self._clock()
+        now = self._clock()
+        self._forget(now)
+        return self._left > 0 and self._first <= now
 
     def take(self) -> None:
         """Count a message as leaving now, which was due."""
         if self._rate:
-            self._moments.popleft()
+            self._left -= 1
+            self._first += 1 / self._rate
 
     def drop(self) -> None:
         """Moments that were taken are of no use: what follows is later."""
-        self._moments.clear()
+        self._left = 0
 
     async def delay(self) -> float:
         """Seconds until a message is due. Errors: `JournalUnavailable`."""
         if not self._rate:
             return 0.0
         async with self._taking:
-            self._forget()
-            if not self._moments:
-                count = min(max(1, int(self._rate * TAKEN_SECONDS)), MOST_TAKEN)
-                begin = await asyncio.to_thread(self.reserve, count, self._rate) + self._clock()
-                self._moments.extend(begin + number / self._rate for number in range(count))
-        return max(0.0, self._moments[0] - self._clock()) if self._moments else 0.0
+            self._forget(self._clock())
+            if not self._left:
+                count = max(1, int(self._rate * TAKEN_SECONDS))
+                self._first = await asyncio.to_thread(self.reserve, count, self._rate) + self._clock()
+                self._left = count
+        return max(0.0, self._first - self._clock()) if self._left else 0.0
 
     async def wait(self) -> None:
         """Wait until a message may leave, and count it as leaving. Errors: `JournalUnavailable`."""
@@ -68,7 +71,10 @@ class Pace:
             await asyncio.sleep(await self.delay())
         self.take()
 
-    def _forget(self) -> None:
-        late = max(LATE_SECONDS, 1 / self._rate)
-        while self._moments and self._moments[0] < self._clock() - late:
-            self._moments.popleft()
+    def _forget(self, now: float) -> None:
+        """Let go of moments that are too late."""
+        late = now - max(LATE_SECONDS, 1 / self._rate) - self._first
+        if late > 0 and self._left:
+            passed = min(ceil(late * self._rate), self._left)
+            self._left -= passed
+            self._first += passed / self._rate
