@@ -30,11 +30,9 @@ def address_hash(address: str, key: bytes) -> str:
 
 def address_hashes(addresses: pl.Series, key: bytes) -> pl.Series:
     """`address_hash` of each; null stays null."""
-    plain = (
-        normalized_addresses(addresses.alias("address")).to_frame().select(StableHash(pl.col("address")).sha2_256())
-    )
-    hashed = [None if one is None else hmac.digest(key, one.encode(), "sha256").hex() for one in plain.to_series()]
-    return pl.Series(addresses.name, hashed, pl.String())
+    address = normalized_addresses(addresses).to_frame()
+    plain = StableHash(pl.col(addresses.name)).sha2_256()
+    return address.select(StableHash(plain).hmac_sha256(key=key.decode())).to_series()
 
 
 class MessageNames:
