@@ -15,10 +15,16 @@ from tasks.files.storage import written_whole
 SERVER = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS": "5",
 }
-"""Task runs are recorded together, once a second: one by one is half of a server's work for a large audience."""
+"""Task runs are recorded together, once a second: one by one is half of a server's work for a large audience.
+
+A run that waits for the run before it asks again so often, in seconds. Prefect's own value is 30.
+"""
 HEARTBEAT = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 """So often a run says that it lives, in seconds; Prefect takes no shorter time."""
+WORKER = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+"""So often a worker asks for runs, in seconds: whoever starts one waits that long. Prefect's own value is 10."""
 OF_THE_SERVER = (
     "PREFECT_SERVER_API_AUTH_STRING",
     "PREFECT_SERVER_ENCRYPTION_KEY",

@@ -18,7 +18,16 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from deployments.guard import HEARTBEAT, LOGIN, OF_THE_SERVER, SERVER, guarded_server, kept, login_of
+from deployments.guard import (
+    HEARTBEAT,
+    LOGIN,
+    OF_THE_SERVER,
+    SERVER,
+    WORKER,
+    guarded_server,
+    kept,
+    login_of,
+)
 from deployments.home_server import WORD_SECONDS, HomeServer, Running
 from deployments.ports import HOST, holder_of, port_is_free
 from deployments.processes import child
@@ -93,6 +102,7 @@ def serve(port: int, notify: str = "") -> NoReturn:
         environment = {
             **SERVER,
             **HEARTBEAT,
+            **WORKER,
             **os.environ,
             **variables,
             **unsubscribe_page(CampaignSettings.load().unsubscribe, place.home, page_port),
