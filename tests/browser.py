@@ -21,19 +21,35 @@ FLAGS = [
 
 
 @contextmanager
-def browser_page() -> Iterator[Any]:
-    """A page of headless Chromium; the test is skipped where there is none."""
+def running_browser() -> Iterator[Any]:
+    """Headless Chromium; the test is skipped where there is none."""
     if not CHROMIUM.exists():
         pytest.skip(f"no browser here: {CHROMIUM} (Debian's package chromium)")
     api = pytest.importorskip("playwright.sync_api", reason="no Playwright here: pip install '.[dev]'")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         try:
-            page = browser.new_page(viewport={"width": 1280, "height": 860})
-            page.set_default_timeout(60_000)
-            yield page
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def new_page(browser: Any) -> Iterator[Any]:
+    """A page that shares nothing with others of the browser: a login in one is none in another."""
+    page = browser.new_page(viewport={"width": 1280, "height": 860})
+    page.set_default_timeout(60_000)
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+@contextmanager
+def browser_page() -> Iterator[Any]:
+    """A page of a browser of its own."""
+    with running_browser() as browser, new_page(browser) as page:
+        yield page
 
 
 def log_in(page: Any, login: str) -> None:
@@ -66,9 +82,9 @@ def submit(page: Any) -> None:
 
     gone = pytest.importorskip("playwright.sync_api").TimeoutError
     for _ in range(40):
-        if not page.url.endswith("/run"):
-            return
         with suppress(gone):  # the page may go on just now, and the button with it
             page.get_by_role("button", name="Submit").click(timeout=10_000)
-        page.wait_for_timeout(3_000)
+        with suppress(gone):
+            page.wait_for_url(lambda url: not url.endswith("/run"), timeout=3_000, wait_until="commit")
+            return
     raise AssertionError("the form is not sent")

@@ -19,14 +19,14 @@ import polars as pl
 import pytest
 import yaml
 
-from deployments.guard import HEARTBEAT, SERVER
+from deployments.guard import HEARTBEAT, SERVER, WORKER
 from deployments.register import MISSED_HEARTBEATS
 from deployments.sandbox.profiles import sample_profiles
 from deployments.serve import PAGE_AFTER
 from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import Send
 from tasks.settings import UnsubscribeSettings
-from tests.browser import browser_page, choose, field, log_in, submit, write_json
+from tests.browser import choose, field, log_in, new_page, running_browser, submit, write_json
 from tests.deployments.serving import Served, serving, until
 from tests.ports import free_port
 
@@ -82,9 +82,18 @@ def test_nobody_without_the_login_is_answered(served: Served) -> None:
     assert served.post("deployments/filter")
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One for all pages: its start takes seconds."""
+    with running_browser() as browser:
+        yield browser
+
+
 @pytest.mark.parametrize("ui", ["", "v2/"])
-def test_a_browser_is_asked_for_the_login_and_then_shows_the_deployments(served: Served, ui: str) -> None:
-    with browser_page() as page:
+def test_a_browser_is_asked_for_the_login_and_then_shows_the_deployments(
+    served: Served, browser: Any, ui: str
+) -> None:
+    with new_page(browser) as page:
         page.goto(f"{served.address}/{ui}login")
         page.locator("input[type=password]").fill("admin:guessed")
         page.get_by_role("button", name="Login").click()
@@ -143,12 +152,23 @@ def test_every_deployment_is_there_with_its_schedule_off_and_one_run_at_a_time(s
         ]
 
 
-def test_task_runs_are_recorded_together_here_and_by_the_servers_of_the_compose_file(served: Served) -> None:
+def test_task_runs_are_recorded_together_and_waiting_runs_ask_often_here_and_in_the_compose_file(
+    served: Served,
+) -> None:
     settings = served.call("GET", "admin/settings").json()
     recorder = settings["server"]["services"]["task_run_recorder"]
     assert (recorder["batch_size"], recorder["flush_interval"]) == (100, 1)
+    assert settings["server"]["deployments"]["concurrency_slot_wait_seconds"] == 5
     compose = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
     assert SERVER.items() <= compose["x-server"].items()
+
+
+def test_the_worker_asks_for_runs_every_few_seconds_here_and_in_the_compose_file(served: Served) -> None:
+    (worker,) = [line.split()[0] for line in processes_of(served.folder) if "worker start" in line]
+    environment = Path(f"/proc/{worker}/environ").read_text().split("\0")
+    assert {f"{name}={value}" for name, value in WORKER.items()} <= set(environment)
+    compose = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
+    assert WORKER.items() <= compose["services"]["worker"]["environment"].items()
 
 
 def test_the_unsubscribe_page_is_there_and_works(served: Served) -> None:
@@ -253,10 +273,10 @@ def completed_run(served: Served, name: str) -> str | None:
     return next((run["id"] for run in runs if run["state_type"] == "COMPLETED"), None)
 
 
-@pytest.fixture
-def page(served: Served) -> Iterator[Any]:
-    """A page of headless Chromium, logged in as its user does it."""
-    with browser_page() as page:
+@pytest.fixture(scope="module")
+def page(served: Served, browser: Any) -> Iterator[Any]:
+    """A page of headless Chromium, logged in as its user does it: once for all forms."""
+    with new_page(browser) as page:
         page.goto(f"{served.address}/login")
         log_in(page, served.login)
         yield page
