@@ -1,12 +1,12 @@
 """Reservation: which code each message gets, the same in every try of it.
 
-One statement reserves for a window of messages. Who reserves for one send takes turns; who reserves for another
-passes over rows that are being taken. Nothing that is reserved is lost by a run that ends: what nobody has begun to
-send can be given back at any time, as a sender holds a code before its message leaves.
+One transaction reserves for a window of messages. Who reserves for one send takes turns; who reserves for another
+passes over codes that are being taken. Nothing that is reserved is lost by a run that ends: what nobody has begun
+to send can be given back at any time, as a sender holds a code before its message leaves.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -25,7 +25,7 @@ from tasks.pools.stock import Pool, Pools
 from tasks.send import Send, parts_of
 
 WINDOW = 2_000
-"""Messages that are reserved for by one statement."""
+"""Messages that are reserved for by one transaction."""
 TRIES = 20
 """Times that codes which another run is just taking or giving back are looked at again."""
 PAUSE = 0.05
@@ -69,60 +69,75 @@ class Reservations:
             found |= self._window(some, number, until)
         return found
 
-    def _rows(self, profiles: Mapping[str, str]) -> dict[str, str]:
-        number, pool = self._number, self.pool.number
-        return document(
-            {"key": digits, "send": number, "pool": pool, "profile_id": profile}
-            for digits, profile in profiles.items()
-        )
-
     def _window(self, profiles: Mapping[str, str], number: int, until: datetime) -> dict[str, Given | None]:
-        digits = {parts_of(key)[0]: key for key in profiles}
+        keys = {parts_of(key)[0]: key for key in sorted(profiles)}
+        for attempt in range(TRIES):
+            time.sleep(PAUSE if attempt else 0)
+            found, sent, are_more = self._database.write(
+                lambda connection: self._reserved(connection, number, keys, profiles, until)
+            )
+            if not are_more:
+                break
+        seal = self.pools.seal(self.pool)
+        reserved = {
+            keys[key]: Given(code.number, seal.opened(code.digest, code.sealed)) for key, code in found.items()
+        }
+        return {**dict.fromkeys(keys[key] for key in sent), **reserved}
+
+    def _reserved(
+        self,
+        connection: sa.Connection,
+        number: int,
+        keys: Mapping[str, str],
+        profiles: Mapping[str, str],
+        until: datetime,
+    ) -> tuple[dict[str, sa.Row[Any]], set[str], bool]:
+        """Codes of a window's messages, by digits; those that were sent without one; whether there are more."""
+        is_sqlite = self._database.is_sqlite
+        if not is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_turn(number))))
         given = {
-            **self._rows({one: profiles[digits[one]] for one in sorted(digits)}),
+            **self._messages(keys),
             "given_pool": self.pool.number,
             "given_until": until,
             "given_run": self.run,
             "given_now": self._database.now(),
         }
-        for attempt in range(TRIES):
-            time.sleep(PAUSE if attempt else 0)
-            found, sent, are_more = self._database.write(
-                lambda connection: self._reserved(connection, number, given, len(digits))
+        found = self._had(connection, given)
+        sent = set(connection.execute(_sent_statement(is_sqlite), given).scalars()) - found.keys()
+        wanted = [key for key in keys if key not in found and key not in sent]
+        free = connection.execute(_free_statement(), {**given, "given_count": len(wanted)}).all() if wanted else []
+        taken = dict(zip(wanted, free, strict=False))
+        if taken:
+            rows = (
+                {"number": code.number, "key": key, "send": number, "profile_id": profiles[keys[key]]}
+                for key, code in taken.items()
             )
-            if len(found) + len(sent) == len(digits) or not are_more:
-                break
-        seal = self.pools.seal(self.pool)
-        reserved = {digits[key]: Given(number, seal.opened(*sealed)) for key, number, *sealed in found}
-        return {**dict.fromkeys(digits[key] for key in sent), **reserved}
+            connection.execute(_take_statement(is_sqlite), {**given, **document(rows)})
+        is_short = len(taken) < len(wanted)
+        are_more = is_short and connection.execute(_free_statement(waits=True), {**given, "given_count": 1}).first()
+        return found | taken, sent, bool(are_more)
 
-    def _reserved(
-        self, connection: sa.Connection, number: int, given: Mapping[str, Any], wanted: int
-    ) -> tuple[list[Any], list[str], bool]:
-        """Codes of a window's messages, those that were sent without one, and whether there are more codes."""
+    def _had(self, connection: sa.Connection, given: Mapping[str, Any]) -> dict[str, sa.Row[Any]]:
+        """Codes that messages have already, this run's from now on, but for those that do not hold long enough."""
         is_sqlite = self._database.is_sqlite
-        if not is_sqlite:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_turn(number))))
-        found = list(connection.execute(_reserve_statement(is_sqlite), given).all())
-        if len(found) < wanted:
-            # Some have one already, or there are too few.
+        found = connection.execute(_found_statement(is_sqlite), given).all()
+        if found:
             if connection.execute(_outdated_statement(is_sqlite), given).rowcount:
-                connection.execute(_reserve_statement(is_sqlite), given).close()
+                found = connection.execute(_found_statement(is_sqlite), given).all()
             connection.execute(_taken_over_statement(is_sqlite), given)
-            found = list(connection.execute(_found_statement(is_sqlite), given).all())
-        if len(found) == wanted:
-            return found, [], False
-        have = {row.key for row in found}
-        sent = [key for key in connection.execute(_sent_statement(is_sqlite), given).scalars() if key not in have]
-        more = connection.execute(_more_statement(), given).first() is not None
-        return found, sent, more and len(found) + len(sent) < wanted
+        return {code.key: code for code in found}
+
+    def _messages(self, digits: Iterable[str]) -> dict[str, str]:
+        number, pool = self._number, self.pool.number
+        return document({"key": each, "send": number, "pool": pool} for each in digits)
 
     def release(self, keys: list[str]) -> int:
         """Give back what this run reserved for messages that will not show it; gives how many codes that were."""
         if not keys:
             return 0
         given = {
-            **self._rows(dict.fromkeys((parts_of(key)[0] for key in keys), "")),
+            **self._messages(parts_of(key)[0] for key in keys),
             "given_run": self.run,
             "given_now": self._database.now(),
         }
@@ -148,13 +163,11 @@ POOL = _given("pool", sa.BigInteger())
 UNTIL = _given("until", CODES.c.expires_at.type)
 RUN = _given("run", CODES.c.reserved_by.type)
 NOW = _given("now", CODES.c.changed_at.type)
-FOUND = (CODES.c.key, CODES.c.number, CODES.c.digest, CODES.c.sealed)
-"""What is read of a message's code."""
+COUNT = _given("count", sa.Integer())
 
 
 def _rows(is_sqlite: bool) -> sa.FromClause:
-    columns = {"key": sa.String, "send": sa.BigInteger, "pool": sa.BigInteger, "profile_id": sa.Text}
-    return given_rows(is_sqlite, columns)
+    return given_rows(is_sqlite, {"key": sa.String, "send": sa.BigInteger, "pool": sa.BigInteger})
 
 
 def _is_of(rows: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -163,61 +176,36 @@ def _is_of(rows: sa.FromClause) -> sa.ColumnElement[bool]:
 
 
 @cache
-def _reserve_statement(is_sqlite: bool) -> Any:  # noqa: ANN401  # an Update that gives rows
-    rows = _rows(is_sqlite)
-    has_one = sa.select(CODES.c.number).where(_is_of(rows)).correlate(rows).exists()
-    was_sent = (
-        sa.select(MESSAGES.c.key)
-        .where(MESSAGES.c.send == rows.c.send, MESSAGES.c.key == rows.c.key, MESSAGES.c.state == State.SENT)
-        .correlate(rows)
-        .exists()
-    )
-    place = sa.func.row_number().over(order_by=rows.c.key)
-    wanted = (
-        sa.select(rows.c.key, rows.c.send, rows.c.profile_id, place.label("place"))
-        .where(~has_one, ~was_sent)
-        .cte("wanted")
-    )
-    # The first to expire go first. As many as are wanted: of more, another run would think that they are gone.
-    chosen = (
-        sa.select(CODES.c.number)
+def _free_statement(*, waits: bool = False) -> sa.Select[Any]:
+    """Free codes, the first to expire first; with `waits`, those too that another run is just taking.
+
+    As many as are wanted: of more, another run would think that they are gone.
+    """
+    statement = (
+        sa.select(CODES.c.number, CODES.c.digest, CODES.c.sealed)
         .where(CODES.c.pool == POOL, CODES.c.state == sa.text("'free'"), CODES.c.expires_at > UNTIL)
         .order_by(CODES.c.expires_at, CODES.c.number)
-        .limit(sa.select(sa.func.count()).select_from(wanted).scalar_subquery())
-        .with_for_update(skip_locked=True)
-        .cte("chosen")
+        .limit(COUNT)
     )
-    # The limit is for PostgreSQL's planner: it would expect a tenth of the pool, and read all of it.
-    place_of_code = sa.func.row_number().over(order_by=chosen.c.number)
-    at_most: sa.ColumnElement[int] = sa.literal_column(str(WINDOW))
-    taken = sa.select(chosen.c.number, place_of_code.label("place")).limit(at_most).cte("taken")
-    # Brought together by grouping: joined, SQLite would look through all codes for each message.
-    nobodys = [sa.cast(sa.null(), CODES.c[name].type).label(name) for name in ("send", "key", "profile_id")]
-    no_code = sa.cast(sa.null(), CODES.c.number.type)
-    places = sa.union_all(
-        sa.select(taken.c.place, taken.c.number, *nobodys),
-        sa.select(wanted.c.place, no_code, wanted.c.send, wanted.c.key, wanted.c.profile_id),
-    ).subquery("places")
-    both = {name: sa.func.max(places.c[name]) for name in ("number", "send", "key", "profile_id")}
-    pairs = (
-        sa.select(*(column.label(name) for name, column in both.items()))
-        .group_by(places.c.place)
-        .having(both["number"].is_not(None), both["key"].is_not(None))
-        .limit(at_most)
-        .cte("pairs")
-    )
+    return statement if waits else statement.with_for_update(skip_locked=True)
+
+
+@cache
+def _take_statement(is_sqlite: bool) -> sa.Update:
+    """Codes, by number, are these messages' from now on."""
+    columns = {"number": sa.BigInteger, "key": sa.String, "send": sa.BigInteger, "profile_id": sa.Text}
+    rows = given_rows(is_sqlite, columns)
     return (
         sa.update(CODES)
         .values(
             state=CodeState.RESERVED,
-            send=pairs.c.send,
-            key=pairs.c.key,
-            profile_id=pairs.c.profile_id,
+            send=rows.c.send,
+            key=rows.c.key,
+            profile_id=rows.c.profile_id,
             reserved_by=RUN,
             changed_at=NOW,
         )
-        .where(CODES.c.number == pairs.c.number)
-        .returning(*FOUND)
+        .where(CODES.c.number == rows.c.number)
     )
 
 
@@ -254,7 +242,9 @@ def _taken_over_statement(is_sqlite: bool) -> sa.Update:
 @cache
 def _found_statement(is_sqlite: bool) -> sa.Select[Any]:
     rows = _rows(is_sqlite)
-    return sa.select(*FOUND).join_from(rows, CODES, _is_of(rows))
+    return sa.select(CODES.c.key, CODES.c.number, CODES.c.digest, CODES.c.sealed).join_from(
+        rows, CODES, _is_of(rows)
+    )
 
 
 @cache
@@ -262,9 +252,3 @@ def _sent_statement(is_sqlite: bool) -> sa.Select[Any]:
     rows = _rows(is_sqlite)
     of_message = sa.and_(MESSAGES.c.send == rows.c.send, MESSAGES.c.key == rows.c.key)
     return sa.select(MESSAGES.c.key).join_from(rows, MESSAGES, of_message).where(MESSAGES.c.state == State.SENT)
-
-
-@cache
-def _more_statement() -> sa.Select[Any]:
-    is_free = sa.and_(CODES.c.pool == POOL, CODES.c.state == sa.text("'free'"), CODES.c.expires_at > UNTIL)
-    return sa.select(CODES.c.number).where(is_free).limit(1)

@@ -108,17 +108,22 @@ def hold(database: Database, send: int, codes: Mapping[str, Iterable[int]]) -> s
 
 
 def settle(
-    connection: sa.Connection, rows: Mapping[str, str], sender: str, states: Collection[State], *, is_sqlite: bool
+    connection: sa.Connection,
+    given: Mapping[str, Any],
+    states: Collection[State],
+    *,
+    all_said: bool,
+    is_sqlite: bool,
 ) -> None:
     """Let the held codes of messages be what these have just become; in the transaction that said so.
 
-    In: `rows` of the statement that did: key, send, state; the `states` that occur.
+    In: `given` to the statement that did (its rows have key, send, state); the `states` that occur; whether that
+    statement was right about all of them.
     """
-    given = {**rows, "given_sender": sender}
     if not {State.SENT, State.DEFERRED}.isdisjoint(states):
-        connection.execute(_keep_statement(is_sqlite), given)
+        connection.execute(_keep_statement(is_sqlite, all_said), given)
     if State.REFUSED in states:
-        connection.execute(_free_statement(is_sqlite), given)
+        connection.execute(_free_statement(is_sqlite, all_said), given)
 
 
 def settle_send(connection: sa.Connection, send: int) -> None:
@@ -223,35 +228,38 @@ def _held_statement(is_sqlite: bool) -> sa.Select[tuple[str, int]]:
 
 
 @cache
-def _keep_statement(is_sqlite: bool) -> sa.Update:
+def _keep_statement(is_sqlite: bool, all_said: bool) -> sa.Update:
     """Codes that stay with their messages. Most do: no index has their columns, so that this is cheap."""
-    is_used = MESSAGES.c.state == State.SENT
+    rows = _outcomes(is_sqlite)
+    is_used = rows.c.state == State.SENT
     state = sa.case((is_used, SETTLED[State.SENT].value), else_=SETTLED[State.DEFERRED].value)
     # A message that was taken has used its code up; of one that left once, all is known.
     may_be = sa.or_(CODES.c.state == CodeState.HELD, sa.and_(CODES.c.state == CodeState.DOUBT, is_used))
-    after = MESSAGES.c.state.in_([State.SENT, State.DEFERRED])
-    return _settled(is_sqlite, {"state": state}).where(may_be, after)
+    after = rows.c.state.in_([State.SENT, State.DEFERRED])
+    return _settled(rows, {"state": state}, all_said).where(may_be, after)
 
 
 @cache
-def _free_statement(is_sqlite: bool) -> sa.Update:
+def _free_statement(is_sqlite: bool, all_said: bool) -> sa.Update:
     """Codes that belong to no message any more. One in doubt may have arrived by an earlier try."""
+    rows = _outcomes(is_sqlite)
     after = {"state": SETTLED[State.REFUSED], **NOBODYS}
-    return _settled(is_sqlite, after).where(CODES.c.state == CodeState.HELD, MESSAGES.c.state == State.REFUSED)
+    return _settled(rows, after, all_said).where(CODES.c.state == CodeState.HELD, rows.c.state == State.REFUSED)
 
 
-def _settled(is_sqlite: bool, values: Mapping[str, Any]) -> sa.Update:
-    rows = given_rows(is_sqlite, {"key": sa.String, "send": sa.BigInteger, "state": sa.String})
-    return (
-        sa.update(CODES)
-        .values(**values, changed_at=MESSAGES.c.changed_at)
-        .where(
-            CODES.c.send == rows.c.send,
-            CODES.c.key == rows.c.key,
-            # Only what this sender said just now: of another's message, nothing is known here.
-            MESSAGES.c.send == rows.c.send,
-            MESSAGES.c.key == rows.c.key,
-            MESSAGES.c.state == rows.c.state,
-            MESSAGES.c.sender == sa.bindparam("given_sender", type_=MESSAGES.c.sender.type),
-        )
+def _outcomes(is_sqlite: bool) -> sa.FromClause:
+    return given_rows(is_sqlite, {"key": sa.String, "send": sa.BigInteger, "state": sa.String})
+
+
+def _settled(rows: sa.FromClause, values: Mapping[str, Any], all_said: bool) -> sa.Update:
+    changed_at = sa.bindparam("given_changed_at", type_=CODES.c.changed_at.type)
+    of_message = (CODES.c.send == rows.c.send, CODES.c.key == rows.c.key)
+    # Only what this sender said just now: of another's message, nothing is known here.
+    said = (
+        MESSAGES.c.send == rows.c.send,
+        MESSAGES.c.key == rows.c.key,
+        MESSAGES.c.state == rows.c.state,
+        MESSAGES.c.sender == sa.bindparam("given_sender", type_=MESSAGES.c.sender.type),
     )
+    settled = sa.update(CODES).values(**values, changed_at=changed_at).where(*of_message)
+    return settled if all_said else settled.where(*said)

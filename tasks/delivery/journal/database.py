@@ -189,6 +189,8 @@ def longest_wait(settings: JournalSettings) -> float:
 def in_transaction(engine: sa.Engine, work: Callable[[sa.Connection], T], wait: float) -> T:
     """Do something in one transaction, for so many seconds at most."""
     with engine.connect() as database, limited(database, wait), database.begin():
+        if engine.dialect.name == "sqlite":  # from the beginning: what it reads stays so until it has written
+            database.exec_driver_sql("BEGIN IMMEDIATE")
         _allow(database, wait)
         return work(database)
 

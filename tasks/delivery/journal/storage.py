@@ -222,10 +222,10 @@ class Journal:
         }
 
         def work(database: sa.Connection) -> None:
-            database.execute(statement, given)
+            all_said = database.execute(statement, given).rowcount == len(outcomes)
             if with_codes:
                 after = {*states.values()}
-                codes.settle(database, rows, self.sender, after, is_sqlite=self.database.is_sqlite)
+                codes.settle(database, given, after, all_said=all_said, is_sqlite=self.database.is_sqlite)
             if not self.database.is_sqlite:
                 told = DEPARTURES.c.key.in_([parts_of(one.key)[0] for one in outcomes])
                 database.execute(sa.delete(DEPARTURES).where(DEPARTURES.c.sender == self.sender, told))
