@@ -43,14 +43,17 @@ def mailed(in_folder: Path) -> Callable[[str, date], Messages]:
     """Reads what a campaign delivered on a day: address to message."""
 
     def read(campaign: str, day: date) -> Messages:
-        box = mailbox.Maildir(
-            in_folder / "outbox" / campaign / day.isoformat() / "maildir",
-            factory=lambda file: BytesParser(policy=policy.default).parse(file),
-            create=False,
-        )
-        return {str(message["To"]): message for message in box}
+        return messages_of(in_folder / "outbox" / campaign / day.isoformat())
 
     return read
+
+
+def messages_of(send: Path) -> Messages:
+    """Messages in the folder of a send: address to message."""
+    box = mailbox.Maildir(
+        send / "maildir", factory=lambda file: BytesParser(policy=policy.default).parse(file), create=False
+    )
+    return {str(message["To"]): message for message in box}
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """A shipped campaign whose process is killed at any step does only what is missing when its run is tried again."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -13,13 +15,13 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.sandbox.mail_server import MailSandbox, running_mail_server
-from deployments.sandbox.partner import Partner
+from deployments.sandbox.partner import PATHS, Partner, running_partner
 from tasks.channels._whole_audience import GONE, MOVED
 from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
 from tasks.settings import JournalSettings
 from tests.benchmarks.mail_sink import running_sink
-from tests.flows.conftest import Messages
+from tests.flows.conftest import messages_of
 from tests.made_up import WRITTEN
 
 ROOT = Path(__file__).parents[2]
@@ -27,23 +29,27 @@ DAY = date(2026, 11, 24)
 SIZE = 3
 
 
-@pytest.fixture
-def run(in_folder: Path, prefect_backend: str) -> Callable[..., int]:
-    """Runs a campaign of `killed_flow.py` in a folder of its own; gives the exit status."""
+Run = Callable[..., int]
+AT_ONCE = {f"CAMPAIGN_{service.upper()}__BACKOFF_SECONDS": "0.05" for service in PATHS}
+
+
+def run_in(here: Path, backend: str) -> Run:
+    """Runs a campaign of `killed_flow.py` in a folder of its own, from `here`; gives the exit status."""
 
     def started(folder: Path, what: str = "birthday", size: int = SIZE, **settings: str) -> int:
         done = subprocess.run(
             [sys.executable, str(ROOT / "tests" / "flows" / "killed_flow.py"), str(folder), what],
-            cwd=in_folder,
+            cwd=here,
             env={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
-                "PREFECT_API_URL": prefect_backend,
+                "PREFECT_API_URL": backend,
                 "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),
                 "CAMPAIGN_PARTITIONS__SIZE": str(size),
                 "CAMPAIGN_ENGINE__WORKERS": "1",
                 "CAMPAIGN_JOURNAL__URL": f"sqlite:///{folder}/journal.db",
                 "CAMPAIGN_EMAIL__FOLDER": str(folder / "sent"),
+                "CAMPAIGN_KEPT__FOLDER": str(folder / "kept"),
                 **settings,
             },
             capture_output=True,
@@ -57,16 +63,46 @@ def run(in_folder: Path, prefect_backend: str) -> Callable[..., int]:
     return started
 
 
+@pytest.fixture
+def run(in_folder: Path, prefect_backend: str) -> Run:
+    return run_in(in_folder, prefect_backend)
+
+
 def traces(folder: Path) -> Counter[str]:
     """How often each piece of work was done."""
     return Counter(trace.name.rpartition("-")[0].removeprefix("trace-") for trace in folder.glob("trace-*"))
 
 
-def reported(in_folder: Path) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Files of the send's folder, and its rejects."""
-    folder = in_folder / "outbox" / "birthday-coupons" / DAY.isoformat()
-    files = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
-    return files, pl.read_csv(folder / "rejects.csv", infer_schema=False).sort("profile_id").rows()
+def reported(send: Path) -> tuple[dict[str, str], list[str], list[tuple[str, ...]]]:
+    """Subjects by address, files of the send's folder, and its rejects."""
+    subjects = {address: str(message["Subject"]) for address, message in messages_of(send).items()}
+    files = sorted(file.name for file in send.iterdir() if not file.name.startswith("."))
+    return subjects, files, pl.read_csv(send / "rejects.csv", infer_schema=False).sort("profile_id").rows()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a run that nobody killed has left."""
+
+    found: object
+    work: Counter[str]
+    calls: int = 0
+
+
+SENT = Path("outbox") / "birthday-coupons" / DAY.isoformat()
+
+
+@pytest.fixture(scope="module")
+def whole_birthday(written_profiles: Path, prefect_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Birthday coupons with a partner, once for all steps."""
+    here, folder = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("whole")
+    (here / "samples").mkdir()
+    shutil.copyfile(written_profiles, here / "samples" / "profiles.parquet")
+    with running_partner(tmp_path_factory.mktemp("partner")) as partner:
+        assert run_in(here, prefect_backend)(folder, **partner.settings, **AT_ONCE) == 0, (
+            folder / "log"
+        ).read_text()
+    return Whole(reported(here / SENT), traces(folder), len(partner.requests))
 
 
 STEPS = ["query-2", "table-1", "planning-1", "part-2", "closing-1", "report-1"]
@@ -75,72 +111,79 @@ STEPS = ["query-2", "table-1", "planning-1", "part-2", "closing-1", "report-1"]
 @pytest.mark.parametrize("step", STEPS)
 def test_a_campaign_that_is_killed_and_resumed_does_only_what_is_missing(
     step: str,
+    whole_birthday: Whole,
     sample_profiles: pl.DataFrame,
     in_folder: Path,
     tmp_path: Path,
-    run: Callable[..., int],
-    mailed: Callable[[str, date], Messages],
+    run: Run,
     start_partner: Callable[..., Partner],
     use_partner: Callable[[Partner], None],
 ) -> None:
     partner = start_partner()
     use_partner(partner)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for folder in (whole, killed):
-        folder.mkdir()
-    assert run(whole) == 0, (whole / "log").read_text()
-    messages = {address: message["Subject"] for address, message in mailed("birthday-coupons", DAY).items()}
-    report, work, calls = reported(in_folder), traces(whole), len(partner.requests)
-    assert {"query-2", "part-2", step} <= set(work)
-    (in_folder / "outbox").rename(in_folder / "outbox of the whole run")
+    whole, killed = whole_birthday, tmp_path / "killed"
+    killed.mkdir()
+    assert {"query-2", "part-2", step} <= set(whole.work)
 
     (killed / "die").write_text(step)
     assert run(killed) == -9, (killed / "log").read_text()
     assert not (killed / "die").exists()
     assert run(killed) == 0, (killed / "log").read_text()
-    assert {address: message["Subject"] for address, message in mailed("birthday-coupons", DAY).items()} == messages
-    assert reported(in_folder) == report
+    assert reported(in_folder / SENT) == whole.found
     # A query starts again as a whole; plans, the closing and the report are made in every try; a part is not.
-    again = {name for name, count in traces(killed).items() if count > work[name]}
+    again = {name for name, count in traces(killed).items() if count > whole.work[name]}
     kept = {name for name in again if name.partition("-")[0] in {"query", "table", "part"}}
     assert kept == ({"query-1", "query-2"} if step == "query-2" else {step} & {"table-1", "part-2"})
-    assert set(traces(killed)) == set(work)
-    assert len(partner.requests) == 2 * calls, "the partner is asked once, whenever the process died"
+    assert set(traces(killed)) == set(whole.work)
+    assert len(partner.requests) == whole.calls, "the partner is asked once, whenever the process died"
 
 
 OF_MAIL = ["claimed-1", "answered-1", "part-2", "closing-1"]
 
 
+MAIL_SIZE = 5
+"""A part is one window: of another, on its way when the process dies, nobody can say whether it was taken."""
+
+
+def mailed_by(run: Run, folder: Path, die: str = "") -> Whole:
+    """The campaign by mail in a folder, with a mail server of its own; it dies once at a step."""
+    with running_sink() as (port, taken):
+        server = {"HOST": "127.0.0.1", "PORT": str(port), "SECURITY": "none"}
+        settings = {f"CAMPAIGN_EMAIL__SERVER__{key}": value for key, value in server.items()}
+        if die:
+            (folder / "die").write_text(die)
+            assert run(folder, "mail", MAIL_SIZE, **settings) == -9, (folder / "log").read_text()
+            assert not (folder / "die").exists()
+        assert run(folder, "mail", MAIL_SIZE, **settings) == 0, (folder / "log").read_text()
+        messages = taken()
+    sent = folder / "sent" / "mail" / DAY.isoformat()
+    manifest = pl.read_parquet(sent / "email-manifest.parquet").select("profile_id", "outcome")
+    rejects = pl.read_csv(sent / "rejects.csv", infer_schema=False)
+    work = traces(folder)
+    assert {"claimed-1", "answered-1", "part-3", "closing-1"} <= set(work)
+    assert messages == (manifest.height, manifest.height)
+    return Whole((messages, *(sorted(table.iter_rows()) for table in (manifest, rejects))), work)
+
+
+@pytest.fixture(scope="module")
+def whole_mail(written_profiles: Path, prefect_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The campaign by mail, once for all steps."""
+    here = tmp_path_factory.mktemp("here")
+    (here / "samples").mkdir()
+    pl.read_parquet(written_profiles).head(4 * MAIL_SIZE).write_parquet(here / "samples" / "profiles.parquet")
+    return mailed_by(run_in(here, prefect_backend), tmp_path_factory.mktemp("whole"))
+
+
 @pytest.mark.parametrize("step", OF_MAIL)
 def test_a_campaign_by_mail_that_is_killed_and_resumed_sends_every_message_once(
-    step: str, sample_profiles: pl.DataFrame, in_folder: Path, tmp_path: Path, run: Callable[..., int]
+    step: str, whole_mail: Whole, sample_profiles: pl.DataFrame, in_folder: Path, tmp_path: Path, run: Run
 ) -> None:
-    # A part is one window: of another, on its way when the process dies, nobody can say whether it was taken.
-    size = 5
-    sample_profiles.head(4 * size).write_parquet(in_folder / "samples" / "profiles.parquet")
-    found = {}
-    for folder, order in ((tmp_path / "whole", ""), (tmp_path / "killed", step)):
-        folder.mkdir()
-        with running_sink() as (port, taken):
-            server = {"HOST": "127.0.0.1", "PORT": str(port), "SECURITY": "none"}
-            settings = {f"CAMPAIGN_EMAIL__SERVER__{key}": value for key, value in server.items()}
-            if order:
-                (folder / "die").write_text(order)
-                assert run(folder, "mail", size, **settings) == -9, (folder / "log").read_text()
-                assert not (folder / "die").exists()
-            assert run(folder, "mail", size, **settings) == 0, (folder / "log").read_text()
-            messages = taken()
-        sent = folder / "sent" / "mail" / DAY.isoformat()
-        manifest = pl.read_parquet(sent / "email-manifest.parquet").select("profile_id", "outcome")
-        rejects = pl.read_csv(sent / "rejects.csv", infer_schema=False)
-        found[order] = (messages, *(sorted(table.iter_rows()) for table in (manifest, rejects)))
-        assert {"claimed-1", "answered-1", "part-3", "closing-1"} <= set(traces(folder))
-        assert messages == (manifest.height, manifest.height)
-    assert found[step] == found[""]
+    sample_profiles.head(4 * MAIL_SIZE).write_parquet(in_folder / "samples" / "profiles.parquet")
+    assert mailed_by(run, tmp_path, step).found == whole_mail.found
 
 
 def test_a_campaign_that_is_stopped_in_its_parts_closes_and_goes_on_later(
-    sample_profiles: pl.DataFrame, in_folder: Path, tmp_path: Path, run: Callable[..., int]
+    sample_profiles: pl.DataFrame, in_folder: Path, tmp_path: Path, run: Run
 ) -> None:
     size = 5
     sample_profiles.head(4 * size).write_parquet(in_folder / "samples" / "profiles.parquet")
@@ -168,7 +211,7 @@ def test_a_campaign_that_is_stopped_in_its_parts_closes_and_goes_on_later(
 
 @pytest.mark.parametrize("step", ["planning-1", "part-1"])
 def test_a_run_that_goes_on_writes_to_nobody_who_was_removed_moved_or_opted_out_meanwhile(
-    step: str, sample_profiles: pl.DataFrame, in_folder: Path, tmp_path: Path, run: Callable[..., int]
+    step: str, sample_profiles: pl.DataFrame, in_folder: Path, tmp_path: Path, run: Run
 ) -> None:
     size, file = 4, in_folder / "samples" / "profiles.parquet"
     people = sample_profiles.filter("may_contact", pl.col("email").is_not_null(), WRITTEN).head(4 * size)
