@@ -28,7 +28,6 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.context import SettingsContext, get_settings_context
 from prefect.settings import (
     PREFECT_API_DATABASE_MIGRATE_ON_START,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
     temporary_settings,
 )
@@ -42,6 +41,7 @@ from tasks.endpoint.endpoint import Endpoint
 from tasks.endpoint.inbound import InboundMapping
 from tasks.settings import JournalSettings
 from tasks.sources.sql import Database, transaction
+from tests.heartbeats import NO_HEARTBEATS
 from tests.journal import Schema
 from tests.postgresql import new_database
 from tests.prefect_database import database_of_prefect
@@ -102,7 +102,7 @@ def prefect_backend() -> Iterator[str]:
     """A real Prefect server on a database of its own; gives the address of its API.
 
     Each process that runs tests has one. It keeps no events, which nobody reads here, and flow runs in the process
-    of the tests send no heartbeats: Prefect waits up to a second at the end of each for the thread that does.
+    of the tests send no heartbeats.
     """
     with (
         database_of_prefect(),
@@ -110,7 +110,7 @@ def prefect_backend() -> Iterator[str]:
             {
                 PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False,
                 PREFECT_API_DATABASE_MIGRATE_ON_START: False,
-                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+                **NO_HEARTBEATS,
             }
         ),
         prefect_test_harness(server_startup_timeout=240),

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 from prefect import flow, tags
+from prefect.settings import temporary_settings
 
 from flows.campaign import campaign
 from flows.operations.erasure import erasure
@@ -16,6 +17,7 @@ from tasks.data_management.update_data import UpdateDataOptions, update_data
 from tasks.sources.database import DatabaseTable
 from tasks.sources.sql import Database
 from tasks.targeting.query import QueryOptions, query
+from tests.heartbeats import NO_HEARTBEATS
 
 
 @flow(name="Reading a database")
@@ -34,7 +36,8 @@ def writing(url: str, rows: str) -> None:
 
 FLOWS: dict[str, Any] = {"campaign": campaign, "erasure": erasure, "reading": reading, "writing": writing}
 
-if __name__ == "__main__":
+
+def main() -> None:
     for kind, name, parameters, settings in json.load(sys.stdin):
         sys.stderr.write(f"=== {kind}\n")
         before = {setting: os.environ.get(setting) for setting in settings}
@@ -48,3 +51,8 @@ if __name__ == "__main__":
             os.environ.pop(setting)
             if value is not None:
                 os.environ[setting] = value
+
+
+if __name__ == "__main__":
+    with temporary_settings(NO_HEARTBEATS):
+        main()

@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow
+from prefect.settings import temporary_settings
 from prefect.states import AwaitingRetry
 
 from tasks.channels.outbox import OutboxOptions
@@ -17,6 +18,7 @@ from tasks.runs.engine import ENGINE
 from tasks.send import Send
 from tasks.sources.files import ProfileFile
 from tasks.targeting.query import QueryOptions, query
+from tests.heartbeats import NO_HEARTBEATS
 from tests.tasks.traced_outbox import traced_outbox
 
 SEND = Send(campaign="partitions", label="Partitions", business_date=date(2026, 11, 24))
@@ -57,4 +59,5 @@ if __name__ == "__main__":
     given = {"folder": place, "form": sys.argv[2]}
     flow_run = resumed(uuid.UUID(known.read_text())) if known.exists() else new(given)
     known.write_text(str(flow_run.id))
-    run_flow(campaign, flow_run=flow_run, parameters=given)
+    with temporary_settings(NO_HEARTBEATS):
+        run_flow(campaign, flow_run=flow_run, parameters=given)

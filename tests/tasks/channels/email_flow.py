@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 from prefect import flow
 from prefect.runtime import flow_run
+from prefect.settings import temporary_settings
 from prefect.utilities.engine import capture_sigterm
 
 from tasks.channels.email import EmailOptions, email
@@ -15,6 +16,7 @@ from tasks.runs.audience import Audience
 from tasks.runs.engine import ENGINE
 from tasks.runs.table import stored
 from tasks.send import Send
+from tests.heartbeats import NO_HEARTBEATS
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 
@@ -56,5 +58,5 @@ def birthday_mail(count: int, port: int, folder: Path, parts: int = 1) -> Audien
 
 
 if __name__ == "__main__":
-    with capture_sigterm():  # as Prefect runs a flow that a worker has begun
+    with temporary_settings(NO_HEARTBEATS), capture_sigterm():  # as Prefect runs a flow that a worker has begun
         birthday_mail(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:]))
