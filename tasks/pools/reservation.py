@@ -22,7 +22,7 @@ from tasks.delivery.journal.sends import Sends
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.tables import CODES, MESSAGES
 from tasks.pools.stock import Pool, Pools
-from tasks.send import Send, parts_of
+from tasks.send import DIGITS, Send, parts_of
 
 WINDOW = 2_000
 """Messages that are reserved for by one transaction."""
@@ -70,7 +70,7 @@ class Reservations:
         return found
 
     def _window(self, profiles: Mapping[str, str], number: int, until: datetime) -> dict[str, Given | None]:
-        keys = {parts_of(key)[0]: key for key in sorted(profiles)}
+        keys = {key[:DIGITS]: key for key in sorted(profiles)}
         for attempt in range(TRIES):
             time.sleep(PAUSE if attempt else 0)
             found, sent, are_more = self._database.write(
@@ -80,7 +80,7 @@ class Reservations:
                 break
         seal = self.pools.seal(self.pool)
         reserved = {
-            keys[key]: Given(code.number, seal.opened(code.digest, code.sealed)) for key, code in found.items()
+            keys[key]: Given(number, seal.opened(digest, sealed)) for key, (number, digest, sealed) in found.items()
         }
         return {**dict.fromkeys(keys[key] for key in sent), **reserved}
 
@@ -91,7 +91,7 @@ class Reservations:
         keys: Mapping[str, str],
         profiles: Mapping[str, str],
         until: datetime,
-    ) -> tuple[dict[str, sa.Row[Any]], set[str], bool]:
+    ) -> tuple[dict[str, tuple[int, str, str]], set[str], bool]:
         """Codes of a window's messages, by digits; those that were sent without one; whether there are more."""
         is_sqlite = self._database.is_sqlite
         if not is_sqlite:
@@ -107,10 +107,10 @@ class Reservations:
         sent = set(connection.execute(_sent_statement(is_sqlite), given).scalars()) - found.keys()
         wanted = [key for key in keys if key not in found and key not in sent]
         free = connection.execute(_free_statement(), {**given, "given_count": len(wanted)}).all() if wanted else []
-        taken = dict(zip(wanted, free, strict=False))
+        taken = dict(zip(wanted, map(tuple, free), strict=False))
         if taken:
             rows = (
-                {"number": code.number, "key": key, "send": number, "profile_id": profiles[keys[key]]}
+                {"number": code[0], "key": key, "send": number, "profile_id": profiles[keys[key]]}
                 for key, code in taken.items()
             )
             connection.execute(_take_statement(is_sqlite), {**given, **document(rows)})
@@ -118,7 +118,7 @@ class Reservations:
         are_more = is_short and connection.execute(_free_statement(waits=True), {**given, "given_count": 1}).first()
         return found | taken, sent, bool(are_more)
 
-    def _had(self, connection: sa.Connection, given: Mapping[str, Any]) -> dict[str, sa.Row[Any]]:
+    def _had(self, connection: sa.Connection, given: Mapping[str, Any]) -> dict[str, tuple[int, str, str]]:
         """Codes that messages have already, this run's from now on, but for those that do not hold long enough."""
         is_sqlite = self._database.is_sqlite
         found = connection.execute(_found_statement(is_sqlite), given).all()
@@ -126,7 +126,7 @@ class Reservations:
             if connection.execute(_outdated_statement(is_sqlite), given).rowcount:
                 found = connection.execute(_found_statement(is_sqlite), given).all()
             connection.execute(_taken_over_statement(is_sqlite), given)
-        return {code.key: code for code in found}
+        return {key: (number, digest, sealed) for key, number, digest, sealed in found}
 
     def _messages(self, digits: Iterable[str]) -> dict[str, str]:
         number, pool = self._number, self.pool.number
