@@ -1,7 +1,8 @@
-"""Python's search for objects that only hold each other, while messages are sent.
+"""Python's search for objects that only hold each other, while messages are sent or get their codes.
 
 By default it begins with every 700 new objects. Thousands of letters wait in a window, so that it looks through the
-same ones again and again: that took a fifth of the time of a send (`make bench BENCH=delivery`).
+same ones again and again: that took a fifth of the time of a send, and a third of that of reserving codes (`make
+bench BENCH=delivery`).
 """
 
 import gc
@@ -14,7 +15,7 @@ NEW_OBJECTS = 50_000
 
 _LOCK = threading.Lock()
 _before: list[tuple[int, int, int]] = []
-"""What the process had before the first of the sends that go on, once for each of these."""
+"""What the process had before the first of the blocks that go on, once for each of these."""
 
 
 @contextmanager

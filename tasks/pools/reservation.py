@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from tasks.delivery.garbage import rarer_searches
 from tasks.delivery.journal.codes import NOBODYS, CodeState
 from tasks.delivery.journal.database import Database, document, given_rows
 from tasks.delivery.journal.sends import Sends
@@ -65,8 +66,9 @@ class Reservations:
         None is for a message that was sent already without one. Errors: `JournalUnavailable`.
         """
         number, found = self._number, dict[str, Given | None]()
-        for some in _windows(profiles):
-            found |= self._window(some, number, until)
+        with rarer_searches():
+            for some in _windows(profiles):
+                found |= self._window(some, number, until)
         return found
 
     def _window(self, profiles: Mapping[str, str], number: int, until: datetime) -> dict[str, Given | None]:
