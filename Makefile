@@ -35,9 +35,8 @@ serve: .venv/installed
 
 # FAST=1 is the inner loop: without clusters, browsers, servers of their own, processes that are killed, and what is long.
 # Three processes, each with a Prefect server of its own, keep two processors busy: tests also wait. WORKERS=1 for fewer.
-# Bytecode is kept: without it every one of them, and every program that a test starts, compiles all modules again.
 test: .venv/installed-dev
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(or $(WORKERS),3) $(if $(FAST),-m "not slow")
+	$(BIN)/pytest --numprocesses $(or $(WORKERS),3) $(if $(FAST),-m "not slow")
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
