@@ -11,6 +11,7 @@ so nothing more leaves. The table is not forced to the disk either; see `tables.
 """
 
 import asyncio
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,9 @@ T = TypeVar("T")
 
 IN_DOUBT = "its sender was gone before an answer was written down"
 EVENTS = frozenset(Event)
+ROOM = 1 << 20
+"""Bytes by which a file of departures grows."""
+END_OF_LINE = ord("\n")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -87,56 +91,71 @@ class Departures(Protocol):
 
 
 class DeparturesFile:
-    """The file of one sender."""
+    """The file of one sender, mapped into memory: the system keeps what is there, however the process ends.
+
+    A note takes no call of the system. Room is taken on the disk before it is written to: a full disk is an error
+    then, and not the end of the process.
+    """
 
     def __init__(self, folder: Path, sender: str) -> None:
         self._path = file_of(folder, sender)
         self._boot = boot()
         self._file: int | None = None
-        self._ended = b""
-        """Answers, written with what leaves next; where nothing does, in the loop's next turn."""
-        self._is_due = False
+        self._notes: mmap.mmap | None = None
+        self._size = 0
+        """What is noted, in bytes."""
 
     def open(self) -> None:
         """Make the file and take its lock; nothing, where departures cannot be kept. Errors: `OSError`."""
         if self._boot is not None and self._file is None:
             self._path.parent.mkdir(exist_ok=True, mode=0o700)
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX)
-            os.write(self._file, f"{self._boot}\n".encode())
+            self._note(self._boot, self._file)
 
     async def begin(self, send: int, digits: str) -> None:  # noqa: ARG002  # the lock holds for all sends
         """Note it. While the lock is held, no other sender takes a claim over."""
         if self._file is not None:
-            # A line of its own, though the one before was cut.
-            lines, self._ended = self._ended + f"\n{digits}\n".encode(), b""
-            if os.write(self._file, lines) != len(lines):
-                raise OSError("the file of departures took half a line")
+            self._note(digits, self._file)
 
     def end(self, digits: str, event: Event, answer: str) -> None:
         """Note it."""
         if self._file is not None:
-            if not self._is_due:
-                self._is_due = True
-                asyncio.get_running_loop().call_soon(self._write_ended)
             one_line = answer if answer.isprintable() else " ".join(answer.splitlines())
-            self._ended += f"\n{digits} {event} {one_line}\n".encode()
-
-    def _write_ended(self) -> None:
-        self._is_due = False
-        lines, self._ended = self._ended, b""
-        if lines and self._file is not None:
             with suppress(OSError):
-                os.write(self._file, lines)
+                self._note(f"{digits} {event} {one_line}", self._file)
+
+    def _note(self, line: str, file: int) -> None:
+        """Write a line, and then its end: one without an end was not written whole."""
+        noted = line.encode()
+        end = self._size + len(noted)
+        notes = self._notes
+        if notes is None or end >= len(notes):
+            notes = self._with_room(end + 1, file)
+        notes[self._size : end] = noted
+        notes[end] = END_OF_LINE
+        self._size = end + 1
+
+    def _with_room(self, size: int, file: int) -> mmap.mmap:
+        whole = -(-size // ROOM) * ROOM
+        os.posix_fallocate(file, 0, whole)
+        self._let_go()
+        self._notes = mmap.mmap(file, whole)
+        return self._notes
+
+    def _let_go(self) -> None:
+        if self._notes is not None:
+            self._notes.close()
+            self._notes = None
 
     def close(self, *, done: bool) -> None:
         """Give the lock back."""
-        self._write_ended()
         if self._file is not None:
+            self._let_go()
             if done:
                 self._path.unlink(missing_ok=True)
             os.close(self._file)
-            self._file = None
+            self._file, self._size = None, 0
 
 
 def file_of(folder: Path, sender: str) -> Path:
@@ -162,7 +181,7 @@ def remains_in_file(folder: Path, sender: str) -> Iterator[Remains]:
             return
         begun, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         believed = begun == boot()
-        whole = filter(None, lines[:-1])  # what has no end was not written whole
+        whole = lines[:-1]  # what has no end was not written whole; room that was not used follows it
         yield Remains(left=dict(map(_noted, whole)) if believed else None)
         if believed:
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """What a sender that is gone left behind, and who believes it."""
 
-import asyncio
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -19,7 +19,7 @@ from tasks.delivery.journal import departures
 from tasks.delivery.journal.states import Event, State
 from tasks.delivery.journal.storage import Journal, Settlement, open_journal
 from tasks.errors import ConfigurationError, JournalUnavailable
-from tasks.send import Send
+from tasks.send import DIGITS, Send
 from tasks.settings import JournalSettings
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
@@ -41,13 +41,8 @@ def in_the_middle(folder: Path) -> Journal:
     journal.claim(SEND, "email", KEYS)
     for key in (ANSWERED, LEAVING):
         depart(journal, key)
-    asyncio.run(arrive(journal, Settlement(ANSWERED, Event.TAKEN, "250 2.0.0 Ok:\nqueued as ü")))
+    journal.arrive(Settlement(ANSWERED, Event.TAKEN, "250 2.0.0 Ok:\nqueued as ü"))
     return journal
-
-
-async def arrive(journal: Journal, outcome: Settlement) -> None:
-    journal.arrive(outcome)
-    await asyncio.sleep(0)  # the loop's next turn, in which it is written where nothing leaves
 
 
 def depart(journal: Journal, key: str) -> None:
@@ -57,6 +52,7 @@ def depart(journal: Journal, key: str) -> None:
 
 def killed(journal: Journal) -> None:
     """As the system leaves a process that is killed: the lock is free, the file stays."""
+    journal.departures._let_go()
     os.close(journal.departures._file)
 
 
@@ -95,36 +91,36 @@ def test_after_a_new_start_of_the_machine_the_file_is_not_believed(
     assert states(heir) == [State.UNKNOWN] * 3
 
 
-def test_an_answer_is_written_down_with_what_leaves_next(tmp_path: Path) -> None:
-    first = sender(tmp_path, "first")
-    first.claim(SEND, "email", KEYS)
-    depart(first, ANSWERED)
-
-    async def answered_and_next() -> str:
-        first.arrive(Settlement(ANSWERED, Event.TAKEN, "250 2.0.0 Ok"))
-        await first.departing(SEND, "email")(LEAVING)
-        return (tmp_path / "journal.db.departures").iterdir().__next__().read_text()
-
-    assert asyncio.run(answered_and_next()).split("\n")[-4:-1] == [f"{ANSWERED} taken 250 2.0.0 Ok", "", LEAVING]
-
-
-def test_a_line_that_was_cut_is_of_a_message_that_stayed(tmp_path: Path) -> None:
+def test_what_is_noted_is_in_the_file_at_once(tmp_path: Path) -> None:
     first = in_the_middle(tmp_path)
-    os.write(first.departures._file, f"\n{STAYING}".encode())
+    (file,) = (tmp_path / "journal.db.departures").iterdir()
+    depart(first, STAYING)
+    noted = file.read_text().rstrip("\0").split("\n")
+    answered, leaving, staying = (key[:DIGITS] for key in KEYS)
+    assert noted[1:] == [answered, leaving, f"{answered} taken 250 2.0.0 Ok: queued as ü", staying, ""]
+
+
+def test_a_file_has_room_for_any_number_of_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(departures, "ROOM", 50)
+    first = in_the_middle(tmp_path)
+    for _ in range(100):
+        depart(first, STAYING)
+        depart(first, LEAVING)
+    killed(first)
+    heir = sender(tmp_path, "heir")
+    heir.expire(SEND, "email")
+    assert states(heir) == [State.SENT, State.UNKNOWN, State.UNKNOWN]
+
+
+@pytest.mark.parametrize("cut", [STAYING[:DIGITS], STAYING[:9], f"\0\0{STAYING[2:DIGITS]}"])
+def test_a_line_that_was_cut_is_of_a_message_that_stayed(tmp_path: Path, cut: str) -> None:
+    first = in_the_middle(tmp_path)
+    notes = first.departures
+    notes._notes[notes._size : notes._size + len(cut)] = cut.encode()
     killed(first)
     heir = sender(tmp_path, "heir")
     heir.expire(SEND, "email")
     assert states(heir)[2] is State.DEFERRED
-
-
-def test_a_line_after_one_that_was_cut_counts(tmp_path: Path) -> None:
-    first = in_the_middle(tmp_path)
-    os.write(first.departures._file, f"\n{ANSWERED} tak".encode())
-    depart(first, STAYING)
-    killed(first)
-    heir = sender(tmp_path, "heir")
-    heir.expire(SEND, "email")
-    assert states(heir) == [State.UNKNOWN, State.UNKNOWN, State.UNKNOWN]
 
 
 def test_a_sender_that_is_done_leaves_no_file(tmp_path: Path) -> None:
@@ -132,11 +128,18 @@ def test_a_sender_that_is_done_leaves_no_file(tmp_path: Path) -> None:
     assert list((tmp_path / "journal.db.departures").iterdir()) == []
 
 
-def test_a_departure_that_cannot_be_noted_is_refused(tmp_path: Path) -> None:
+def test_a_departure_that_has_no_room_on_the_disk_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(departures, "ROOM", 50)
     journal = in_the_middle(tmp_path)
-    killed(journal)
-    with pytest.raises(JournalUnavailable, match="Bad file descriptor"):
-        depart(journal, STAYING)
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, most))
+    try:
+        with pytest.raises(JournalUnavailable, match="File too large"):
+            depart(journal, STAYING)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
