@@ -23,11 +23,12 @@ from kubernetes_validate import ValidationError as ManifestInvalid
 from kubernetes_validate import validate
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import FlowRun
+from prefect.states import Cancelling
 from prefect.workers.process import ProcessJobConfiguration
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
 from deployments.register import job_template
-from deployments.sandbox.mail_server import MailSandbox, running_mail_server
+from deployments.sandbox.mail_server import MailBehaviour, MailSandbox, running_mail_server
 from deployments.sandbox.partner import Partner
 from tasks.send import Send
 from tasks.sources.sql import Database
@@ -281,5 +282,29 @@ def test_runs_of_one_campaign_and_day_on_several_workers_send_every_message_once
     assert states == ["Completed"] * 3, log.read_text()
     send = Send(campaign="at-one-time", label="", business_date=DAY)
     keys = set(send.message_keys("email", readers(profiles)))
+    assert list(mail.message_ids.values()) == [1] * len(keys)
+    assert sent(postgresql_url) == keys
+
+
+def test_a_run_that_is_cancelled_sends_no_more_and_the_next_one_sends_the_rest(
+    server: PrefectServer, start_partner: Callable[..., Partner], postgresql_url: str, tmp_path: Path
+) -> None:
+    profiles = 3_000  # so many that the server takes a quarter of a minute for their messages
+    slow = MailSandbox(behaviour=MailBehaviour.SLOW)
+    with running_mail_server(slow) as mail, server.client() as client:
+        told = mail_settings(start_partner(), mail.port, postgresql_url, tmp_path, profiles)
+        deployment = deployed_side_by_side(client)
+        cancelled = start_run(client, deployment, "cancelled")
+        with workers(server, 1, told, tmp_path) as log:
+            until(lambda: mail.taken, log, seconds=600)
+            client.set_flow_run_state(cancelled, Cancelling())
+            (run,) = finished(client, [cancelled], log)
+            some = len(mail.taken)
+            assert run.state_name == "Cancelled", log.read_text()
+            mail.behaviour = MailBehaviour.NORMAL
+            (run,) = finished(client, [start_run(client, deployment, "cancelled")], log)
+    assert run.state_name == "Completed", log.read_text()
+    keys = set(Send(campaign="cancelled", label="", business_date=DAY).message_keys("email", readers(profiles)))
+    assert 0 < some < len(keys)
     assert list(mail.message_ids.values()) == [1] * len(keys)
     assert sent(postgresql_url) == keys
