@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import subprocess
 from datetime import UTC, date, datetime
 from email import message_from_bytes
@@ -462,3 +463,40 @@ def test_an_attachment_that_cannot_be_keeps_its_message_back(
         made(letter(attachment=value), files)
     assert "secret" not in str(kept.value)
     assert "gone" not in str(kept.value)
+
+
+ROWS = st.fixed_dictionaries(
+    {
+        "email": st.sampled_from(
+            ["ada@example.com", "o'brien@example.com", "ada@münchen.de", " a@example.com", "no"]
+        ),
+        "subject": st.one_of(st.sampled_from(["Hi", "x" * 66, "x" * 67, "a ", "", "=?x", "Grüße"]), PRINTABLE),
+        "text": st.one_of(st.sampled_from([".", "a\n.b", "\r\n..", "--=_"]), ANY_TEXT),
+        "to_name": st.sampled_from([None, "", "Ada", "a, b"]),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(ROWS, min_size=1, max_size=6),
+    st.sampled_from([NO_PAGE, UnsubscribeSettings(url="https://u.example/x", secret=SECRET)]),
+)
+def test_what_is_made_for_many_together_is_what_each_would_be_alone(
+    rows: list[dict[str, Any]], page: UnsubscribeSettings
+) -> None:
+    skeleton = prepared_skeleton(PLAIN, SEND, NOON, page)
+    schema = dict.fromkeys(Written._fields, pl.String)
+    table = pl.DataFrame([letter(**row) for row in rows], schema=schema, orient="row")
+    for row, made_of in zip(rows, skeleton.letters(table), strict=True):
+        try:
+            message = skeleton.message(made_of)
+        except Unsendable as reason:
+            with pytest.raises(Unsendable, match=re.escape(str(reason))):
+                content_of(letter(**row), page=page)
+            continue
+        recipient = checked_recipient(row["email"])
+        assert message.content == content_of(letter(**row), page=page)
+        assert message.content.startswith(skeleton._headers(made_of, recipient).encode() + skeleton.head.encode())
+        assert message.recipient == recipient
+        assert message.has_dots == (b"\r\n." in message.content) or not made_of.is_plain
