@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 IN_DOUBT = "its sender was gone before an answer was written down"
 EVENTS = frozenset(Event)
-ROOM = 1 << 20
+ROOM = 1 << 16
 """Bytes by which a file of departures grows."""
 END_OF_LINE = ord("\n")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
