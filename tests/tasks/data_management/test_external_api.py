@@ -620,8 +620,9 @@ def test_no_secret_is_anywhere_but_in_the_request(
     ids = [state.state_details.flow_run_id for state in (called, refused)]
     of_runs = FlowRunFilter(id=FlowRunFilterId(any_=ids))
     with get_client(sync_client=True) as client:
-        # What task runs did is written down a little later than what they do.
+        # What task runs did, and said, is written down a little later than what they do.
         until(lambda: len(ended(client.read_task_runs(flow_run_filter=of_runs))) == 2)
+        until(lambda: client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=ids))))
         account_shown = client.read_block_document_by_name("quiet", "oauth2-account", include_secrets=False)
         kept = [
             client.read_flow_runs(flow_run_filter=of_runs),
