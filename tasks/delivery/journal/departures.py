@@ -181,7 +181,7 @@ def remains_in_file(folder: Path, sender: str) -> Iterator[Remains]:
             return
         begun, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         believed = begun == boot()
-        whole = lines[:-1]  # what has no end was not written whole; room that was not used follows it
+        whole = filter(None, lines[:-1])  # what has no end was not written whole; room that was not used follows it
         yield Remains(left=dict(map(_noted, whole)) if believed else None)
         if believed:
             path.unlink(missing_ok=True)
