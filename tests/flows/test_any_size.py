@@ -148,6 +148,7 @@ def test_a_campaign_is_the_same_on_one_part_and_on_seven(
     assert list((result_folder / "partitions").glob(f"*/{parts:06}.arrow"))
 
 
+@pytest.mark.slow
 def test_a_campaign_by_mail_is_the_same_on_one_part_and_on_seven(
     engine: str, people: pl.DataFrame, in_folder: Path, result_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

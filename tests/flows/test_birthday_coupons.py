@@ -369,6 +369,7 @@ def ends_in_one_sentence(out: str, err: str, says: str) -> None:
     assert "Traceback" not in out + err
 
 
+@pytest.mark.slow
 def test_the_program_itself_ends_so_too(in_folder: Path, prefect_backend: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flows.birthday_coupons", "--date", str(DAY), "--sandbox", "html"],

@@ -100,6 +100,7 @@ def test_a_profile_that_comes_twice_gets_one_message(tmp_path: Path) -> None:
     assert delivered.rejects["reason"].to_list() == ["the profile has another message in this send"] * 3
 
 
+@pytest.mark.slow
 def test_two_processes_at_the_same_time_deliver_each_message_once(tmp_path: Path) -> None:
     many = pl.DataFrame(
         {

@@ -389,6 +389,7 @@ def test_a_failed_call_may_be_served_by_the_last_good_answer_and_says_so_loudly(
     ).failure["code"].to_list() == ["WKF-560238"], "a wrong setting is not the partner's failure"
 
 
+@pytest.mark.slow
 def test_two_processes_that_need_one_answer_at_one_moment_make_one_call(
     start_server: StartServer, result_folder: Path, prefect_backend: str, tmp_path: Path
 ) -> None:

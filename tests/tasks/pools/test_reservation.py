@@ -278,6 +278,7 @@ def test_states_are_those_of_the_journal(journal_settings: JournalSettings) -> N
     assert stock(filled(journal_settings, 2)) == {str(CodeState.FREE): 2}
 
 
+@pytest.mark.slow
 def test_two_processes_that_send_at_once_give_each_person_one_code(journal_settings: JournalSettings) -> None:
     journal = filled(journal_settings, 500)
     url = journal_settings.url.get_secret_value()

@@ -181,6 +181,7 @@ def test_equal_tables_have_one_digest_whether_just_made_or_read_from_a_result() 
     assert digest_of(made) == digest_of(ARROW.loads(ARROW.dumps(made)))
 
 
+@pytest.mark.slow
 def test_digests_are_the_same_in_every_process(tmp_path: Path) -> None:
 
     program = (

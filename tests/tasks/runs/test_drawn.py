@@ -62,6 +62,7 @@ def drawn(people: pl.DataFrame, seed: int, size: int, folder: Path) -> dict[str,
         return campaign()
 
 
+@pytest.mark.slow
 @settings(max_examples=2)
 @given(leaver=st.sampled_from(PEOPLE["profile_id"].to_list()), seed=st.integers(0, 9))
 def test_one_who_leaves_changes_nobody_elses_lot_and_another_seed_draws_anew(

@@ -112,6 +112,7 @@ def domains_of(sandbox: MailSandbox) -> list[str]:
     return [one.recipient.partition("@")[2] for one in sandbox.taken]
 
 
+@pytest.mark.slow
 def test_the_rate_of_a_receiver_holds_for_all_senders_and_keeps_nobody_else_waiting(send: Callable) -> None:
     messages = to_domains(slow=30, fast=300)
     table = {SLOW: {"messages_per_second": 5}}

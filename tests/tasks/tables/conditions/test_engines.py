@@ -319,6 +319,7 @@ conditions = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(where=conditions)
 @example(where="t LIKE 'k%'")
 @example(where="LOWER(t) = 'köln'")
