@@ -41,7 +41,8 @@ from tasks.tables.transitions import quoted
 
 NO_PAGE = UnsubscribeSettings()
 """No message has a link that unsubscribes."""
-ONE_CLICK = "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+ONE_CLICK = "List-Unsubscribe: <{}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+"""Headers by which a receiver unsubscribes, with the link's place."""
 SHORT = 10_000
 """What follows the texts goes into many messages together where it is no longer; else, as files are, into each."""
 SIGNED_HEADERS = (
@@ -250,9 +251,11 @@ class Skeleton:
     middle: str | None
     """From the text part's end to the HTML part's encoding; None for a text alone."""
     tail: str
-    """What follows, up to the profile's own attachment, where there is one."""
+    """What follows, up to the profile's own attachment, where it is short."""
+    files: bytes
+    """The same, where it is long."""
     end: bytes
-    """What follows that."""
+    """What follows the profile's own attachment."""
     domain: str
     sent_from: Callable[[str], str]
     """Gives the address that a message with a name is sent from."""
@@ -270,13 +273,9 @@ class Skeleton:
         )
         is_plain = is_plain_address(pl.col("email")) & is_plain_subject(pl.col("subject"))
         is_plain &= pl.col("to_name").fill_null("") == ""
-        rest = [pl.lit(self.head), pl.col("text")]
-        if self.middle is not None:
-            rest += [pl.lit(self.middle), pl.col("html")]
-        if len(self.tail) <= SHORT:
-            rest += [pl.lit(self.tail)]
         own = pl.when("is_plain").then(self._plain_headers()).otherwise(pl.lit(""))
-        content = pl.concat_str(own, *rest)
+        html = [] if self.middle is None else [pl.lit(self.middle), pl.col("html")]
+        content = pl.concat_str(own, pl.lit(self.head), "text", *html, pl.lit(self.tail))
         has_mark = pl.any_horizontal(pl.col("text", "html").str.contains(self.boundary, literal=True))
         made = (
             texts.rename({"message_key": "key"})
@@ -290,26 +289,26 @@ class Skeleton:
 
     def _plain_headers(self) -> pl.Expr:
         """Each message's own headers, where nothing in them needs encoding."""
-        named = ["To: ", "email", "\r\nSubject: ", "subject", "\r\nMessage-ID: <", "name", f"@{self.domain}>\r\n"]
-        pieces = [pl.col(each) if place % 2 else pl.lit(each) for place, each in enumerate(named)]
-        if self.unsubscribe.url:
-            link = unsubscribe_links(pl.col("profile_id"), self.send, self.unsubscribe)
-            pieces += [pl.lit("List-Unsubscribe: <"), link, pl.lit(f">\r\n{ONE_CLICK}")]
-        return pl.concat_str(pieces)
+        link = unsubscribe_links(pl.col("profile_id"), self.send, self.unsubscribe)
+        return pl.format(self._own, "email", "subject", "name", *([link] if self.unsubscribe.url else []))
+
+    @property
+    def _own(self) -> str:
+        """A message's own headers, with places for To, Subject, its name and, where there is a page, the link."""
+        link = ONE_CLICK if self.unsubscribe.url else ""
+        return f"To: {{}}\r\nSubject: {{}}\r\nMessage-ID: <{{}}@{self.domain}>\r\n{link}"
 
     def message(self, letter: Letter) -> Message:
         """The message of one profile. Errors: `Unsendable`, with the reason."""
+        recipient = (
+            Recipient(letter.email, needs_utf8=False) if letter.is_plain else checked_recipient(letter.email)
+        )
         if letter.has_mark:
             raise Unsendable("a text has the mark that separates the message's parts")
         if letter.is_plain and self.is_whole:
-            return Message(
-                self.sent_from(letter.name), Recipient(letter.email, False), letter.content, letter.has_dots
-            )
-        recipient = checked_recipient(letter.email)
-        pieces = [] if letter.is_plain else [self._headers(letter, recipient).encode()]
-        pieces += [letter.content]
-        if len(self.tail) > SHORT:
-            pieces += [self.tail.encode()]
+            return Message(self.sent_from(letter.name), recipient, letter.content, letter.has_dots)
+        own = b"" if letter.is_plain else self._headers(letter, recipient).encode()
+        pieces = [own, letter.content, self.files]
         if self.attachment is not None:
             pieces += [self.attachment.part(letter.attachment), self.end]
         content = b"".join(pieces)
@@ -319,16 +318,12 @@ class Skeleton:
     @property
     def is_whole(self) -> bool:
         """Whether messages need nothing that is made for each."""
-        return self.sign is None and self.attachment is None and len(self.tail) <= SHORT
+        return self.sign is None and self.attachment is None and not self.files
 
     def _headers(self, letter: Letter, recipient: Recipient) -> str:
-        own = (
-            f"To: {to_header(letter.to_name, recipient.address)}\r\nSubject: {subject_header(letter.subject)}\r\n"
-            f"Message-ID: <{letter.name}@{self.domain}>\r\n"
-        )
-        if link := unsubscribe_link(self.unsubscribe, self.send, letter.profile_id):
-            own += f"List-Unsubscribe: <{link}>\r\n{ONE_CLICK}"
-        return own
+        to = to_header(letter.to_name, recipient.address)
+        link = unsubscribe_link(self.unsubscribe, self.send, letter.profile_id)
+        return self._own.format(to, subject_header(letter.subject), letter.name, link)
 
 
 def prepared_skeleton(
@@ -353,7 +348,8 @@ def prepared_skeleton(
         boundary=mark,
         head=head.decode("ascii"),
         middle=middle[0].decode("ascii") if middle else None,
-        tail=tail.decode("ascii"),
+        tail=tail.decode("ascii") if len(tail) <= SHORT else "",
+        files=tail if len(tail) > SHORT else b"",
         end=end,
         domain=options.sender.rpartition("@")[2],
         unsubscribe=unsubscribe,

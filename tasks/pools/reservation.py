@@ -73,10 +73,18 @@ class Reservations:
 
     def _window(self, profiles: Mapping[str, str], number: int, until: datetime) -> dict[str, Given | None]:
         keys = {key[:DIGITS]: key for key in sorted(profiles)}
+        people = {digits: profiles[key] for digits, key in keys.items()}
+        given = {
+            **self._messages(keys, number),
+            "given_pool": self.pool.number,
+            "given_until": until,
+            "given_run": self.run,
+            "given_now": self._database.now(),
+        }
         for attempt in range(TRIES):
             time.sleep(PAUSE if attempt else 0)
             found, sent, are_more = self._database.write(
-                lambda connection: self._reserved(connection, number, keys, profiles, until)
+                lambda connection: self._reserved(connection, number, people, given)
             )
             if not are_more:
                 break
@@ -87,32 +95,23 @@ class Reservations:
         return {**dict.fromkeys(keys[key] for key in sent), **reserved}
 
     def _reserved(
-        self,
-        connection: sa.Connection,
-        number: int,
-        keys: Mapping[str, str],
-        profiles: Mapping[str, str],
-        until: datetime,
+        self, connection: sa.Connection, number: int, people: Mapping[str, str], given: Mapping[str, Any]
     ) -> tuple[dict[str, tuple[int, str, str]], set[str], bool]:
-        """Codes of a window's messages, by digits; those that were sent without one; whether there are more."""
+        """Codes of a window's messages, by digits; those that were sent without one; whether there are more.
+
+        In: `people`, the profile of each message, by digits; what the statements are given.
+        """
         is_sqlite = self._database.is_sqlite
         if not is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_turn(number))))
-        given = {
-            **self._messages(keys),
-            "given_pool": self.pool.number,
-            "given_until": until,
-            "given_run": self.run,
-            "given_now": self._database.now(),
-        }
         found = self._had(connection, given)
         sent = set(connection.execute(_sent_statement(is_sqlite), given).scalars()) - found.keys()
-        wanted = [key for key in keys if key not in found and key not in sent]
+        wanted = [key for key in people if key not in found and key not in sent]
         free = connection.execute(_free_statement(), {**given, "given_count": len(wanted)}).all() if wanted else []
         taken = dict(zip(wanted, map(tuple, free), strict=False))
         if taken:
             rows = (
-                {"number": code[0], "key": key, "send": number, "profile_id": profiles[keys[key]]}
+                {"number": code[0], "key": key, "send": number, "profile_id": people[key]}
                 for key, code in taken.items()
             )
             connection.execute(_take_statement(is_sqlite), {**given, **document(rows)})
@@ -130,16 +129,15 @@ class Reservations:
             connection.execute(_taken_over_statement(is_sqlite), given)
         return {key: (number, digest, sealed) for key, number, digest, sealed in found}
 
-    def _messages(self, digits: Iterable[str]) -> dict[str, str]:
-        number, pool = self._number, self.pool.number
-        return document({"key": each, "send": number, "pool": pool} for each in digits)
+    def _messages(self, digits: Iterable[str], number: int) -> dict[str, str]:
+        return document({"key": each, "send": number, "pool": self.pool.number} for each in digits)
 
     def release(self, keys: list[str]) -> int:
         """Give back what this run reserved for messages that will not show it; gives how many codes that were."""
         if not keys:
             return 0
         given = {
-            **self._messages(parts_of(key)[0] for key in keys),
+            **self._messages((parts_of(key)[0] for key in keys), self._number),
             "given_run": self.run,
             "given_now": self._database.now(),
         }
