@@ -36,7 +36,7 @@ from prefect.settings import (
 )
 from prefect.testing.utilities import prefect_test_harness
 
-from deployments.sandbox.partner import PATHS, Behaviour, Partner, running_partner
+from deployments.sandbox.partner import Behaviour, Partner, running_partner
 from deployments.sandbox.server import Respond, Server, running_server
 from tasks.endpoint.answer.column import OutboundColumn
 from tasks.endpoint.answer.mapping import OutboundMapping
@@ -46,6 +46,7 @@ from tasks.settings import JournalSettings
 from tasks.sources.sql import Database, transaction
 from tests.heartbeats import NO_HEARTBEATS
 from tests.journal import Schema
+from tests.partners import settings_at_once
 from tests.postgresql import new_database
 from tests.prefect_database import database_of_prefect
 from tests.scheduling import Scheduling
@@ -192,8 +193,7 @@ def use_partner(monkeypatch: pytest.MonkeyPatch) -> Callable[[Partner], None]:
     """Points the settings to a partner, with retries that do not keep a test waiting."""
 
     def use(partner: Partner) -> None:
-        at_once = {f"CAMPAIGN_{service.upper()}__BACKOFF_SECONDS": "0.05" for service in PATHS}
-        for variable, value in {**partner.settings, **at_once}.items():
+        for variable, value in settings_at_once(partner).items():
             monkeypatch.setenv(variable, value)
 
     return use

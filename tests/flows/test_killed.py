@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.sandbox.mail_server import MailSandbox, running_mail_server
-from deployments.sandbox.partner import PATHS, Partner, running_partner
+from deployments.sandbox.partner import Partner, running_partner
 from tasks.channels._whole_audience import GONE, MOVED
 from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
@@ -23,6 +23,7 @@ from tasks.settings import JournalSettings
 from tests.benchmarks.mail_sink import running_sink
 from tests.flows.conftest import messages_of
 from tests.made_up import WRITTEN
+from tests.partners import settings_at_once
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2026, 11, 24)
@@ -30,7 +31,6 @@ SIZE = 3
 
 
 Run = Callable[..., int]
-AT_ONCE = {f"CAMPAIGN_{service.upper()}__BACKOFF_SECONDS": "0.05" for service in PATHS}
 
 
 def run_in(here: Path, backend: str) -> Run:
@@ -99,9 +99,7 @@ def whole_birthday(written_profiles: Path, prefect_backend: str, tmp_path_factor
     (here / "samples").mkdir()
     shutil.copyfile(written_profiles, here / "samples" / "profiles.parquet")
     with running_partner(tmp_path_factory.mktemp("partner")) as partner:
-        assert run_in(here, prefect_backend)(folder, **partner.settings, **AT_ONCE) == 0, (
-            folder / "log"
-        ).read_text()
+        assert run_in(here, prefect_backend)(folder, **settings_at_once(partner)) == 0, (folder / "log").read_text()
     return Whole(reported(here / SENT), traces(folder), len(partner.requests))
 
 
