@@ -1,13 +1,14 @@
 """The journal as tests look at it."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import polars as pl
 import sqlalchemy as sa
 from alembic.config import Config
 
+from tasks.delivery.journal.codes import SHOWN
 from tasks.delivery.journal.database import _upgrade as upgraded_by_alembic
 from tasks.delivery.journal.database import newest_revision
 from tasks.delivery.journal.keys import fingerprint_of
@@ -27,6 +28,12 @@ def suppressed(journal: Journal, people: Mapping[str, tuple[str, str]], channel:
     messages = pl.DataFrame(list(people.values()), schema=["profile_id", "email"], orient="row")
     reasons = journal.suppressions.reasons(messages, channel)
     return {key: reason for key, reason in zip(people, reasons, strict=True) if reason is not None}
+
+
+def shown(codes: Mapping[str, Iterable[int]]) -> pl.DataFrame:
+    """The codes of messages as the journal takes them: message_key, number. In: numbers by message key."""
+    rows = [(key, number) for key, numbers in codes.items() for number in numbers]
+    return pl.DataFrame(rows, schema=SHOWN, orient="row")
 
 
 class Schema:

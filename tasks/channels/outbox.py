@@ -19,7 +19,7 @@ from prefect import get_run_logger
 from pydantic import Field
 
 from tasks.delivery.delivery import give_back_unsent, name_journal
-from tasks.delivery.journal.codes import GIVEN_BACK, code_numbers, wrong_samples
+from tasks.delivery.journal.codes import GIVEN_BACK, shown_codes, wrong_samples
 from tasks.delivery.journal.codes import use as use_codes
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.messages.delivered import DIGITS_OF_KEY, DeliveredKeys
@@ -34,7 +34,7 @@ from tasks.runs.part import current_part
 from tasks.runs.published import show_outcome
 from tasks.runs.sink import Closing, sink_activity
 from tasks.runs.table import Part
-from tasks.send import CODES_SHOWN, DIGITS, Send
+from tasks.send import CODES_SHOWN, Send
 from tasks.settings import Settings
 from tasks.tables.keys import key_texts
 from tasks.tables.transitions import REJECT_COLUMNS, Transitions, require_columns
@@ -123,13 +123,13 @@ def deliver(
 
 def _holding(messages: pl.DataFrame, journal: Journal, send: Send) -> Held:
     """What holds the codes of messages before they are placed."""
-    numbers = {key[:DIGITS]: each for key, each in code_numbers(messages).items()}
+    shown = shown_codes(messages).with_columns(DIGITS_OF_KEY)
 
     def hold(digits: Sequence[str]) -> dict[str, str]:
-        wanted = {each: numbers[each] for each in digits if each in numbers}
+        wanted = shown.filter(pl.col("message_key").is_in(list(digits)))
         samples = wrong_samples(wanted, is_proof=False)
-        real = {each: wanted[each] for each in wanted if each not in samples}
-        lost = journal.hold(send, CHANNEL, real) if real else set()
+        real = wanted.filter(~pl.col("message_key").is_in(list(samples)))
+        lost = journal.hold(send, CHANNEL, real) if real.height else set()
         return {**samples, **dict.fromkeys(lost, GIVEN_BACK)}
 
     return hold

@@ -20,7 +20,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.delivery.blame import MAILBOX_DAYS, MAILBOX_REFUSALS, Blame, Refusals
-from tasks.delivery.journal.codes import GIVEN_BACK, code_numbers, wrong_samples
+from tasks.delivery.journal.codes import GIVEN_BACK, SAMPLE, shown_codes, wrong_samples
 from tasks.delivery.journal.deadlines import SILENCE_SECONDS
 from tasks.delivery.journal.paces import Paces
 from tasks.delivery.journal.states import Event, Resend, State, state_after, states_before
@@ -390,12 +390,15 @@ class Dispatch:
         barred = dict(zip(messages["message_key"].filter(reasons.is_not_null()), reasons.drop_nulls(), strict=True))
         open_ones = messages.filter(reasons.is_null()) if barred else messages
         profiles = dict(open_ones.select("message_key", "profile_id").iter_rows())
-        mine = self.journal.claim(self.send, self.channel, profiles, self.options.resend)
+        shown = shown_codes(open_ones)
+        samples = wrong_samples(shown, is_proof=self.medium != self.channel)
+        real = shown.filter(pl.col("number") != SAMPLE, ~pl.col("message_key").is_in(list(samples)))
+        mine, gone = self.journal.claim_and_hold(self.send, self.channel, profiles, real, self.options.resend)
         if mine:
             self.claimed()
         others = profiles.keys() - mine
         known = self.journal.known(self.send, self.channel, others) if others else {}
-        lost = self._without_their_codes(messages, mine)
+        lost = {key: why for key, why in samples.items() if key in mine} | dict.fromkeys(gone, GIVEN_BACK)
         leaving = mine - lost.keys()
         is_leaving = pl.col("message_key").is_in(list(leaving))
         ours = messages if len(leaving) == messages.height else messages.filter(is_leaving)
@@ -403,16 +406,6 @@ class Dispatch:
         letters = self.letters(ours)
         stay = [Settlement(key, Event.POSTPONED, reason) for key, reason in lost.items()]
         return letters, stay, _known_before(known) | _kept_back(barred)
-
-    def _without_their_codes(self, messages: pl.DataFrame, mine: set[str]) -> dict[str, str]:
-        """The claimed messages that must stay, with the reason: what they show is not, or no more, their code."""
-        numbers = {key: each for key, each in code_numbers(messages).items() if key in mine}
-        if not numbers:
-            return {}
-        lost = wrong_samples(numbers, is_proof=self.medium != self.channel)
-        real = {key: [one for one in each if one] for key, each in numbers.items() if key not in lost}
-        gone = self.journal.hold(self.send, self.channel, real)
-        return lost | dict.fromkeys(gone, GIVEN_BACK)
 
     def _weighed(self, outcomes: list[Settlement]) -> list[Settlement]:
         """What was refused, unless it is the sender who is refused: that settles nothing."""

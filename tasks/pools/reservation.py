@@ -25,11 +25,15 @@ from tasks.delivery.journal.tables import CODES, MESSAGES
 from tasks.pools.stock import Pool, Pools
 from tasks.send import DIGITS, Send, parts_of
 
-WINDOW = 2_000
+WINDOW = 5_000
 """Messages that are reserved for by one transaction."""
 TRIES = 20
 """Times that codes which another run is just taking or giving back are looked at again."""
 PAUSE = 0.05
+
+
+class _IsKnown(Exception):  # it ends a transaction, and is no error
+    """A message of the window may have a code already."""
 
 
 class Given(NamedTuple):
@@ -65,17 +69,26 @@ class Reservations:
         In: message keys, each with its profile. Out: the same keys; left out are those for which there was no code;
         None is for a message that was sent already without one. Errors: `JournalUnavailable`.
         """
-        number, found = self._number, dict[str, Given | None]()
+        number, found, is_first_try = self._number, dict[str, Given | None](), True
         with rarer_searches():
             for some in _windows(profiles):
-                found |= self._window(some, number, until)
+                if is_first_try:  # most runs are; what a window of another run has is no surprise in its next ones
+                    try:
+                        found |= self._window(some, number, until, looks=False)
+                        continue
+                    except _IsKnown:
+                        is_first_try = False
+                found |= self._window(some, number, until, looks=True)
         return found
 
-    def _window(self, profiles: Mapping[str, str], number: int, until: datetime) -> dict[str, Given | None]:
-        keys = {key[:DIGITS]: key for key in sorted(profiles)}
+    def _window(
+        self, profiles: Mapping[str, str], number: int, until: datetime, *, looks: bool
+    ) -> dict[str, Given | None]:
+        # In their own order: codes that are held together then lie together.
+        keys = {key[:DIGITS]: key for key in profiles}
         people = {digits: profiles[key] for digits, key in keys.items()}
         given = {
-            **self._messages(keys, number),
+            "given_send": number,
             "given_pool": self.pool.number,
             "given_until": until,
             "given_run": self.run,
@@ -84,7 +97,7 @@ class Reservations:
         for attempt in range(TRIES):
             time.sleep(PAUSE if attempt else 0)
             found, sent, are_more = self._database.write(
-                lambda connection: self._reserved(connection, number, people, given)
+                lambda connection: self._reserved(connection, number, people, given, looks=looks)
             )
             if not are_more:
                 break
@@ -95,26 +108,40 @@ class Reservations:
         return {**dict.fromkeys(keys[key] for key in sent), **reserved}
 
     def _reserved(
-        self, connection: sa.Connection, number: int, people: Mapping[str, str], given: Mapping[str, Any]
+        self,
+        connection: sa.Connection,
+        number: int,
+        people: Mapping[str, str],
+        given: Mapping[str, Any],
+        *,
+        looks: bool,
     ) -> tuple[dict[str, tuple[int, str, str]], set[str], bool]:
         """Codes of a window's messages, by digits; those that were sent without one; whether there are more.
 
-        In: `people`, the profile of each message, by digits; what the statements are given.
+        In: `people`, the profile of each message, by digits; what the statements are given; `looks`: whether to
+        look for the codes that the messages have. Without it, `_IsKnown` is raised where some may have one.
         """
         is_sqlite = self._database.is_sqlite
         if not is_sqlite:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_turn(number))))
-        found = self._had(connection, given)
-        sent = set(connection.execute(_sent_statement(is_sqlite), given).scalars()) - found.keys()
+        begun = connection.execute(_begun_statement(), given).first() is not None
+        messages = self._messages(people, number) if looks or begun else {}
+        found = self._had(connection, {**given, **messages}) if looks else {}
+        sent = set(connection.execute(_sent_statement(is_sqlite), messages).scalars()) if begun else set()
+        sent -= found.keys()
         wanted = [key for key in people if key not in found and key not in sent]
         free = connection.execute(_free_statement(), {**given, "given_count": len(wanted)}).all() if wanted else []
         taken = dict(zip(wanted, map(tuple, free), strict=False))
+        if not looks and (sent or len(taken) < len(wanted)):
+            raise _IsKnown
         if taken:
-            rows = (
-                {"number": code[0], "key": key, "send": number, "profile_id": people[key]}
-                for key, code in taken.items()
-            )
-            connection.execute(_take_statement(is_sqlite), {**given, **document(rows)})
+            rows = ({"number": code[0], "key": key, "profile_id": people[key]} for key, code in taken.items())
+            try:
+                connection.execute(_take_statement(is_sqlite), {**given, **document(rows)})
+            except sa.exc.IntegrityError:
+                if looks:
+                    raise
+                raise _IsKnown from None  # no message has two codes of a pool
         is_short = len(taken) < len(wanted)
         are_more = is_short and connection.execute(_free_statement(waits=True), {**given, "given_count": 1}).first()
         return found | taken, sent, bool(are_more)
@@ -159,6 +186,7 @@ def _given(name: str, kind: sa.types.TypeEngine[Any]) -> sa.BindParameter[Any]:
     return sa.bindparam(f"given_{name}", type_=kind)
 
 
+SEND = _given("send", CODES.c.send.type)
 POOL = _given("pool", sa.BigInteger())
 UNTIL = _given("until", CODES.c.expires_at.type)
 RUN = _given("run", CODES.c.reserved_by.type)
@@ -193,13 +221,13 @@ def _free_statement(*, waits: bool = False) -> sa.Select[Any]:
 @cache
 def _take_statement(is_sqlite: bool) -> sa.Update:
     """Codes, by number, are these messages' from now on."""
-    columns = {"number": sa.BigInteger, "key": sa.String, "send": sa.BigInteger, "profile_id": sa.Text}
+    columns = {"number": sa.BigInteger, "key": sa.String, "profile_id": sa.Text}
     rows = given_rows(is_sqlite, columns)
     return (
         sa.update(CODES)
         .values(
             state=CodeState.RESERVED,
-            send=rows.c.send,
+            send=SEND,
             key=rows.c.key,
             profile_id=rows.c.profile_id,
             reserved_by=RUN,
@@ -245,6 +273,12 @@ def _found_statement(is_sqlite: bool) -> sa.Select[Any]:
     return sa.select(CODES.c.key, CODES.c.number, CODES.c.digest, CODES.c.sealed).join_from(
         rows, CODES, _is_of(rows)
     )
+
+
+@cache
+def _begun_statement() -> sa.Select[Any]:
+    """Whether any message of a send was claimed."""
+    return sa.select(MESSAGES.c.key).where(MESSAGES.c.send == SEND).limit(1)
 
 
 @cache

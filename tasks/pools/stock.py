@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from tasks.delivery.journal.codes import NOBODYS, ON_ITS_WAY, CodeState, waits_for_a_message
+from tasks.delivery.journal.codes import NOBODYS, ON_ITS_WAY, CodeState, note_used, waits_for_a_message
 from tasks.delivery.journal.database import Database, document, given_rows
 from tasks.delivery.journal.tables import CODES, POOLS, SENDS
 from tasks.errors import ColumnsUnexpected, PoolUnknown
@@ -19,6 +19,7 @@ from tasks.tables.transitions import nearest, quoted
 
 AT_ONCE = 5_000
 """Codes that come in, or are told, by one statement."""
+NOTED_AT_ONCE = 50_000
 REFUSED = {"row": pl.Int64(), "reason": pl.String()}
 GIVEN = {
     "campaign": pl.String(),
@@ -170,12 +171,22 @@ class Pools:
         return self.database.write(work)
 
     def stock(self, pool: Pool) -> dict[CodeState, int]:
-        """How many codes are in each state."""
+        """How many codes are in each state. Errors: `JournalUnavailable`."""
+        self._note_used(pool)
         statement = (
             sa.select(CODES.c.state, sa.func.count()).where(CODES.c.pool == pool.number).group_by(CODES.c.state)
         )
         rows = self.database.read(lambda connection: connection.execute(statement).all(), at_leisure=True)
         return dict.fromkeys(CodeState, 0) | {CodeState(state): int(count) for state, count in rows}
+
+    def _note_used(self, pool: Pool) -> None:
+        """Call the codes used whose messages were taken, some at a time, so that no sender waits long."""
+        of_pool = CODES.c.pool == pool.number
+        newest = sa.select(sa.func.max(CODES.c.number))
+        last = self.database.read(lambda connection: connection.execute(newest).scalar()) or 0
+        for begin in range(1, last + 1, NOTED_AT_ONCE):
+            some = sa.and_(of_pool, CODES.c.number.between(begin, begin + NOTED_AT_ONCE - 1))
+            self.database.write(lambda connection, some=some: note_used(connection, some), at_leisure=True)  # type: ignore[misc]
 
     def free(self, pool: Pool, until: datetime) -> int:
         """How many codes are free and hold beyond a moment."""
@@ -249,6 +260,7 @@ class Pools:
             .order_by(CODES.c.number)
             .limit(AT_ONCE * 10)
         )
+        self._note_used(pool)
         seal, last, is_first = self.seal(pool), 0, True
         while True:
             rows: list[Any] = self.database.read(

@@ -10,14 +10,16 @@
               given back       refused
 
 A code is reserved for a message before the message is rendered, and may be given back as long as nobody has begun
-to send it. Whoever has claimed a message holds its code before the message leaves: that fails where the code was
-given back meanwhile, and the message stays. What became of the message decides on the code in the same
-transaction; a message whose fate is unknown keeps its code held. A code that is held a second time is in doubt:
-an earlier try may have arrived, whatever becomes of this one. It is given back only when people say that nothing
-arrived.
+to send it. Whoever claims a message holds its code in the same transaction, before the message leaves: that fails
+where the code was given back meanwhile, and the message stays. What became of the message decides on the code: one
+that is refused or put off loses its hold in the transaction that says so; one that was taken has used its code up,
+which is written when codes are counted, as nobody else may take it in either state. A message whose fate is
+unknown keeps its code held. A code that is held a second time is in doubt: an earlier try may have arrived,
+whatever becomes of this one. It is given back only when people say that nothing arrived.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any
@@ -28,11 +30,13 @@ import sqlalchemy as sa
 from tasks.delivery.journal.database import Database, document, given_rows
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.tables import CODES, MESSAGES
-from tasks.send import CODES_SHOWN, parts_of
+from tasks.send import CODES_SHOWN, DIGITS, parts_of
 
 SAMPLE = 0
 """In the place of a code's number: what is shown is a sample, which leaves in no message but a proof."""
 IN_MESSAGES = pl.List(pl.Struct({"number": pl.Int64(), "code": pl.String()}))
+SHOWN = {"message_key": pl.String(), "number": pl.Int64()}
+"""The codes of messages: a row for each."""
 GIVEN_BACK = "its code was given back before it left, or is another message's; the next run reserves one"
 NO_PROOF = "it shows the sample of a code, which leaves in a proof only"
 
@@ -54,57 +58,47 @@ class CodeState(StrEnum):
     """Its day came before anybody got it."""
 
 
-SETTLED = {
-    State.SENT: CodeState.USED,
-    State.REFUSED: CodeState.FREE,
-    State.DEFERRED: CodeState.RESERVED,
-}
-"""What becomes of a held code by what became of its message."""
 ON_ITS_WAY = (CodeState.HELD, CodeState.DOUBT)
 """States of codes that somebody may have."""
 NOBODYS = {"send": sa.null(), "key": sa.null(), "profile_id": "", "reserved_by": ""}
 """Columns of a code that belongs to no message."""
+LOSING: dict[State, dict[str, Any]] = {
+    State.REFUSED: {"state": CodeState.FREE, **NOBODYS},
+    State.DEFERRED: {"state": CodeState.RESERVED},
+}
+"""States of a message in which it holds no code any more, with the columns of the code that it held."""
 
 
-def code_numbers(messages: pl.DataFrame) -> dict[str, list[int]]:
-    """The numbers of the codes that messages show, by message key; without those that show none."""
+def shown_codes(messages: pl.DataFrame) -> pl.DataFrame:
+    """The codes that messages show, samples among them: message_key, number."""
     if CODES_SHOWN not in messages.columns:
-        return {}
-    numbers = pl.col(CODES_SHOWN).list.eval(pl.element().struct.field("number"))
-    shown = messages.filter(pl.col(CODES_SHOWN).list.len() > 0).select("message_key", numbers)
-    return dict(shown.iter_rows())
+        return pl.DataFrame(schema=SHOWN)
+    shown = messages.filter(pl.col(CODES_SHOWN).list.len() > 0).select("message_key", number=CODES_SHOWN)
+    return shown.explode("number").with_columns(pl.col("number").struct.field("number"))
 
 
-def wrong_samples(numbers: Mapping[str, Iterable[int]], *, is_proof: bool) -> dict[str, str]:
-    """The messages that show a sample and are no proof, with the reason why they stay."""
-    return {} if is_proof else {key: NO_PROOF for key, each in numbers.items() if SAMPLE in each}
+def wrong_samples(shown: pl.DataFrame, *, is_proof: bool) -> dict[str, str]:
+    """The messages that show a sample and are no proof, with the reason why they stay. In: message_key, number."""
+    samples = shown["message_key"].filter(shown["number"] == SAMPLE)
+    return {} if is_proof else dict.fromkeys(samples, NO_PROOF)
 
 
-def hold(database: Database, send: int, codes: Mapping[str, Iterable[int]]) -> set[str]:
-    """Hold the codes of messages that the caller has claimed; gives the keys of those that lost one.
+def hold(connection: sa.Connection, send: int, shown: pl.DataFrame, now: datetime) -> set[str]:
+    """Hold the codes of messages that the caller has claimed, or has a lock of.
 
-    In: message keys, each with the numbers of its codes. Errors: `JournalUnavailable`.
+    In: message_key, number. Gives the keys of those that lost one.
     """
-    wanted: list[dict[str, str | int]] = [
-        {"key": parts_of(key)[0], "send": send, "number": number}
-        for key, numbers in codes.items()
-        for number in numbers
-    ]
-    if not wanted:
+    if shown.is_empty():
         return set()
-    given = {**document(wanted), "given_changed_at": database.now()}
-    held = _hold_statement(database.is_sqlite)
-
-    def work(connection: sa.Connection) -> set[tuple[str, int]] | None:
-        if connection.execute(held, given).rowcount == len(wanted):
-            return None
-        found = connection.execute(_held_statement(database.is_sqlite), given)
-        return {(str(key), int(number)) for key, number in found}
-
-    ours = database.write(work)
-    if ours is None:
+    is_sqlite = connection.dialect.name == "sqlite"
+    named = shown.select("message_key", "number", key=pl.col("message_key").str.head(DIGITS))
+    given = {**document(named.select("key", "number")), "given_send": send, "given_changed_at": now}
+    held = connection.execute(_hold_statement(is_sqlite), given)
+    if held.rowcount == shown.height:
         return set()
-    return {key for key, numbers in codes.items() if any((parts_of(key)[0], one) not in ours for one in numbers)}
+    found = map(tuple, connection.execute(_held_statement(is_sqlite), given))
+    ours = pl.DataFrame(found, schema={"key": pl.String(), "number": pl.Int64()}, orient="row")
+    return set(named.join(ours, on=["key", "number"], how="anti")["message_key"])
 
 
 def settle(
@@ -115,15 +109,24 @@ def settle(
     all_said: bool,
     is_sqlite: bool,
 ) -> None:
-    """Let the held codes of messages be what these have just become; in the transaction that said so.
+    """Messages that were refused or put off hold no code any more; in the transaction that said so.
 
     In: `given` to the statement that did (its rows have key, send, state); the `states` that occur; whether that
     statement was right about all of them.
     """
-    if not {State.SENT, State.DEFERRED}.isdisjoint(states):
-        connection.execute(_keep_statement(is_sqlite, all_said), given)
-    if State.REFUSED in states:
-        connection.execute(_free_statement(is_sqlite, all_said), given)
+    for state in states:
+        if state in LOSING:
+            connection.execute(_lost_statement(is_sqlite, state, all_said), given)
+
+
+def note_used(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> None:
+    """Call the held codes used whose messages were taken, since when they were."""
+    of_message = (MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key)
+    connection.execute(
+        sa.update(CODES)
+        .values(state=CodeState.USED, changed_at=MESSAGES.c.changed_at)
+        .where(condition, CODES.c.state.in_(ON_ITS_WAY), *of_message, MESSAGES.c.state == State.SENT)
+    )
 
 
 def settle_send(connection: sa.Connection, send: int) -> None:
@@ -131,12 +134,12 @@ def settle_send(connection: sa.Connection, send: int) -> None:
 
     A message that is to be sent again keeps its code held: the first try may have arrived.
     """
-    of_message = sa.and_(MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key)
-    decided = MESSAGES.c.state.in_([State.SENT, State.REFUSED])
+    note_used(connection, CODES.c.send == send)
+    of_message = (MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key)
     connection.execute(
         sa.update(CODES)
-        .values(_after(MESSAGES.c.state))
-        .where(CODES.c.send == send, CODES.c.state.in_(ON_ITS_WAY), of_message, decided)
+        .values(state=CodeState.FREE, changed_at=MESSAGES.c.changed_at, **NOBODYS)
+        .where(CODES.c.send == send, CODES.c.state.in_(ON_ITS_WAY), *of_message, MESSAGES.c.state == State.REFUSED)
     )
 
 
@@ -191,23 +194,14 @@ def has_codes(database: Database, send: int) -> bool:
     return database.read(lambda connection: connection.execute(statement).first()) is not None
 
 
-def _after(state: sa.ColumnElement[str]) -> dict[str, sa.ColumnElement[object]]:
-    """Columns of a code after its message's state."""
-    is_free = state == State.REFUSED
-    after = sa.case(*((state == before, after.value) for before, after in SETTLED.items()))
-    return {
-        "state": after,
-        **{name: sa.case((is_free, value), else_=CODES.c[name]) for name, value in NOBODYS.items()},
-        "changed_at": MESSAGES.c.changed_at,
-    }
-
-
 def _rows(is_sqlite: bool) -> sa.FromClause:
-    return given_rows(is_sqlite, {"key": sa.String, "send": sa.BigInteger, "number": sa.BigInteger})
+    return given_rows(is_sqlite, {"key": sa.String, "number": sa.BigInteger})
 
 
 def _is_of(rows: sa.FromClause) -> sa.ColumnElement[bool]:
-    return sa.and_(CODES.c.number == rows.c.number, CODES.c.send == rows.c.send, CODES.c.key == rows.c.key)
+    # Found by their numbers. By the send, which the sum keeps it from, SQLite would read all codes of it each time.
+    send = sa.bindparam("given_send", type_=CODES.c.send.type)
+    return sa.and_(CODES.c.number == rows.c.number, CODES.c.send + 0 == send, CODES.c.key == rows.c.key)
 
 
 @cache
@@ -228,32 +222,11 @@ def _held_statement(is_sqlite: bool) -> sa.Select[tuple[str, int]]:
 
 
 @cache
-def _keep_statement(is_sqlite: bool, all_said: bool) -> sa.Update:
-    """Codes that stay with their messages. Most do: no index has their columns, so that this is cheap."""
-    rows = _outcomes(is_sqlite)
-    is_used = rows.c.state == State.SENT
-    state = sa.case((is_used, SETTLED[State.SENT].value), else_=SETTLED[State.DEFERRED].value)
-    # A message that was taken has used its code up; of one that left once, all is known.
-    may_be = sa.or_(CODES.c.state == CodeState.HELD, sa.and_(CODES.c.state == CodeState.DOUBT, is_used))
-    after = rows.c.state.in_([State.SENT, State.DEFERRED])
-    return _settled(rows, {"state": state}, all_said).where(may_be, after)
-
-
-@cache
-def _free_statement(is_sqlite: bool, all_said: bool) -> sa.Update:
-    """Codes that belong to no message any more. One in doubt may have arrived by an earlier try."""
-    rows = _outcomes(is_sqlite)
-    after = {"state": SETTLED[State.REFUSED], **NOBODYS}
-    return _settled(rows, after, all_said).where(CODES.c.state == CodeState.HELD, rows.c.state == State.REFUSED)
-
-
-def _outcomes(is_sqlite: bool) -> sa.FromClause:
-    return given_rows(is_sqlite, {"key": sa.String, "send": sa.BigInteger, "state": sa.String})
-
-
-def _settled(rows: sa.FromClause, values: Mapping[str, Any], all_said: bool) -> sa.Update:
+def _lost_statement(is_sqlite: bool, state: State, all_said: bool) -> sa.Update:
+    """Held codes whose messages became so. One in doubt stays: it may have arrived by an earlier try."""
+    rows = given_rows(is_sqlite, {"key": sa.String, "send": sa.BigInteger, "state": sa.String})
     changed_at = sa.bindparam("given_changed_at", type_=CODES.c.changed_at.type)
-    of_message = (CODES.c.send == rows.c.send, CODES.c.key == rows.c.key)
+    of_message = (CODES.c.send == rows.c.send, CODES.c.key == rows.c.key, rows.c.state == state)
     # Only what this sender said just now: of another's message, nothing is known here.
     said = (
         MESSAGES.c.send == rows.c.send,
@@ -261,5 +234,5 @@ def _settled(rows: sa.FromClause, values: Mapping[str, Any], all_said: bool) -> 
         MESSAGES.c.state == rows.c.state,
         MESSAGES.c.sender == sa.bindparam("given_sender", type_=MESSAGES.c.sender.type),
     )
-    settled = sa.update(CODES).values(**values, changed_at=changed_at).where(*of_message)
-    return settled if all_said else settled.where(*said)
+    lost = sa.update(CODES).values(**LOSING[state], changed_at=changed_at)
+    return lost.where(*of_message, CODES.c.state == CodeState.HELD, *(() if all_said else said))

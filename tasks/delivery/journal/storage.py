@@ -166,28 +166,50 @@ class Journal:
         another's, or sent, or refused, or unknown. A claim that was made and whose answer was lost may be made
         again. Errors: `JournalUnavailable`.
         """
+        return self.claim_and_hold(send, channel, profiles, pl.DataFrame(schema=codes.SHOWN), resend)[0]
+
+    def claim_and_hold(
+        self,
+        send: Send,
+        channel: str,
+        profiles: Mapping[str, str],
+        shown: pl.DataFrame,
+        resend: Resend = NOTHING_AGAIN,
+    ) -> tuple[set[str], set[str]]:
+        """Claim messages, and hold the codes that these show, in one transaction.
+
+        In: as `claim`; `shown`: message_key, number. Out: the keys that this sender holds now; those among them
+        that lost a code, and must stay. Errors: `JournalUnavailable`.
+        """
         # In one order for all, so that two senders that want the same messages never wait for each other.
-        number = self.sends.begin(send, channel)
+        number, now = self.sends.begin(send, channel), self.database.now()
         wanted = {
             **document({**_named(key), "send": number, "profile_id": profiles[key]} for key in sorted(profiles)),
             "given_sender": self.sender,
-            "given_changed_at": self.database.now(),
+            "given_changed_at": now,
         }
-        statement = _claim_statement(self.database.is_sqlite, resend)
-        if self.database.write(lambda database: database.execute(statement, wanted).rowcount) == len(profiles):
-            return set(profiles)
-        held = _held_statement(self.database.is_sqlite)
-        mine = set(self.database.read(lambda database: database.execute(held, wanted).scalars().all()))
-        return {key for key in profiles if parts_of(key)[0] in mine}
+        is_sqlite = self.database.is_sqlite
+        claim, held = _claim_statement(is_sqlite, resend), _held_statement(is_sqlite)
+        if shown.height:
+            self.sends.note_codes(number)
 
-    def hold(self, send: Send, channel: str, numbers: Mapping[str, Iterable[int]]) -> set[str]:
-        """Hold the codes of messages that this sender has claimed; gives the keys of those that lost one.
+        def work(database: sa.Connection) -> tuple[set[str], set[str]]:
+            mine, theirs = set(profiles), shown
+            if database.execute(claim, wanted).rowcount < len(profiles):
+                digits = set(database.execute(held, wanted).scalars())
+                mine = {key for key in profiles if parts_of(key)[0] in digits}
+                theirs = shown.filter(pl.col("message_key").is_in(list(mine)))
+            return mine, codes.hold(database, number, theirs, now)
 
-        Errors: `JournalUnavailable`.
+        return self.database.write(work)
+
+    def hold(self, send: Send, channel: str, shown: pl.DataFrame) -> set[str]:
+        """Hold the codes of messages that are delivered without a claim, under a lock of the caller's.
+
+        In: message_key, number. Gives the keys of those that lost one. Errors: `JournalUnavailable`.
         """
-        number = self.sends.begin(send, channel)
-        self.sends.note_codes(number)
-        return codes.hold(self.database, number, numbers)
+        number, now = self.sends.begin(send, channel), self.database.now()
+        return self.database.write(lambda database: codes.hold(database, number, shown, now))
 
     def give_back_codes(self, send: Send, channel: str, run: str) -> int:
         """At the end of a run that went well: give back the codes of messages that nobody will send.

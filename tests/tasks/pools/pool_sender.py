@@ -9,6 +9,7 @@ from tasks.pools.reservation import Reservations
 from tasks.pools.stock import Pools
 from tasks.send import Send
 from tasks.settings import JournalSettings
+from tests.journal import shown
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 PEOPLE, WINDOW = 400, 20
@@ -31,11 +32,11 @@ def main(url: str, run: str) -> None:
     for begin in range(0, PEOPLE, WINDOW):
         wanted = {SEND.message_key("email", str(one)): str(one) for one in range(begin, begin + WINDOW)}
         found = reservations.reserve(wanted, datetime.now(UTC))
-        mine = journal.claim(SEND, "email", {key: wanted[key] for key in found})
-        numbers = {key: [one.number] for key in mine if (one := found[key]) is not None}
-        lost = journal.hold(SEND, "email", numbers)
+        codes = shown({key: [one.number] for key, one in found.items() if one is not None})
+        mine, lost = journal.claim_and_hold(SEND, "email", {key: wanted[key] for key in found}, codes)
+        numbers = {key for key in mine if found[key] is not None}
         outcomes = [Settlement(key, Event.POSTPONED, "lost") for key in lost]
-        for key in sorted(numbers.keys() - lost):
+        for key in sorted(numbers - lost):
             given, person = found[key], int(wanted[key])
             event = Event.REFUSED if person % 5 == 0 else Event.POSTPONED if person % 7 == 0 else Event.TAKEN
             outcomes.append(Settlement(key, event, "said"))

@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tasks.delivery.journal.codes import CodeState
 from tasks.delivery.journal.database import open_database
 from tasks.delivery.journal.states import Event, Resend, State
 from tasks.delivery.journal.storage import Journal, Settlement, open_journal
@@ -26,6 +27,7 @@ from tasks.pools.reservation import Given, Reservations
 from tasks.pools.stock import Pools
 from tasks.send import Send
 from tasks.settings import JournalSettings
+from tests.journal import shown
 from tests.postgresql import SERVER, new_database
 
 BEGIN = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -38,7 +40,7 @@ BEYOND = st.sampled_from([0, 2])
 RUNS = st.sampled_from(["a", "b"])
 ANSWERS = st.sampled_from([Event.TAKEN, Event.REFUSED, Event.POSTPONED, Event.LOST])
 SAID = st.lists(ANSWERS, min_size=3, max_size=3)
-KILLED = st.integers(0, 9)
+KILLED = st.integers(1, 9)
 """Before which step the process is killed; from 5 on it is not."""
 
 
@@ -164,14 +166,12 @@ class Runs(RuleBasedStateMachine):
     def send_some(
         self, run: str, people: set[int], place: int, answers: list[Event], killed: int, resend: bool
     ) -> None:
-        """A window: claim, hold, let leave, write down; a kill may come between any two of these."""
+        """A window: claim with its codes, let leave, write down; a kill may come between any two of these."""
         journal, send = self.journals[run], SENDS[place]
         keys = [key for one in sorted(people) if (key := send.message_key("email", str(one))) in self.rendered[run]]
         profiles = dict.fromkeys(keys, "p")
-        mine = journal.claim(send, "email", profiles, Resend(unknown=resend, refused=resend))
-        if killed == 0:
-            return self._started(run)
-        lost = journal.hold(send, "email", {key: [self.rendered[run][key][1]] for key in mine})
+        codes = shown({key: [self.rendered[run][key][1]] for key in keys})
+        mine, lost = journal.claim_and_hold(send, "email", profiles, codes, Resend(unknown=resend, refused=resend))
         if killed == 1:
             return self._started(run)
         outcomes = [Settlement(key, Event.POSTPONED, "lost") for key in sorted(lost)]
@@ -244,6 +244,18 @@ class Runs(RuleBasedStateMachine):
         pools = Pools(self.journals["a"].database)
         pools.expire(pools.pool("birthday"))
         pools.reclaim(pools.pool("birthday"))
+
+    @rule()
+    def count(self) -> None:
+        """The stock is told: used are the codes of messages that were taken, and no others."""
+        pools = Pools(self.journals["a"].database)
+        stock = pools.stock(pools.pool("birthday"))
+        assert sum(stock.values()) == len(self.codes)
+        with self.journals["a"].engine.connect() as database:
+            of_message = sa.and_(MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key)
+            states = database.execute(sa.select(CODES.c.state, MESSAGES.c.state).join(MESSAGES, of_message)).all()
+        assert all((code == "used") == (message == "sent") for code, message in states)
+        assert stock[CodeState.USED] == sum(code == "used" for code, _ in states)
 
     @precondition(lambda self: self.journals)
     @invariant()

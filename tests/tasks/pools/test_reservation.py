@@ -22,6 +22,7 @@ from tasks.pools.reservation import Given, Reservations
 from tasks.pools.stock import Pools
 from tasks.send import Send
 from tasks.settings import JournalSettings
+from tests.journal import shown as codes_shown
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 ROOT = Path(__file__).parents[3]
@@ -65,8 +66,8 @@ def shown(found: dict[str, Given | None]) -> dict[str, str]:
 
 def sent_with(journal: Journal, event: Event, found: dict[str, Given | None], keys: dict[str, str]) -> set[str]:
     """Claim the messages, hold their codes, and say what became of them; gives the keys that lost their code."""
-    mine = journal.claim(SEND, "email", keys, Resend(unknown=True))
-    lost = journal.hold(SEND, "email", {key: [found[key].number] for key in mine})
+    codes = codes_shown({key: [one.number] for key, one in found.items() if one is not None})
+    mine, lost = journal.claim_and_hold(SEND, "email", keys, codes, Resend(unknown=True))
     journal.record(SEND, "email", [Settlement(key, event, "said") for key in mine - lost])
     return lost
 
@@ -120,8 +121,8 @@ def test_a_code_that_was_given_back_leaves_in_no_message(journal_settings: Journ
 def test_what_is_on_its_way_is_not_given_back(journal_settings: JournalSettings) -> None:
     journal, keys = filled(journal_settings, 1), keys_of(1)
     found = reservations(journal).reserve(keys, NOON)
-    journal.claim(SEND, "email", keys)
-    assert journal.hold(SEND, "email", {key: [found[key].number] for key in keys}) == set()
+    codes = codes_shown({key: [found[key].number] for key in keys})
+    assert journal.claim_and_hold(SEND, "email", keys, codes) == (set(keys), set())
     assert reservations(journal).release(list(keys)) == 0
     assert journal.give_back_codes(SEND, "email", "run") == 0
     Pools(journal.database).reclaim(Pools(journal.database).pool("birthday"))

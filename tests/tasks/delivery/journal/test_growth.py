@@ -24,7 +24,7 @@ from tasks.pools.reservation import Reservations
 from tasks.pools.stock import Pools
 from tasks.send import Send
 from tasks.settings import JournalSettings
-from tests.journal import suppressed
+from tests.journal import shown, suppressed
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -57,8 +57,8 @@ def aged(settings: JournalSettings, lying: int) -> None:
     pools.fill("gift", codes)
     keys = keys_of("old", lying)
     found = Reservations(pools, pools.pool("gift"), SEND, "email", "earlier").reserve(keys, NOON)
-    journal.claim(SEND, "email", keys)
-    journal.hold(SEND, "email", {key: [one.number] for key, one in found.items() if one})
+    numbers = {key: [one.number] for key, one in found.items() if one}
+    journal.claim_and_hold(SEND, "email", keys, shown(numbers))
     journal.record(SEND, "email", settlements(keys))
     journal.suppressions.add(sightings("old", lying))
     journal.close()
@@ -103,11 +103,11 @@ def a_window(journal: Journal, window: int, begin: Callable[[str], None]) -> Non
     journal.claim(SEND, "email", keys)
     begin("claim what was sent")
     assert len(journal.claim(SEND, "email", {**keys, **old})) < 2 * window
-    begin("hold")
+    begin("claim and hold")
     numbers = {key: [one.number] for key, one in found.items() if one}
-    assert not journal.hold(SEND, "email", numbers)
+    assert journal.claim_and_hold(SEND, "email", keys, shown(numbers)) == (set(keys), set())
     begin("hold what is lost")
-    assert len(journal.hold(SEND, "email", {key: [*each, 0] for key, each in numbers.items()})) == window
+    assert len(journal.hold(SEND, "email", shown({key: [*each, 0] for key, each in numbers.items()}))) == window
     begin("record")
     journal.record(SEND, "email", settlements(keys))
     begin("known")
