@@ -129,17 +129,17 @@ def note_used(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> N
     )
 
 
-def settle_send(connection: sa.Connection, send: int) -> None:
-    """The same for all messages of a send that are settled, after people have decided about unknown ones.
+def free_unknown(connection: sa.Connection, send: int, now: datetime, *of_these: sa.ColumnElement[bool]) -> None:
+    """Codes of messages whose fate is unknown, and of which people say that they did not arrive, are free.
 
-    A message that is to be sent again keeps its code held: the first try may have arrived.
+    In the transaction that writes the decision down, before it. `of_these`: conditions on the messages.
     """
-    note_used(connection, CODES.c.send == send)
     of_message = (MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key)
+    unknown = (CODES.c.state.in_(ON_ITS_WAY), MESSAGES.c.state == State.UNKNOWN)
     connection.execute(
         sa.update(CODES)
-        .values(state=CodeState.FREE, changed_at=MESSAGES.c.changed_at, **NOBODYS)
-        .where(CODES.c.send == send, CODES.c.state.in_(ON_ITS_WAY), *of_message, MESSAGES.c.state == State.REFUSED)
+        .values(state=CodeState.FREE, changed_at=now, **NOBODYS)
+        .where(CODES.c.send == send, *of_message, *unknown, *of_these)
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from tasks.delivery.journal.codes import NOBODYS, ON_ITS_WAY, CodeState, settle_send
+from tasks.delivery.journal.codes import NOBODYS, ON_ITS_WAY, CodeState, free_unknown
 from tasks.delivery.journal.database import Database, storable
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import WHOLE_KEY, Journal
@@ -97,9 +97,9 @@ class Upkeep:
         )
 
         def work(database: sa.Connection) -> int:
-            settled = int(database.execute(statement).rowcount)
-            settle_send(database, number)
-            return settled
+            if DECISIONS[decision] is State.REFUSED:  # of each other one, the code stays held with its message
+                free_unknown(database, number, self._database.now(), *of_these)
+            return int(database.execute(statement).rowcount)
 
         return self._database.write(work, at_leisure=True)
 

@@ -335,6 +335,8 @@ def test_who_decides_about_unknown_messages_decides_about_their_codes(
     upkeep.settle(SEND, "email", "send again", by="me", why="perhaps")
     assert stock(journal) == {"held": 1}, "the first try may have arrived"
     sent_with(journal, Event.REFUSED, found, keys)
+    for decision in ("send again", "mark as sent", "mark as not sent"):  # about others of the send
+        upkeep.settle(SEND, "email", decision, by="me", why="they say so")
     assert stock(journal) == {"in doubt": 1}, "and a second one that is refused changes nothing of that"
     journal.claim(SEND, "email", keys, Resend(refused=True))
     journal.record(SEND, "email", [Settlement(key, Event.LOST, "lost") for key in keys])
