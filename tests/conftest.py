@@ -32,6 +32,8 @@ from prefect.context import SettingsContext, get_settings_context
 from prefect.settings import (
     PREFECT_API_DATABASE_MIGRATE_ON_START,
     PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED,
+    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE,
+    PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL,
     temporary_settings,
 )
 from prefect.testing.utilities import prefect_test_harness
@@ -105,14 +107,17 @@ StartServer = Callable[[Respond], Server]
 def prefect_backend() -> Iterator[str]:
     """A real Prefect server on a database of its own; gives the address of its API.
 
-    Each process that runs tests has one. It keeps no events, which nobody reads here, and flow runs in the process
-    of the tests send no heartbeats.
+    Each process that runs tests has one. It keeps no events, which nobody reads here, and records task runs
+    together, as our own servers do: one by one they are a third of its work. Flow runs in the process of the tests
+    send no heartbeats.
     """
     with (
         database_of_prefect(),
         temporary_settings(
             {
                 PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False,
+                PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE: 100,
+                PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL: 0.25,
                 PREFECT_API_DATABASE_MIGRATE_ON_START: False,
                 **NO_HEARTBEATS,
             }

@@ -17,7 +17,6 @@ from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
     FlowRunFilter,
-    FlowRunFilterId,
     FlowRunFilterTags,
     LogFilter,
     LogFilterFlowRunId,
@@ -27,6 +26,7 @@ from deployments.sandbox.mail_server import At, Fault, MailSandbox, running_mail
 from deployments.sandbox.server import Call, Reply, Server
 from tasks.http.accounts import HeaderAccount
 from tests.postgresql import new_database
+from tests.shown import task_runs_of
 
 ROOT = Path(__file__).parents[2]
 CANARY = "c4n4ry"
@@ -214,7 +214,6 @@ def shown_by_the_server(kind: str) -> dict[str, str]:
     """What the server has of the run of this kind."""
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[kind])))
-        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
         logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])), limit=200)
         artifacts = client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
@@ -224,7 +223,7 @@ def shown_by_the_server(kind: str) -> dict[str, str]:
             "run": run.model_dump_json(exclude={"parameters"}),
             "parameters": json.dumps(run.parameters),
             "logs": "\n".join(log.message for log in logs),
-            "tasks": "\n".join(task.model_dump_json() for task in client.read_task_runs(flow_run_filter=of_run)),
+            "tasks": "\n".join(task.model_dump_json() for task in task_runs_of(run.id)),
             "artifacts": "\n".join(f"{one.key} {one.description} {one.data}" for one in artifacts),
         }
 
