@@ -152,19 +152,25 @@ PLACES = {
 STYLES = "<style>p{color:green} a{margin:0} img{border:0} p b{top:0} [title]{left:0} a:hover{margin:1px}</style>"
 
 SPIED = "for (const name of ['alert', 'msgbox']) window[name] = () => { top.ran = (top.ran || 0) + 1 }"
-SEEN = """(mails) => Promise.all(mails.map(html => new Promise(done => {
+SHAPE = """
+const scheme = /^[\\0-\\x20]*(j\\s*a\\s*v\\s*a|v\\s*b)\\s*s\\s*c\\s*r\\s*i\\s*p\\s*t\\s*:|^[\\0-\\x20]*data:/i
+const shape = (mail) => [...(mail?.querySelectorAll('*') || [])].map(
+  each => [each.localName, ...[...each.attributes].map(
+    one => one.name + (scheme.test(one.value) && !['title', 'alt'].includes(one.name) ? '!' : '')
+  ).sort()].join(' '))
+"""
+OPENED = f"""(mails) => {{ {SHAPE}
+return Promise.all(mails.map(html => new Promise(done => {{
   const frame = document.createElement('iframe')
-  const scheme = /^[\\0-\\x20]*(j\\s*a\\s*v\\s*a|v\\s*b)\\s*s\\s*c\\s*r\\s*i\\s*p\\s*t\\s*:|^[\\0-\\x20]*data:/i
-  frame.onload = () => setTimeout(() => {
-    const elements = [...(frame.contentDocument?.querySelectorAll('*') || [])]
-    done(elements.map(each => [each.localName, ...[...each.attributes].map(
-      one => one.name + (scheme.test(one.value) && !['title', 'alt'].includes(one.name) ? '!' : '')
-    ).sort()].join(' ')))
+  frame.onload = () => setTimeout(() => {{
+    done(shape(frame.contentDocument))
     frame.remove()
-  }, 30)
+  }}, 30)
   frame.srcdoc = html
   document.body.append(frame)
-})))"""
+}})))}}"""
+READ = f"""(mails) => {{ {SHAPE}
+return mails.map(html => shape(new DOMParser().parseFromString(html, 'text/html')))}}"""
 
 
 class Opened:
@@ -192,7 +198,12 @@ class Opened:
         """Elements of each mail with the names of their attributes; "!" after one whose address runs something."""
         found: list[list[str]] = []
         for start in range(0, len(mails), TOGETHER):
-            found += self.page.evaluate(SEEN, mails[start : start + TOGETHER])
+            found += self.page.evaluate(OPENED, mails[start : start + TOGETHER])
+        return found
+
+    def harmless_shapes(self, mails: list[str]) -> list[list[str]]:
+        """The same of mails that have no hostile value: they are read, and not opened, which takes far longer."""
+        found: list[list[str]] = self.page.evaluate(READ, mails)
         return found
 
     def foreign(self) -> list[str]:
@@ -264,11 +275,11 @@ def assert_harmless(
     """
     hostile = mails_of(templates, [changed(profile, path, value) for path, value in cases], rewritten=rewritten)
     twins = mails_of(templates, [changed(profile, path, twin(value)) for path, value in cases], rewritten=rewritten)
-    [plain] = opened.shapes([mails_of(templates, [profile], rewritten=rewritten)[0] or ""])
+    [plain] = opened.harmless_shapes([mails_of(templates, [profile], rewritten=rewritten)[0] or ""])
     assert plain
     sent = [(case, html, other) for case, html, other in zip(cases, hostile, twins, strict=True) if html]
     shapes = opened.shapes([html for _, html, _ in sent])
-    expected = opened.shapes([other or "" for *_, other in sent])
+    expected = opened.harmless_shapes([other or "" for *_, other in sent])
     for (case, *_), shape, harmless in zip(sent, shapes, expected, strict=True):
         assert shape in (harmless, plain), json.dumps(case)
     assert opened.ran == 0
