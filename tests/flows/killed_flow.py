@@ -58,7 +58,7 @@ traced(shapes.RowsActivity, "planned", "planning")
 traced(part, "tried", "part", lambda _, __, ___, part: part.number)
 traced(sink.SinkActivity, "run_closing", "closing")
 traced(MODULE, "report", "report")
-traced(Journal, "claim", "claimed")
+traced(Journal, "claim_and_hold", "claimed")
 traced(Dispatch, "_weighed", "answered")
 
 

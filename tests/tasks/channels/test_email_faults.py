@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tasks.delivery.dispatch import Tally
 from tasks.delivery.journal import database
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
+from tasks.delivery.journal.tables import MESSAGES
 from tasks.errors import CampaignError, JournalUnavailable, MailServerRefuses, MailServerUnavailable, SenderBlamed
 from tasks.runs.part import PartFailed
 from tasks.settings import JournalSettings
@@ -320,18 +321,25 @@ def test_a_sender_that_the_server_refuses_ends_the_run_at_once(
 
 
 def test_two_senders_of_the_same_send_share_it(
-    serve: Callable[..., MailSandbox], journal_settings: JournalSettings, tmp_path: Path
+    serve: Callable[..., MailSandbox],
+    journal_settings: JournalSettings,
+    tmp_path: Path,
+    until: Callable[..., None],
 ) -> None:
     sandbox = serve()
-    start = threading.Barrier(2)
+    sandbox.takes = False  # until both have begun: one alone would be done before the other comes
 
     def work(_: int) -> Delivery:
         journal = open_journal(journal_settings)
-        start.wait()
         return sent(made_up_messages(800), options_for(sandbox.port, tmp_path), journal)[0]
 
     with ThreadPoolExecutor(2) as pool:
-        one, two = pool.map(work, range(2))
+        deliveries = pool.map(work, range(2))
+        senders = sa.select(sa.func.count(MESSAGES.c.sender.distinct()))
+        with closing(open_journal(journal_settings)) as watching:
+            until(lambda: watching.database.read(lambda database: database.execute(senders).scalar()) == 2)
+        sandbox.takes = True
+        one, two = deliveries
     assert one.standard.height + two.standard.height == 800
     assert min(one.standard.height, two.standard.height) > 0
     for mailed in (one, two):
