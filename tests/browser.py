@@ -17,9 +17,7 @@ FLAGS = [
     "--disable-sync",
     "--disable-background-networking",
     "--disable-component-update",
-    "--disable-threaded-compositing",
 ]
-"""Without a thread that composes pictures: it takes an eighth of a processor for a page that only stands there."""
 
 
 @contextmanager
