@@ -274,12 +274,19 @@ def completed_run(served: Served, name: str) -> str | None:
 
 
 @pytest.fixture(scope="module")
-def page(served: Served, browser: Any) -> Iterator[Any]:
+def logged_in(served: Served, browser: Any) -> Iterator[Any]:
     """A page of headless Chromium, logged in as its user does it: once for all forms."""
     with new_page(browser) as page:
         page.goto(f"{served.address}/login")
         log_in(page, served.login)
         yield page
+
+
+@pytest.fixture
+def page(logged_in: Any) -> Iterator[Any]:
+    """The page for one test. Prefect's UI, which asks and draws all the time, does not stay in it."""
+    yield logged_in
+    logged_in.goto("about:blank")
 
 
 def runs_of(served: Served, deployment: str) -> dict[str, str]:
