@@ -165,7 +165,9 @@ def first_delivered(rows: pl.DataFrame, outbound: object) -> pl.DataFrame:
         return first_messages(rows)
     delivered = pl.concat([one.cast(pl.String()) for one in told])
     for some in (rows.head(LOOKED_AT), rows):  # of most parts the first are enough: the others are not copied
-        found = some.filter(pl.col("profile_id").cast(pl.String()).is_in(delivered.implode()))
+        profiles = some["profile_id"].cast(pl.String())
+        here = delivered.filter(delivered.is_in(profiles.implode()))  # few, of whom a set is soon made
+        found = some.filter(profiles.is_in(here.implode()))
         if found.height >= FIRST_MESSAGES:
             break
     return first_messages(found)
