@@ -117,7 +117,7 @@ def prefect_backend() -> Iterator[str]:
             {
                 PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED: False,
                 PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE: 100,
-                PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL: 0.25,
+                PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL: 1,  # of less, Prefect makes 0
                 PREFECT_API_DATABASE_MIGRATE_ON_START: False,
                 **NO_HEARTBEATS,
             }
