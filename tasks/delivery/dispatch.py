@@ -31,7 +31,7 @@ from tasks.delivery.windows import OVERLAPPING, Lane, WindowSize
 from tasks.errors import CampaignError
 from tasks.runs.log import run_logger
 from tasks.runs.stopping import STOPPING_SECONDS, end_if_stopped
-from tasks.send import Send
+from tasks.send import CODES_SHOWN, Send
 
 T = TypeVar("T")
 
@@ -390,15 +390,11 @@ class Dispatch:
         barred = dict(zip(messages["message_key"].filter(reasons.is_not_null()), reasons.drop_nulls(), strict=True))
         open_ones = messages.filter(reasons.is_null()) if barred else messages
         profiles = dict(open_ones.select("message_key", "profile_id").iter_rows())
-        shown = shown_codes(open_ones)
-        samples = wrong_samples(shown, is_proof=self.medium != self.channel)
-        real = shown.filter(pl.col("number") != SAMPLE, ~pl.col("message_key").is_in(list(samples)))
-        mine, gone = self.journal.claim_and_hold(self.send, self.channel, profiles, real, self.options.resend)
+        mine, lost = self._claimed_with_codes(open_ones, profiles)
         if mine:
             self.claimed()
         others = profiles.keys() - mine
         known = self.journal.known(self.send, self.channel, others) if others else {}
-        lost = {key: why for key, why in samples.items() if key in mine} | dict.fromkeys(gone, GIVEN_BACK)
         leaving = mine - lost.keys()
         is_leaving = pl.col("message_key").is_in(list(leaving))
         ours = messages if len(leaving) == messages.height else messages.filter(is_leaving)
@@ -406,6 +402,21 @@ class Dispatch:
         letters = self.letters(ours)
         stay = [Settlement(key, Event.POSTPONED, reason) for key, reason in lost.items()]
         return letters, stay, _known_before(known) | _kept_back(barred)
+
+    def _claimed_with_codes(
+        self, messages: pl.DataFrame, profiles: dict[str, str]
+    ) -> tuple[set[str], dict[str, str]]:
+        """The messages that are this sender's, and those of them that must stay, with the reason.
+
+        What these show is not, or no more, their code.
+        """
+        if CODES_SHOWN not in messages.columns:
+            return self.journal.claim(self.send, self.channel, profiles, self.options.resend), {}
+        shown = shown_codes(messages)
+        samples = wrong_samples(shown, is_proof=self.medium != self.channel)
+        real = shown.filter(pl.col("number") != SAMPLE, ~pl.col("message_key").is_in(list(samples)))
+        mine, gone = self.journal.claim_and_hold(self.send, self.channel, profiles, real, self.options.resend)
+        return mine, {key: why for key, why in samples.items() if key in mine} | dict.fromkeys(gone, GIVEN_BACK)
 
     def _weighed(self, outcomes: list[Settlement]) -> list[Settlement]:
         """What was refused, unless it is the sender who is refused: that settles nothing."""
