@@ -19,7 +19,7 @@ from prefect import get_run_logger
 from pydantic import Field
 
 from tasks.delivery.delivery import give_back_unsent, name_journal
-from tasks.delivery.journal.codes import GIVEN_BACK, shown_codes, wrong_samples
+from tasks.delivery.journal.codes import GIVEN_BACK, real_codes, shown_codes, wrong_samples
 from tasks.delivery.journal.codes import use as use_codes
 from tasks.delivery.journal.storage import Journal, open_journal
 from tasks.messages.delivered import DIGITS_OF_KEY, DeliveredKeys
@@ -128,7 +128,7 @@ def _holding(messages: pl.DataFrame, journal: Journal, send: Send) -> Held:
     def hold(digits: Sequence[str]) -> dict[str, str]:
         wanted = shown.filter(pl.col("message_key").is_in(list(digits)))
         samples = wrong_samples(wanted, is_proof=False)
-        real = wanted.filter(~pl.col("message_key").is_in(list(samples)))
+        real = real_codes(wanted, samples)
         lost = journal.hold(send, CHANNEL, real) if real.height else set()
         return {**samples, **dict.fromkeys(lost, GIVEN_BACK)}
 

@@ -20,7 +20,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.delivery.blame import MAILBOX_DAYS, MAILBOX_REFUSALS, Blame, Refusals
-from tasks.delivery.journal.codes import GIVEN_BACK, SAMPLE, shown_codes, wrong_samples
+from tasks.delivery.journal.codes import GIVEN_BACK, real_codes, shown_codes, wrong_samples
 from tasks.delivery.journal.deadlines import SILENCE_SECONDS
 from tasks.delivery.journal.paces import Paces
 from tasks.delivery.journal.states import Event, Resend, State, state_after, states_before
@@ -414,7 +414,7 @@ class Dispatch:
             return self.journal.claim(self.send, self.channel, profiles, self.options.resend), {}
         shown = shown_codes(messages)
         samples = wrong_samples(shown, is_proof=self.medium != self.channel)
-        real = shown.filter(pl.col("number") != SAMPLE, ~pl.col("message_key").is_in(list(samples)))
+        real = real_codes(shown, samples)
         mine, gone = self.journal.claim_and_hold(self.send, self.channel, profiles, real, self.options.resend)
         return mine, {key: why for key, why in samples.items() if key in mine} | dict.fromkeys(gone, GIVEN_BACK)
 

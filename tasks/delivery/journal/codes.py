@@ -62,6 +62,8 @@ ON_ITS_WAY = (CodeState.HELD, CodeState.DOUBT)
 """States of codes that somebody may have."""
 NOBODYS = {"send": sa.null(), "key": sa.null(), "profile_id": "", "reserved_by": ""}
 """Columns of a code that belongs to no message."""
+OF_MESSAGE = sa.and_(MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key)
+"""A code and the message that it belongs to."""
 LOSING: dict[State, dict[str, Any]] = {
     State.REFUSED: {"state": CodeState.FREE, **NOBODYS},
     State.DEFERRED: {"state": CodeState.RESERVED},
@@ -81,6 +83,11 @@ def wrong_samples(shown: pl.DataFrame, *, is_proof: bool) -> dict[str, str]:
     """The messages that show a sample and are no proof, with the reason why they stay. In: message_key, number."""
     samples = shown["message_key"].filter(shown["number"] == SAMPLE)
     return {} if is_proof else dict.fromkeys(samples, NO_PROOF)
+
+
+def real_codes(shown: pl.DataFrame, wrong: Iterable[str]) -> pl.DataFrame:
+    """The codes to hold: no samples, and none of the messages that are `wrong`. In, out: message_key, number."""
+    return shown.filter(pl.col("number") != SAMPLE, ~pl.col("message_key").is_in(list(wrong)))
 
 
 def hold(connection: sa.Connection, send: int, shown: pl.DataFrame, now: datetime) -> set[str]:
@@ -107,13 +114,13 @@ def settle(
     states: Collection[State],
     *,
     all_said: bool,
-    is_sqlite: bool,
 ) -> None:
     """Messages that were refused or put off hold no code any more; in the transaction that said so.
 
     In: `given` to the statement that did (its rows have key, send, state); the `states` that occur; whether that
     statement was right about all of them.
     """
+    is_sqlite = connection.dialect.name == "sqlite"
     for state in states:
         if state in LOSING:
             connection.execute(_lost_statement(is_sqlite, state, all_said), given)
@@ -121,11 +128,10 @@ def settle(
 
 def note_used(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> None:
     """Call the held codes used whose messages were taken, since when they were."""
-    of_message = (MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key)
     connection.execute(
         sa.update(CODES)
         .values(state=CodeState.USED, changed_at=MESSAGES.c.changed_at)
-        .where(condition, CODES.c.state.in_(ON_ITS_WAY), *of_message, MESSAGES.c.state == State.SENT)
+        .where(condition, CODES.c.state.in_(ON_ITS_WAY), OF_MESSAGE, MESSAGES.c.state == State.SENT)
     )
 
 
@@ -134,12 +140,11 @@ def free_unknown(connection: sa.Connection, send: int, now: datetime, *of_these:
 
     In the transaction that writes the decision down, before it. `of_these`: conditions on the messages.
     """
-    of_message = (MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key)
     unknown = (CODES.c.state.in_(ON_ITS_WAY), MESSAGES.c.state == State.UNKNOWN)
     connection.execute(
         sa.update(CODES)
         .values(state=CodeState.FREE, changed_at=now, **NOBODYS)
-        .where(CODES.c.send == send, *of_message, *unknown, *of_these)
+        .where(CODES.c.send == send, OF_MESSAGE, *unknown, *of_these)
     )
 
 
@@ -180,12 +185,7 @@ def give_back(database: Database, send: int, run: str) -> int:
 def waits_for_a_message() -> sa.ColumnElement[bool]:
     """Whether a code's message may still be sent by somebody who has it, or tries it again."""
     open_states = [State.CLAIMED, State.DEFERRED, State.UNKNOWN]
-    return (
-        sa.select(MESSAGES.c.key)
-        .where(MESSAGES.c.send == CODES.c.send, MESSAGES.c.key == CODES.c.key, MESSAGES.c.state.in_(open_states))
-        .correlate(CODES)
-        .exists()
-    )
+    return sa.select(MESSAGES.c.key).where(OF_MESSAGE, MESSAGES.c.state.in_(open_states)).correlate(CODES).exists()
 
 
 def has_codes(database: Database, send: int) -> bool:

@@ -247,7 +247,7 @@ class Journal:
             all_said = database.execute(statement, given).rowcount == len(outcomes)
             if with_codes:
                 after = {*states.values()}
-                codes.settle(database, given, after, all_said=all_said, is_sqlite=self.database.is_sqlite)
+                codes.settle(database, given, after, all_said=all_said)
             if not self.database.is_sqlite:
                 told = DEPARTURES.c.key.in_([parts_of(one.key)[0] for one in outcomes])
                 database.execute(sa.delete(DEPARTURES).where(DEPARTURES.c.sender == self.sender, told))
