@@ -78,7 +78,10 @@ def write_json(page: Any, within: Any, text: str) -> None:
 
 
 def submit(page: Any) -> None:
-    """Click until the page goes on to the run: before the form is ready, Prefect's UI takes a click for nothing."""
+    """Click until the page goes on to the run, and leave: the UI asks and draws all the time.
+
+    Before the form is ready, it takes a click for nothing.
+    """
 
     gone = pytest.importorskip("playwright.sync_api").TimeoutError
     for _ in range(40):
@@ -86,5 +89,6 @@ def submit(page: Any) -> None:
             page.get_by_role("button", name="Submit").click(timeout=10_000)
         with suppress(gone):
             page.wait_for_url(lambda url: not url.endswith("/run"), timeout=3_000, wait_until="commit")
+            page.goto("about:blank")
             return
     raise AssertionError("the form is not sent")

@@ -356,7 +356,7 @@ class Audience(Transitions):
 
     def scan(self) -> pl.LazyFrame:
         """Its rows, with the planned steps run, as a lazy table that reads one part at a time."""
-        return lazily(self.pieces, self.schema) if self.plan.steps else self.table.scan()
+        return lazily(lambda _: self.pieces(), self.schema) if self.plan.steps else self.table.scan()
 
     def collect(self, columns: Iterable[str] | None = None) -> pl.DataFrame:
         """Its rows in memory, or some of its columns. For what is small: nothing limits the memory it takes."""

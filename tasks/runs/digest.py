@@ -7,8 +7,8 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from hashlib import sha256
-from pathlib import PurePath
-from typing import Any, cast
+from pathlib import Path, PurePath
+from typing import IO, Any, cast
 from uuid import UUID
 
 import polars as pl
@@ -30,10 +30,15 @@ def digest_of(value: object) -> str:
 
 
 def arrow_file(table: pl.DataFrame) -> bytes:
-    """An Arrow IPC file without view types and compression: old Arrow readers open it too."""
+    """An Arrow IPC file, as `write_arrow` writes it."""
     buffer = io.BytesIO()
-    table.write_ipc(buffer, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
+    write_arrow(table, buffer)
     return buffer.getvalue()
+
+
+def write_arrow(table: pl.DataFrame, file: Path | IO[bytes]) -> None:
+    """Write an Arrow IPC file without view types and compression: old Arrow readers open it too."""
+    table.write_ipc(file, compression="uncompressed", compat_level=pl.CompatLevel.oldest())
 
 
 def _bytes(value: Any) -> bytes:  # noqa: ANN401, PLR0911  # a line for each kind

@@ -59,8 +59,7 @@ def moves_of(audience: Audience, keys: list[str]) -> Moves | None:
     if not keys or not set(keys) <= set(audience.table.schema) or keys == [audience.distinct]:
         return None
     of_parts = [
-        part.read().select(keys).unique().with_columns(pl.lit(part.number).alias(PART))
-        for part in audience.table.parts
+        part.read(keys).unique().with_columns(pl.lit(part.number).alias(PART)) for part in audience.table.parts
     ]
     found = pl.concat(of_parts).drop_nulls(keys).group_by(keys).agg(pl.col(PART).min(), parts=pl.len())
     first = found.filter(pl.col("parts") > 1).drop("parts").sort(keys)

@@ -150,7 +150,7 @@ def part_run(  # noqa: PLR0917  # Prefect maps by name
         messages=first_delivered(passed.rows, outbound),
     )
     if error is not None:
-        kept_file(cast("pl.DataFrame", done), f"{_folder(key, part)}/{BROKEN_OFF}")
+        kept_file(done, f"{_folder(key, part)}/{BROKEN_OFF}")
         raise error
     return done
 

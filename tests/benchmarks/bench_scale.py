@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ from flows.plan import Recipients
 from flows.settings import template_folder_of
 from tasks.channels.outbox import OutboxOptions, deliver, outbox
 from tasks.content.personalization import PersonalizationOptions, personalization, personalize, read_templates
+from tasks.delivery.journal.storage import open_journal
 from tasks.execution.report import report
 from tasks.messages.send_folder import write_rejects
 from tasks.runs.engine import ENGINE
@@ -158,7 +159,10 @@ def without_prefect(profiles: Path, folder: Path) -> int:
             file.write_bytes(ARROW.dumps(rows))
             parts.append(Part(run="plain", number=number, rows=rows.height, file=str(file)))
     with WATCH.phase("deduplication"):
-        audience = lazily(lambda: (pl.read_ipc(part.file) for part in parts), pl.read_ipc_schema(parts[0].file))
+        audience = lazily(
+            lambda columns: (pl.read_ipc(part.file, columns=columns) for part in parts),
+            pl.read_ipc_schema(parts[0].file),
+        )
         found = deduplication.function(audience, BY_ZIP_CODE)
         for number, rows in enumerate(streamed(found["complement"]), 1):
             (places / f"duplicates-{number}.arrow").write_bytes(ARROW.dumps(rows))
@@ -203,6 +207,9 @@ def what(folder: Path, *, row_by_row: bool = False) -> tuple[PersonalizationOpti
 
 def child(how: str, profiles: Path, folder: Path) -> None:
     """One run in this process; prints its figures as the last line."""
+    # Sends find a journal: its tables are made once, and that is no part of a run.
+    with closing(open_journal(Settings.load().journal)):
+        pass
     if how == "form":
         delivered = form_by_mail()
     elif how == "plain":

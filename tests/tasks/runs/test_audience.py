@@ -24,7 +24,7 @@ from tasks.runs.audience import Audience, Plan, Step
 from tasks.runs.counts import COUNTS
 from tasks.runs.digest import digest_of
 from tasks.runs.results import ARROW
-from tasks.runs.table import Part, Table, lazily, stored
+from tasks.runs.table import Part, Table, kept_file, lazily, stored
 from tasks.sources.files import ProfileFile
 from tasks.targeting.enrichment import EnrichmentOptions, enrichment
 from tasks.targeting.query import QueryOptions, query
@@ -131,6 +131,28 @@ def test_a_part_that_is_gone_is_told_in_a_sentence(storage: LocalFileSystem) -> 
     with pytest.raises(PartitionGone, match=r"'partitions/x/000001.arrow'.*Start a new run") as raised:
         Part(run="x", number=1, rows=1, file="partitions/x/000001.arrow").read()
     assert isinstance(raised.value, CampaignError)
+
+
+def test_some_columns_of_a_part_are_read_in_the_order_given(storage: LocalFileSystem) -> None:
+    part = in_parts(PEOPLE).parts[0]
+    assert_frame_equal(part.read(["visits", "profile_id"]), PEOPLE.head(10).select("visits", "profile_id"))
+
+
+def test_who_has_read_a_part_keeps_its_rows_when_it_is_written_anew(storage: LocalFileSystem) -> None:
+    part = in_parts(PEOPLE).parts[0]
+    before = part.read()
+    assert kept_file(PEOPLE.tail(3), part.file) == part.file
+    assert_frame_equal(before, PEOPLE.head(10))
+    assert_frame_equal(part.read(), PEOPLE.tail(3))
+
+
+def test_a_reference_to_a_file_outside_the_result_storage_is_none(storage: LocalFileSystem, tmp_path: Path) -> None:
+    PEOPLE.write_ipc(tmp_path / "elsewhere.arrow")
+    for file in ("../elsewhere.arrow", str(tmp_path / "elsewhere.arrow")):
+        with pytest.raises(PartitionGone, match="outside the result storage"):
+            Part(run="x", number=1, rows=1, file=file).read()
+        with pytest.raises(ResultsUnwritable, match="outside the result storage"):
+            kept_file(PEOPLE, file)
 
 
 def test_a_result_storage_that_cannot_be_written_is_told_in_a_sentence(
@@ -247,10 +269,18 @@ def test_parts_and_what_is_made_of_them_are_kept_in_a_bucket_where_the_storage_i
 
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
 def test_a_lazy_table_in_pieces_is_counted_and_numbered_as_one_in_memory(engine: str) -> None:
-    table = pl.DataFrame({"a": range(9), "b": range(9)})
-    pieces = lazily(lambda: iter(table.iter_slices(2)), table.schema)
+    table = pl.DataFrame({"a": range(9), "b": range(9), "unread": range(9)})
+    asked: list[list[str] | None] = []
+
+    def wanted(columns: list[str] | None) -> Iterator[pl.DataFrame]:
+        asked.append(columns)
+        return table.select(columns or pl.all()).iter_slices(2)
+
+    pieces = lazily(wanted, table.schema)
     place = pl.LazyFrame.with_row_index
     for made in (
+        lambda rows: rows.filter(pl.col("a") > 3).select("b"),
+        lambda rows: rows.filter(pl.col("b") > 3).select("b").head(2),
         lambda rows: rows.select(pl.len()),
         lambda rows: rows.filter(pl.col("a") > 3).select(pl.len()),
         lambda rows: place(rows, "n").select("n"),
@@ -259,3 +289,5 @@ def test_a_lazy_table_in_pieces_is_counted_and_numbered_as_one_in_memory(engine:
         ),
     ):
         assert_frame_equal(made(pieces).collect(engine=engine), made(table.lazy()).collect(engine=engine))
+    assert asked[0] == ["a", "b"], "what the predicate needs is read too"
+    assert not any("unread" in (columns or []) for columns in asked), "no column is read that nobody asked for"

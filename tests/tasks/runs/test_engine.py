@@ -49,7 +49,7 @@ def run(tmp_path: Path, prefect_backend: str) -> Run:
             },
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         (tmp_path / "log").write_text(done.stdout + done.stderr)
@@ -181,7 +181,7 @@ def test_a_cluster_that_is_made_for_a_run_listens_on_loopback_only(kind: str, pr
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     addresses = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("listens:")}
