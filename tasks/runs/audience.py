@@ -350,20 +350,21 @@ class Audience(Transitions):
             ]
         )
 
-    def pieces(self) -> Iterator[pl.DataFrame]:
-        """Its rows with the planned steps run, one part in memory at a time."""
-        return (self.plan.passed(piece).rows for piece in self.table.pieces())
+    def pieces(self, columns: list[str] | None = None) -> Iterator[pl.DataFrame]:
+        """Its rows with the planned steps run, or some of their columns, one part in memory at a time."""
+        if not self.plan.steps:
+            return self.table.pieces(columns)
+        passed = (self.plan.passed(piece).rows for piece in self.table.pieces())
+        return passed if columns is None else (rows.select(columns) for rows in passed)
 
     def scan(self) -> pl.LazyFrame:
         """Its rows, with the planned steps run, as a lazy table that reads one part at a time."""
-        return lazily(lambda _: self.pieces(), self.schema) if self.plan.steps else self.table.scan()
+        return lazily(self.pieces, self.schema) if self.plan.steps else self.table.scan()
 
     def collect(self, columns: Iterable[str] | None = None) -> pl.DataFrame:
         """Its rows in memory, or some of its columns. For what is small: nothing limits the memory it takes."""
         chosen = self.columns if columns is None else list(columns)
-        return pl.concat(
-            [self.schema.to_frame().select(chosen), *(piece.select(chosen) for piece in self.pieces())]
-        )
+        return pl.concat([self.schema.to_frame().select(chosen), *self.pieces(chosen)])
 
     def head(self, rows: int) -> pl.DataFrame:
         """Its first rows."""

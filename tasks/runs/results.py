@@ -44,12 +44,7 @@ class ArrowSerializer(Serializer):  # Prefect registers the bare class only
 
     def dumps(self, obj: Any) -> bytes:  # noqa: ANN401
         """Bytes of the result file of `obj`."""
-        if isinstance(obj, pl.DataFrame):
-            return arrow_file(obj)
-        if isinstance(obj, Transitions):
-            lists = {name: [table.to_struct()] for name, table in obj.tables().items()}
-            return arrow_file(pl.DataFrame({KIND: [type(obj).__name__], **lists}))
-        return _JSON.dumps(obj)
+        return arrow_file(as_table(obj)) if isinstance(obj, pl.DataFrame | Transitions) else _JSON.dumps(obj)
 
     def loads(self, blob: bytes) -> Any:  # noqa: ANN401
         """The result that `dumps` wrote. Errors: `KeyError` if the transitions' class is not imported."""
@@ -61,6 +56,14 @@ class ArrowSerializer(Serializer):  # Prefect registers the bare class only
         transitions = Transitions.known[table.item(0, KIND)]
         lists = {name: table.item(0, name) for name in table.columns if name != KIND}
         return transitions.from_tables(**{name: rows.struct.unnest() for name, rows in lists.items()})
+
+
+def as_table(result: pl.DataFrame | Transitions) -> pl.DataFrame:
+    """The table that the file of a result holds: its rows, or one row with a list of rows for each transition."""
+    if isinstance(result, pl.DataFrame):
+        return result
+    lists = {name: [table.to_struct()] for name, table in result.tables().items()}
+    return pl.DataFrame({KIND: [type(result).__name__], **lists})
 
 
 def known_object(found: dict[str, Any]) -> Any:  # noqa: ANN401

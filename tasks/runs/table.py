@@ -13,8 +13,8 @@ from prefect.filesystems import LocalFileSystem
 from pydantic import BaseModel, ConfigDict
 
 from tasks.errors import PartitionGone, ResultsUnwritable
-from tasks.runs.digest import digest_of, write_arrow
-from tasks.runs.results import ARROW, result_storage
+from tasks.runs.digest import arrow_file, digest_of, write_arrow
+from tasks.runs.results import as_table, result_storage
 from tasks.settings import Settings
 from tasks.tables.transitions import Transitions
 
@@ -170,12 +170,12 @@ def _kept(table: pl.DataFrame, run: str, number: int, *, distinct: bool) -> Part
 def kept_file(table: pl.DataFrame | Transitions, file: str) -> str:
     """Write a table or a result into the result storage, replacing an earlier one. Errors: `ResultsUnwritable`."""
     try:
-        path = _local(file)
-        if path is None or isinstance(table, Transitions):
-            result_storage().write_path(file, content=ARROW.dumps(table))  # type: ignore[unused-coroutine]
+        path, rows = _local(file), as_table(table)
+        if path is None:
+            result_storage().write_path(file, content=arrow_file(rows))  # type: ignore[unused-coroutine]
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_arrow(table, path)
+            write_arrow(rows, path)
     except Exception as error:  # noqa: BLE001  # each storage has errors of its own
         raise ResultsUnwritable(file=file, reason=str(error) or type(error).__name__) from None
     return file

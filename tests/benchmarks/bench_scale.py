@@ -39,6 +39,7 @@ from tasks.content.personalization import PersonalizationOptions, personalizatio
 from tasks.delivery.journal.storage import open_journal
 from tasks.execution.report import report
 from tasks.messages.send_folder import write_rejects
+from tasks.runs.digest import write_arrow
 from tasks.runs.engine import ENGINE
 from tasks.runs.results import ARROW, PER_RUN
 from tasks.runs.shapes import streamed
@@ -156,7 +157,7 @@ def without_prefect(profiles: Path, folder: Path) -> int:
     with WATCH.phase("query"):
         for number, rows in enumerate(selected_batches(query_of(profiles), size, activity="Query"), 1):
             file = places / f"{number}.arrow"
-            file.write_bytes(ARROW.dumps(rows))
+            write_arrow(rows, file)
             parts.append(Part(run="plain", number=number, rows=rows.height, file=str(file)))
     with WATCH.phase("deduplication"):
         audience = lazily(
@@ -165,7 +166,7 @@ def without_prefect(profiles: Path, folder: Path) -> int:
         )
         found = deduplication.function(audience, BY_ZIP_CODE)
         for number, rows in enumerate(streamed(found["complement"]), 1):
-            (places / f"duplicates-{number}.arrow").write_bytes(ARROW.dumps(rows))
+            write_arrow(rows, places / f"duplicates-{number}.arrow")
         coupons = coupons_of.fn(pl.concat(streamed(found["standard"])))
 
     def work(part: Part) -> dict[str, pl.DataFrame]:

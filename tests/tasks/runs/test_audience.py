@@ -119,6 +119,13 @@ def test_its_rows_can_be_looked_at_as_a_lazy_table_in_parts(storage: LocalFileSy
             assert_frame_equal(made(lazy).collect(engine=engine), made(plain).collect(engine=engine))
 
 
+def test_some_columns_of_it_are_collected_before_and_after_planned_steps(storage: LocalFileSystem) -> None:
+    audience = Audience(in_parts(PEOPLE), activity="Query")
+    assert_frame_equal(audience.collect(["visits", "profile_id"]), PEOPLE.select("visits", "profile_id"))
+    planned = audience.with_text("code", "x")
+    assert_frame_equal(planned.collect(["code", "visits"]), PEOPLE.select(pl.lit("x").alias("code"), "visits"))
+
+
 def test_a_transition_that_is_none_is_named_with_the_nearest(storage: LocalFileSystem) -> None:
     audience = Audience(Table.of(PEOPLE), activity="Query", others={"complement": Audience.of(PEOPLE)})
     with pytest.raises(TransitionUnknown, match="'complement'"):
