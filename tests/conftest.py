@@ -279,9 +279,9 @@ def make_table(database: Database) -> Callable[..., None]:
 
 @pytest.fixture
 def until() -> Callable[..., None]:
-    """Waits until something is so, and fails when it is not within a minute and a half."""
+    """Waits until something is so, and fails when it is not within ten minutes."""
 
-    def wait_until(is_so: Callable[[], object], seconds: float = 90) -> None:
+    def wait_until(is_so: Callable[[], object], seconds: float = 600) -> None:
         give_up = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < give_up, "it did not come to be"

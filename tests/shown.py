@@ -34,7 +34,7 @@ def task_runs_of(flow_run: uuid.UUID | None) -> list[TaskRun]:
     task(lambda: None, name=name, task_run_name=name, persist_result=False)()
     with get_client(sync_client=True) as client:
         wanted = TaskRunFilter(name=TaskRunFilterName(any_=[name]))
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while not any(one.state and one.state.is_final() for one in client.read_task_runs(task_run_filter=wanted)):
             assert time.monotonic() < end, "the server wrote no task run down"
             time.sleep(0.05)

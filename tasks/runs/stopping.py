@@ -1,9 +1,17 @@
 """A run that is stopped (Ctrl-C, SIGTERM, Cancel) stops in all its threads, and not in the main one alone."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Event
+
+import polars as pl  # noqa: F401  # it sets a handler of its own when it is imported, and not later
+
+if hasattr(signal, "siginterrupt"):  # not on Windows
+    # With the handler of polars, Ctrl-C no longer ends a wait of the main thread: it would go on until a part has
+    # ended (polars issue 21739). So Python's own way is set again; the handler of polars stays.
+    signal.siginterrupt(signal.SIGINT, True)
 
 STOPPING_SECONDS = 3.0
 """By then every part has ended after a stop."""

@@ -175,7 +175,7 @@ def register(server: PrefectServer, folder: Path) -> None:
     run(COMPOSE["services"]["register"]["command"], environment, folder / "register.log")
 
 
-def until(found: Callable[[], Any], log: Path, seconds: float = 180) -> Any:
+def until(found: Callable[[], Any], log: Path, seconds: float = 600) -> Any:
     """What `found` gives once it gives something; else the end of the log is the error."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

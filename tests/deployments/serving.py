@@ -63,7 +63,7 @@ class Served:
         return self.call("GET", f"flow_runs/{run}").json()["state"]
 
 
-def until(found: Callable[[], Any], what: str, seconds: float = 180) -> Any:
+def until(found: Callable[[], Any], what: str, seconds: float = 600) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if result := found():

@@ -110,7 +110,7 @@ def test_a_page_of_another_origin_gets_nothing(served: Served, origin: str) -> N
             method,
             f"{served.address}/api/deployments/count",
             headers={"Origin": origin, "Access-Control-Request-Method": "POST"},
-            timeout=60,
+            timeout=600,
         )
         assert not answer.is_success
         assert "access-control-allow-origin" not in answer.headers
@@ -126,7 +126,7 @@ def test_the_key_of_accounts_is_not_in_the_database_that_holds_them(served: Serv
     )
     environment = {**served.client, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", save], env=environment, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", save], env=environment, capture_output=True, text=True, timeout=600, check=True
     )
     assert done.stdout.strip() == "c4n4ry-of-the-account"
     home = served.folder / "prefect"
@@ -258,7 +258,7 @@ def test_a_failed_campaign_is_told_to_the_team(served: Served, webhook: tuple[st
     )
     environment = {**served.client, **HEARTBEAT, "PYTHONPATH": str(ROOT)}
     for arguments in (["-c", save], ["-m", "deployments.register", "--notify", "custom-webhook/team"]):
-        subprocess.run([sys.executable, *arguments], env=environment, cwd=ROOT, check=True, timeout=120)
+        subprocess.run([sys.executable, *arguments], env=environment, cwd=ROOT, check=True, timeout=600)
     served.run("campaign", audience={"where": "no_such_column"}, channel={"kind": "preview"})
     (message,) = until(lambda: told, "the notification")
     assert message["title"] == "Campaign failed: Campaign"
@@ -360,7 +360,7 @@ def test_a_second_one_on_the_same_port_says_so_in_one_sentence(served: Served) -
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 1
@@ -374,7 +374,7 @@ def test_a_second_one_on_the_same_home_and_a_run_at_a_terminal_find_the_first(se
 
     def said(*command: str) -> str:
         arguments = [sys.executable, "-m", *command]
-        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=600)
         return done.stdout + done.stderr
 
     port = served.address.rpartition(":")[2]
@@ -476,7 +476,7 @@ def test_one_whose_terminal_is_closed_or_that_is_killed_leaves_nothing(tmp_path:
             assert process.poll() is None
         until(lambda: any("server start" in line for line in processes_of(tmp_path)), "the server")
         process.send_signal(how)
-        process.communicate(timeout=90)
+        process.communicate(timeout=600)
     until(lambda: processes_of(tmp_path) == [], "the end")
 
 

@@ -54,5 +54,5 @@ def test_the_page_in_the_browser_follows_what_is_saved(in_folder: Path, prefect_
         views[0].get_by_text("Hello Ada").wait_for()
         page.get_by_role("alert").get_by_text("body.html").wait_for(state="hidden")
         watching.send_signal(signal.SIGINT)
-        watching.communicate(timeout=60)
+        watching.communicate(timeout=600)
     assert not there.with_suffix(".js").exists()

@@ -376,7 +376,7 @@ def test_the_program_itself_ends_so_too(in_folder: Path, prefect_backend: str) -
         env={**os.environ, "PREFECT_API_URL": prefect_backend, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 1

@@ -54,7 +54,7 @@ def run_in(here: Path, backend: str) -> Run:
             },
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
             check=False,
         )
         (folder / "log").write_text(done.stdout + done.stderr)

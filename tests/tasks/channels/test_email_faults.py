@@ -348,7 +348,7 @@ def test_two_senders_of_the_same_send_share_it(
 
 
 def after_messages(sandbox: MailSandbox, count: int, then: Callable[[], None]) -> None:
-    give_up = time.monotonic() + 240
+    give_up = time.monotonic() + 600
     while len(sandbox.taken) < count:
         assert time.monotonic() < give_up, "the messages did not come"
         time.sleep(0.002)
@@ -453,7 +453,7 @@ def started_flow(
 
 def killed_after(process: subprocess.Popen[str], sandbox: MailSandbox, messages: int) -> None:
     """Kill a process without a word once it has sent so many messages."""
-    last_moment = time.monotonic() + 60
+    last_moment = time.monotonic() + 600
     while len(sandbox.taken) < messages and process.poll() is None and time.monotonic() < last_moment:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
@@ -477,7 +477,7 @@ def test_a_flow_that_is_killed_at_six_random_points_loses_and_doubles_nothing(
         process = started_flow(prefect_backend, url, 4000, sandbox.port, tmp_path)
         killed_after(process, sandbox, len(sandbox.taken) + points.randrange(1, 400))
     process = started_flow(prefect_backend, url, 4000, sandbox.port, tmp_path)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors[-2000:]
     journal = open_journal(JournalSettings(url=url))
     states = tally(journal, sandbox)
@@ -502,12 +502,13 @@ def test_a_run_that_is_stopped_stops_in_all_its_threads_and_leaves_its_manifest(
 ) -> None:
     sandbox = serve()
     url = f"sqlite:///{tmp_path}/journal.db"
-    process = started_flow(prefect_backend, url, 20_000, sandbox.port, tmp_path, parts)
+    process = started_flow(prefect_backend, url, 20_000 * parts, sandbox.port, tmp_path, parts)
     until(lambda: len(sandbox.taken) > 600)
     process.send_signal(told)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode != 0, errors[-2000:]
-    assert len(sandbox.taken) < 20_000
+    of_part = Counter(int(one.recipient.partition("@")[0][1:]) // 20_000 for one in sandbox.taken)
+    assert max(of_part.values()) < 20_000, "no part was sent to its end"
     manifest = pl.read_parquet(tmp_path / "birthday" / "2026-11-24" / "email-manifest.parquet")
     assert manifest.filter(outcome="sent").height == len(sandbox.taken)
     assert set(manifest["outcome"]) <= {"sent", "deferred"}, "what was on its way was finished"
@@ -557,7 +558,7 @@ def test_a_sender_that_is_frozen_past_its_lease_and_goes_on_doubles_nothing(
         mailed, failure = sent(made_up_messages(3000), options, open_journal(settings))
     finally:
         process.send_signal(signal.SIGCONT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert (process.returncode, failure) == (0, None), errors[-2000:]
     assert tally(open_journal(settings), sandbox) == {"sent": 3000}
     held = mailed.rejects.filter(pl.col("reason").str.contains("another run has it"))

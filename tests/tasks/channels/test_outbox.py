@@ -124,7 +124,7 @@ def test_two_processes_at_the_same_time_deliver_each_message_once(tmp_path: Path
     )
     command = [sys.executable, "-c", program, str(tmp_path), SEND.model_dump_json()]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    counts = [int(process.communicate(timeout=60)[0]) for process in running]
+    counts = [int(process.communicate(timeout=600)[0]) for process in running]
     assert sum(counts) == 300
     assert len(messages_in(tmp_path)) == 300
 

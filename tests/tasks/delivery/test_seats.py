@@ -113,7 +113,7 @@ def test_two_processes_of_many_parts_open_no_more_connections_than_the_server_ha
         process = started_flow(prefect_backend, url, 240, sandbox.port, tmp_path, parts=4)
         until(lambda: len(sandbox.taken) > 10)
         mailed, failure = sent(240, sandbox.port, tmp_path / "b", open_journal(journal_settings))
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
         assert (process.returncode, failure) == (0, None), errors[-2000:]
         assert sandbox.most_open == MOST, "of two processes together"
         assert set(sandbox.message_ids.values()) == {1}

@@ -114,7 +114,7 @@ def test_a_run_that_was_killed_is_asked_about_and_then_gives_its_people_again(
 ) -> None:
     command = [sys.executable, incremental_flow.__file__, str(people)]
     environment = {**os.environ, "PREFECT_API_URL": prefect_backend}
-    assert subprocess.run(command, check=False, timeout=120, env=environment).returncode == -signal.SIGKILL
+    assert subprocess.run(command, check=False, timeout=600, env=environment).returncode == -signal.SIGKILL
     with pytest.raises(HistoryUndecided, match=r"given 3 people, has not ended.*change its state") as refused:
         gives(people, TUESDAY + WEEK)
     set_state(refused.value.facts["run"], Crashed())
