@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from deployments.home_server import HomeServer, Running
+from deployments.terminal.app import app, told
 from deployments.terminal.server import end, start
+from tests.prefect_database import migrated
 
 ROOT = Path(__file__).parents[2]
 ASK = (
@@ -34,31 +38,23 @@ class Terminal:
     """A terminal with a Prefect home of its own."""
 
     folder: Path
+    capsys: pytest.CaptureFixture[str]
 
     @property
     def home(self) -> HomeServer:
         return HomeServer(self.folder / ".prefect")
 
-    def environment(self, **more: str) -> dict[str, str]:
-        own = {"PREFECT_HOME": str(self.home.home), "PYTHONPATH": str(ROOT)}
-        return {**os.environ, **own, **more}
-
     def begin(self) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-c", ASK],
-            cwd=self.folder,
-            env=self.environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        command = [sys.executable, "-c", ASK]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def campaign(self, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "deployments.terminal.app", *arguments]
-        environment = self.environment(**more)
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
-        )
+    def campaign(self, *arguments: str) -> "tuple[int, pytest.CaptureResult[str]]":
+        """The command, in this process, which has its imports already: its status, and what it said."""
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            told(app, [*arguments])
+        return int(ended.value.code or 0), self.capsys.readouterr()
 
     def server(self) -> Running | None:
         with self.home.gate(print):
@@ -66,10 +62,14 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    found = Terminal(tmp_path)
-    yield found
-    # As `campaign server stop`, which the tests call themselves, but for the seconds of its imports.
+def terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Terminal]:
+    monkeypatch.chdir(tmp_path)
+    found = Terminal(tmp_path, capsys)
+    monkeypatch.setenv("PREFECT_HOME", str(found.home.home))  # of other processes; this one has read it already
+    with temporary_settings({PREFECT_HOME: found.home.home}, restore_defaults={PREFECT_API_URL}):
+        yield found
     with found.home.gate(print):
         if server := found.home.who():
             end(found.home, server)
@@ -84,9 +84,9 @@ def test_the_first_runs_start_one_server_and_later_ones_find_it(terminal: Termin
     assert [run.returncode for run in two] == [0, 0], said
     assert all(f"asked {server.address}/api" in text for text in said)
     assert sum("starts in the background" in text for text in said) == 1
-    (told,) = [text for text in said if "starts in the background" in text]
-    assert f"process {server.pid}" in told
-    assert "campaign server stop" in told
+    (message,) = [text for text in said if "starts in the background" in text]
+    assert f"process {server.pid}" in message
+    assert "campaign server stop" in message
     later = terminal.begin()
     assert later.communicate("\n")[0] == f"asked {server.address}/api/\n"
     assert httpx.get(f"{server.address}/api/admin/version").status_code == 401
@@ -97,26 +97,25 @@ def test_the_first_runs_start_one_server_and_later_ones_find_it(terminal: Termin
     with terminal.home.gate(print):
         terminal.home.wait_until_gone(print)
     terminal.home.tell(Running(os.getpid(), server.port, is_kept=True))
-    assert "last used" not in terminal.campaign("server", "status").stdout
-    assert "No server" in terminal.campaign("server", "stop").stdout
-    assert "starts in the background" in terminal.begin().communicate("\n")[0]
+    assert "last used" not in terminal.campaign("server", "status")[1].out
+    assert "No server" in terminal.campaign("server", "stop")[1].out
 
-
-def test_it_is_not_stopped_while_a_run_uses_it_and_then_it_is(terminal: Terminal) -> None:
+    # The next one is not stopped while a run uses it, and then it is.
     run = terminal.begin()
+    assert "starts in the background" in run.stdout.readline()
     while "asked" not in run.stdout.readline():
         assert run.poll() is None
-    assert "a run uses it" in terminal.campaign("server", "status").stdout
-    refused = terminal.campaign("server", "stop")
-    assert (refused.returncode, "A run uses it" in refused.stderr) == (1, True)
+    assert "a run uses it" in terminal.campaign("server", "status")[1].out
+    status, refused = terminal.campaign("server", "stop")
+    assert (status, "A run uses it" in refused.err) == (1, True)
     run.kill()
     run.communicate()
-    assert "Stopped" in terminal.campaign("server", "stop").stdout
+    assert "Stopped" in terminal.campaign("server", "stop")[1].out
     assert terminal.server() is None
 
 
 def test_it_ends_by_itself_when_nobody_has_used_it(terminal: Terminal, until: Callable[..., None]) -> None:
-    terminal.home.home.mkdir(exist_ok=True)
+    shutil.copyfile(migrated(), terminal.home.home / "prefect.db")
     with terminal.home.used(print):
         with terminal.home.gate(print):
             server = start(terminal.home, idle=timedelta(seconds=0.5))
@@ -133,20 +132,19 @@ def test_a_server_that_is_set_and_does_not_answer_is_told_in_a_sentence(
     terminal: Terminal, prefect_backend: str, address: str, says: str
 ) -> None:
     terminal.campaign("new", "spring-offers")
-    url = address.format(backend=prefect_backend.rstrip("/"))
-    done = terminal.campaign("run", "spring-offers", PREFECT_API_URL=url)
-    assert done.returncode == 1
-    assert says in done.stderr
-    assert "PREFECT_API_URL" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    with temporary_settings({PREFECT_API_URL: address.format(backend=prefect_backend.rstrip("/"))}):
+        status, said = terminal.campaign("run", "spring-offers")
+    assert status == 1
+    assert says in said.err
+    assert "PREFECT_API_URL" in said.err
+    assert "Traceback" not in said.out + said.err
 
 
 def test_a_server_that_cannot_start_is_told_with_its_log(terminal: Terminal) -> None:
-    terminal.home.home.mkdir(exist_ok=True)
     (terminal.home.home / "prefect.db").write_bytes(b"this is no database" * 1000)
     terminal.campaign("new", "spring-offers")
-    done = terminal.campaign("run", "spring-offers")
-    assert done.returncode == 1
-    assert f"The last lines of {terminal.home.log} say why" in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    status, said = terminal.campaign("run", "spring-offers")
+    assert status == 1
+    assert f"The last lines of {terminal.home.log} say why" in said.err
+    assert "Traceback" not in said.out + said.err
     assert "not a database" in terminal.home.log.read_text()
