@@ -18,6 +18,7 @@ TOGETHER = {
     "a worker": r"tasks/execution/test_(wait|external_signal)\.py",
     "places": r"tasks/data_management/test_transfer_file\.py",
     "a mailbox": r"tasks/feedback/mailboxes/",
+    "a browser of mails": r"tasks/content/test_hostile\.py",
 }
 """What is shared, and the tests that share it."""
 

@@ -144,7 +144,7 @@ PLACES = {
     "outlook": '<!--[if mso]><v:rect href="{{ v }}">{{ v }}<![endif]--><p>x</p>',
     "revealed": '<!--[if !mso]><!--><a href="{{ v }}">{{ v }}</a><!--<![endif]-->',
     "drawing": '<svg><a xlink:href="{{ v }}"><text>{{ v }}</text></a></svg>',
-    "refresh": '<meta http-equiv="refresh" content="60;url={{ v }}"><p>x</p>',
+    "refresh": '<meta http-equiv="refresh" content="99999;url={{ v }}"><p>x</p>',
     "data": '<script type="application/ld+json">{"a":{{ v|tojson }}}</script><p>x</p>',
     "include": "{% set w = v %}{% include 'part.txt' %}",
 }
@@ -160,15 +160,15 @@ const shape = (mail) => [...(mail?.querySelectorAll('*') || [])].map(
   ).sort()].join(' '))
 """
 OPENED = f"""(mails) => {{ {SHAPE}
-return Promise.all(mails.map(html => new Promise(done => {{
-  const frame = document.createElement('iframe')
-  frame.onload = () => setTimeout(() => {{
-    done(shape(frame.contentDocument))
-    frame.remove()
-  }}, 30)
-  frame.srcdoc = html
-  document.body.append(frame)
+while (document.body.children.length < mails.length) document.body.append(document.createElement('iframe'))
+return Promise.all(mails.map((html, place) => new Promise(done => {{
+  const frame = document.body.children[place]
+  frame.onload = () => setTimeout(() => done(shape(frame.contentDocument)), 30)
+  frame.contentDocument.open()
+  frame.contentDocument.write(html)
+  frame.contentDocument.close()
 }})))}}"""
+"""Frames stay for the next mails: to make one costs the browser five times what a mail does."""
 READ = f"""(mails) => {{ {SHAPE}
 return mails.map(html => shape(new DOMParser().parseFromString(html, 'text/html')))}}"""
 
@@ -252,7 +252,10 @@ def some(cases: list[Any]) -> list[Any]:
 
 
 def mails_of(templates: Templates, profiles: list[Profile], *, rewritten: bool = False) -> list[str | None]:
-    """The HTML of each profile, or nothing where it is rejected."""
+    """The HTML of each profile, or nothing where it is rejected.
+
+    Templates are `rewritten` by inlining their styles and adding parameters to their links.
+    """
     numbered = [{**each, "number": str(row)} for row, each in enumerate(profiles)]
     options = PersonalizationOptions(
         templates=templates,
@@ -266,42 +269,42 @@ def mails_of(templates: Templates, profiles: list[Profile], *, rewritten: bool =
     return [found.get(str(row)) for row in range(len(profiles))]
 
 
-def assert_harmless(
-    opened: Opened, templates: Templates, profile: Profile, cases: list[Any], *, rewritten: bool
-) -> int:
+def assert_harmless(opened: Opened, templates: Templates, profile: Profile, cases: list[Any]) -> list[int]:
     """Of each (path, value): nothing runs or is fetched, and the elements are those of a harmless value.
 
-    Templates are `rewritten` by inlining their styles and adding parameters to their links.
+    So it is as templates are, and rewritten: how many mails of each were opened.
     """
-    hostile = mails_of(templates, [changed(profile, path, value) for path, value in cases], rewritten=rewritten)
-    twins = mails_of(templates, [changed(profile, path, twin(value)) for path, value in cases], rewritten=rewritten)
-    [plain] = opened.harmless_shapes([mails_of(templates, [profile], rewritten=rewritten)[0] or ""])
-    assert plain
-    sent = [(case, html, other) for case, html, other in zip(cases, hostile, twins, strict=True) if html]
-    shapes = opened.shapes([html for _, html, _ in sent])
-    expected = opened.harmless_shapes([other or "" for *_, other in sent])
-    for (case, *_), shape, harmless in zip(sent, shapes, expected, strict=True):
-        assert shape in (harmless, plain), json.dumps(case)
-    assert opened.ran == 0
-    assert opened.foreign() == []
-    return len(sent)
+    hostile = [changed(profile, path, value) for path, value in cases]
+    twins = [changed(profile, path, twin(value)) for path, value in cases]
+    counts = []
+    for rewritten in (False, True):
+        first, *mails = mails_of(templates, [profile, *hostile, *twins], rewritten=rewritten)
+        pairs = zip(cases, mails[: len(cases)], mails[len(cases) :], strict=True)
+        sent = [(case, html, other or "") for case, html, other in pairs if html]
+        shapes = opened.shapes([html for _, html, _ in sent])
+        plain, *expected = opened.harmless_shapes([first or "", *(other for *_, other in sent)])
+        assert plain
+        for (case, *_), shape, harmless in zip(sent, shapes, expected, strict=True):
+            assert shape in (harmless, plain), (json.dumps(case), f"{rewritten=}")
+        assert opened.ran == 0, f"{rewritten=}"
+        assert opened.foreign() == [], f"{rewritten=}"
+        counts.append(len(sent))
+    return counts
 
 
-@pytest.mark.parametrize("rewritten", [False, True])
 @pytest.mark.parametrize("name", EVERY)
-def test_a_hostile_value_is_only_text_in_every_place_of_a_mail(opened: Opened, name: str, rewritten: bool) -> None:
+def test_a_hostile_value_is_only_text_in_every_place_of_a_mail(opened: Opened, name: str) -> None:
     folder, profile = mail(name)
     templates = read_templates(folder)
     paths = [path for path in leaves(profile) if path != ("profile_id",)]
     plain, *others = mails_of(templates, [profile, *(changed(profile, path, "abc") for path in paths)])
     shown = [path for path, other in zip(paths, others, strict=True) if other != plain]
     cases = some([(path, value) for path in shown for value in CORPUS])
-    assert assert_harmless(opened, templates, profile, cases, rewritten=rewritten) > len(cases) // 3
+    assert min(assert_harmless(opened, templates, profile, cases)) > len(cases) // 3
 
 
-@pytest.mark.parametrize("rewritten", [False, True])
 @pytest.mark.parametrize("place", PLACES)
-def test_a_hostile_value_is_only_text_in_every_place_of_html(opened: Opened, place: str, rewritten: bool) -> None:
+def test_a_hostile_value_is_only_text_in_every_place_of_html(opened: Opened, place: str) -> None:
     sources = {"s": "s", "html": STYLES + PLACES[place], "part.txt": "<b title='{{ w }}'>{{ w }}</b>"}
     parts = {"subject": "s", "html": "html", "text": "s"}
     templates = Templates(folder=Path(), parts=parts, sources=sources)
@@ -309,10 +312,18 @@ def test_a_hostile_value_is_only_text_in_every_place_of_html(opened: Opened, pla
     if place in {"link", "image", "set", "background", "outlook", "revealed", "drawing", "refresh"}:
         profile["v"] = "https://x.example/a"
     cases = some([(("v",), value) for value in CORPUS])
-    assert_harmless(opened, templates, profile, cases, rewritten=rewritten)
+    assert_harmless(opened, templates, profile, cases)
 
 
-def test_the_values_are_hostile_where_nothing_is_escaped(opened: Opened) -> None:
+@pytest.fixture
+def own_frames(opened: Opened) -> Iterator[None]:
+    """Frames of this test alone: what is hostile leads them away, and what was fetched is not fetched again."""
+    opened.page.reload()
+    yield
+    opened.page.reload()
+
+
+def test_the_values_are_hostile_where_nothing_is_escaped(opened: Opened, own_frames: None) -> None:
     shapes = opened.shapes([PLACES["text"].replace("{{ v }}", value) for value in CORPUS])
     assert opened.ran > 15
     assert len(set(opened.foreign())) >= 4
