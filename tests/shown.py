@@ -24,12 +24,13 @@ def newest_artifact(key: str) -> Artifact:
     return max(found, key=lambda one: one.created)
 
 
-def task_runs_of(flow_run: uuid.UUID | None) -> list[TaskRun]:
-    """All task runs of a flow run that has ended.
+def task_runs_of(*flow_runs: uuid.UUID | None) -> list[TaskRun]:
+    """All task runs of flow runs that have ended.
 
     The server writes task runs down a little later than they are, in their order: the last of all is waited for.
     """
-    assert flow_run is not None
+    ids = [run for run in flow_runs if run]
+    assert len(ids) == len(flow_runs)
     name = f"last-{uuid.uuid4()}"
     task(lambda: None, name=name, task_run_name=name, persist_result=False)()
     with get_client(sync_client=True) as client:
@@ -38,4 +39,4 @@ def task_runs_of(flow_run: uuid.UUID | None) -> list[TaskRun]:
         while not any(one.state and one.state.is_final() for one in client.read_task_runs(task_run_filter=wanted)):
             assert time.monotonic() < end, "the server wrote no task run down"
             time.sleep(0.05)
-        return client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
+        return client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))
