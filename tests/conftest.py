@@ -76,7 +76,7 @@ SLOW_PLACES = (
     "tasks/runs/test_engine.py",
     "tasks/targeting/test_incremental_effect.py",
 )
-SLOW_FIXTURES = {"worker", "deploy", "dask_cluster", "browser"}
+SLOW_FIXTURES = {"worker", "deploy", "browser"}
 """What makes a test slow: a marker of its own says so where neither does."""
 
 

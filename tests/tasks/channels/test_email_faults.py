@@ -474,14 +474,14 @@ def test_a_flow_that_is_killed_at_six_random_points_loses_and_doubles_nothing(
     is_file = kind == "sqlite"
     url = f"sqlite:///{tmp_path}/journal.db" if is_file else request.getfixturevalue("postgresql_url")
     for _ in range(6):
-        process = started_flow(prefect_backend, url, 4000, sandbox.port, tmp_path)
+        process = started_flow(prefect_backend, url, 3000, sandbox.port, tmp_path)
         killed_after(process, sandbox, len(sandbox.taken) + points.randrange(1, 400))
-    process = started_flow(prefect_backend, url, 4000, sandbox.port, tmp_path)
+    process = started_flow(prefect_backend, url, 3000, sandbox.port, tmp_path)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors[-2000:]
     journal = open_journal(JournalSettings(url=url))
     states = tally(journal, sandbox)
-    assert states["sent"] + states["unknown"] == 4000
+    assert states["sent"] + states["unknown"] == 3000
     assert states["sent"] <= len(sandbox.taken)
     assert states["unknown"] <= 6 * 2 * 4, "more is in doubt than four connections had on their way"
     never_left = set(in_doubt(journal)) - set(sandbox.message_ids)
@@ -549,18 +549,18 @@ def test_a_sender_that_is_frozen_past_its_lease_and_goes_on_doubles_nothing(
     sandbox = serve()
     settings = journal_settings.model_copy(update={"lease_seconds": 0.2, "patience_seconds": 2})
     url = settings.url.get_secret_value()
-    process = started_flow(prefect_backend, url, 3000, sandbox.port, tmp_path)
+    process = started_flow(prefect_backend, url, 1500, sandbox.port, tmp_path)
     until(lambda: len(sandbox.taken) > 200)
     watcher = open_journal(settings.model_copy(update={"patience_seconds": 0.1}), sender="watcher")
     frozen_between_writes(process, watcher)
     try:
         options = options_for(sandbox.port, tmp_path / "b", resend_unknown=resend_unknown)
-        mailed, failure = sent(made_up_messages(3000), options, open_journal(settings))
+        mailed, failure = sent(made_up_messages(1500), options, open_journal(settings))
     finally:
         process.send_signal(signal.SIGCONT)
     _, errors = process.communicate(timeout=600)
     assert (process.returncode, failure) == (0, None), errors[-2000:]
-    assert tally(open_journal(settings), sandbox) == {"sent": 3000}
+    assert tally(open_journal(settings), sandbox) == {"sent": 1500}
     held = mailed.rejects.filter(pl.col("reason").str.contains("another run has it"))
     assert held.height == mailed.rejects.height > 0, "what the frozen one holds is told"
 
