@@ -16,7 +16,7 @@ from tasks.extras import extra_module
 from tasks.runs.log import run_logger
 from tasks.sources.rejects import Rejects
 from tasks.sources.source import Making, Source, first_of_keys
-from tasks.sources.sql import Database, first_sentence, polars_type, reflected, transaction
+from tasks.sources.sql import Database, declared_columns, first_sentence, polars_type, transaction
 from tasks.sources.values import BadValue, Reading
 from tasks.tables.conditions import Condition, Pushdown, first_line, pushed_down, read_condition
 from tasks.tables.transitions import require_columns
@@ -54,10 +54,8 @@ class DatabaseTable(Source):
             # SQLite itself would make an empty one.
             raise DatabaseFailed(database=self.database.shown, reason="there is no such file")
         with transaction(self.database, writing=False) as connection:
-            declared = {
-                column.name: polars_type(column.type)
-                for column in reflected(connection, self.database, self.table).columns
-            }
+            columns = declared_columns(connection, self.database, self.table)
+        declared = {name: polars_type(kind) for name, kind in columns.items()}
         table = pl.DataFrame(schema=declared)
         require_columns(table, self.columns.values(), activity="The column mapping", where=f"'{self.shown}'")
         here = {there: name for name, there in self.columns.items()}

@@ -132,9 +132,23 @@ def first_sentence(error: BaseException) -> str:
 
 
 def reflected(connection: Connection, database: Database, table: str) -> Table:
-    """The table as the database knows it. Errors: `DatabaseFailed`, with the nearest name there is."""
-    try:
+    """The table as the database knows it, with its keys. Errors: `DatabaseFailed`, with the nearest name."""
+    with _missing_by_name(connection, database, table):
         return Table(table, MetaData(), schema=database.schema_name, autoload_with=connection)
+
+
+def declared_columns(connection: Connection, database: Database, table: str) -> dict[str, TypeEngine[Any]]:
+    """The table's columns alone, which takes a third of the time. Errors: as `reflected`."""
+    with _missing_by_name(connection, database, table):
+        columns = inspect(connection).get_columns(table, schema=database.schema_name)
+    return {column["name"]: column["type"] for column in columns}
+
+
+@contextmanager
+def _missing_by_name(connection: Connection, database: Database, table: str) -> Iterator[None]:
+    """A table that is not there becomes `DatabaseFailed`."""
+    try:
+        yield
     except NoSuchTableError:
         known = inspect(connection).get_table_names(schema=database.schema_name)
         raise DatabaseFailed(
