@@ -21,6 +21,8 @@ from tests.journal import suppressed
 SECRET = "a secret of the tests"
 SEND = Send(campaign="newsletter", label="Newsletter", business_date=date(2026, 11, 24))
 CLICK = {"List-Unsubscribe": "One-Click"}
+HTTP = httpx.Client(verify=False, timeout=600)
+"""There is no TLS: reading all authorities for every call would take longer than the call."""
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -52,12 +54,12 @@ def link(page: str, profile: str = "p1", secret: str = SECRET) -> str:
 def test_only_the_post_changes_anything(page: str, opted_out: Callable[[], list[str]]) -> None:
     address = link(page)
     for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE"):
-        httpx.request(method, address)
-    assert httpx.get(address).status_code == 200
+        HTTP.request(method, address)
+    assert HTTP.get(address).status_code == 200
     for body in ({}, {"List-Unsubscribe": "Two-Clicks"}, {"one": "click"}):
-        assert httpx.post(address, data=body).status_code == 400
+        assert HTTP.post(address, data=body).status_code == 400
     assert opted_out() == []
-    assert httpx.post(address, data=CLICK).status_code == 200
+    assert HTTP.post(address, data=CLICK).status_code == 200
     assert opted_out() == ["p1"]
 
 
@@ -71,7 +73,7 @@ BODIES = {
 
 @pytest.mark.parametrize("body", BODIES)
 def test_mail_programs_post_in_either_form(page: str, opted_out: Callable[[], list[str]], body: str) -> None:
-    assert httpx.post(link(page), **BODIES[body]).status_code == 200
+    assert HTTP.post(link(page), **BODIES[body]).status_code == 200
     assert opted_out() == ["p1"]
 
 
@@ -91,7 +93,7 @@ def test_the_answer_is_alike_for_known_and_unknown_and_the_second_time(
     with closing(open_journal(journal_settings)) as journal:
         key = SEND.message_key("email", "known")
         journal.claim(SEND, "email", {key: "known"})
-    answers = [httpx.post(link(page, profile), data=CLICK) for profile in ("known", "unknown", "known")]
+    answers = [HTTP.post(link(page, profile), data=CLICK) for profile in ("known", "unknown", "known")]
     seen = [(one.status_code, one.content, {**one.headers, "date": ""}) for one in answers]
     assert seen[0] == seen[1] == seen[2]
     with closing(open_journal(journal_settings)) as journal:
@@ -115,25 +117,25 @@ def changed(address: str) -> list[str]:
 
 def test_a_link_that_we_did_not_sign_changes_nothing(page: str, opted_out: Callable[[], list[str]]) -> None:
     for address in [*changed(link(page)), link(page, secret="another secret...")]:
-        assert httpx.get(address).status_code == 400
-        answer = httpx.post(address, data=CLICK)
+        assert HTTP.get(address).status_code == 400
+        answer = HTTP.post(address, data=CLICK)
         assert answer.status_code == 400, address
         assert "does not work" in answer.text
     assert opted_out() == []
 
 
 def test_the_page_lets_nobody_look_on(page: str) -> None:
-    headers = httpx.get(link(page)).headers
+    headers = HTTP.get(link(page)).headers
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Cache-Control"] == "no-store"
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
     assert "server" not in {name for name in headers if headers[name].startswith("starlette")}
-    assert "p1" not in httpx.get(link(page)).text
+    assert "p1" not in HTTP.get(link(page)).text
 
 
 def test_a_large_body_is_not_read(page: str, opted_out: Callable[[], list[str]]) -> None:
     body = b"List-Unsubscribe=One-Click&x=" + b"x" * 20_000
-    assert httpx.post(link(page), content=body, headers=FORM).status_code == 413
+    assert HTTP.post(link(page), content=body, headers=FORM).status_code == 413
     assert opted_out() == []
 
 
@@ -147,10 +149,10 @@ def test_limits_of_rate_hold_and_do_not_hold_up_other_peoples_clicks(
             path = link("/unsubscribe", "slow")
             slow.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 26\r\n\r\nList".encode())
             assert b" 408 " in slow.recv(200)
-        assert [httpx.get(page).status_code for _ in range(3)] == [400, 400, 429]
+        assert [HTTP.get(page).status_code for _ in range(3)] == [400, 400, 429]
         people = [f"p{number}" for number in range(6)]
-        assert {httpx.post(link(page, one), data=CLICK).status_code for one in people} == {200}
-        again = [httpx.post(link(page, "p0"), data=CLICK) for _ in range(2)]
+        assert {HTTP.post(link(page, one), data=CLICK).status_code for one in people} == {200}
+        again = [HTTP.post(link(page, "p0"), data=CLICK) for _ in range(2)]
         assert [one.status_code for one in again] == [200, 429]
         assert again[1].headers["Retry-After"] == "60"
     assert opted_out() == people
@@ -160,16 +162,16 @@ def test_a_journal_that_is_away_is_never_a_yes(tmp_path: Path) -> None:
     nowhere = JournalSettings(url=f"sqlite:///{tmp_path}/file/journal.db", patience_seconds=0)
     (tmp_path / "file").write_text("no folder")
     with running_page(SECRET, nowhere) as address:
-        assert httpx.get(f"{address}/health").status_code == 503
-        answer = httpx.post(link(f"{address}/unsubscribe"), data=CLICK)
+        assert HTTP.get(f"{address}/health").status_code == 503
+        answer = HTTP.post(link(f"{address}/unsubscribe"), data=CLICK)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
         (tmp_path / "file").unlink()
-        assert httpx.post(link(f"{address}/unsubscribe"), data=CLICK).status_code == 200
-        assert httpx.get(f"{address}/health").status_code == 200
+        assert HTTP.post(link(f"{address}/unsubscribe"), data=CLICK).status_code == 200
+        assert HTTP.get(f"{address}/health").status_code == 200
 
 
 def test_who_opted_out_is_out_of_the_next_claim(page: str, journal_settings: JournalSettings) -> None:
-    httpx.post(link(page), data=CLICK)
+    HTTP.post(link(page), data=CLICK)
     with closing(open_journal(journal_settings)) as journal:
         people = {"p1": ("p1", "ada@x.example"), "p2": ("p2", "bob@x.example")}
         assert set(suppressed(journal, people, "email")) == {"p1"}

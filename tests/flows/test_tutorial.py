@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
@@ -18,6 +19,7 @@ from deployments.terminal.app import app, told
 from tests.browser import browser_page, choose, field, log_in, submit, write_json
 from tests.deployments.serving import Served, serving, until
 from tests.ports import free_port
+from tests.prefect_database import migrated
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "flows" / "README.md").read_text()
@@ -157,7 +159,10 @@ def browser(partner: Server, mail_server: MailSandbox, folder: Path) -> Iterator
     add_settings(3)
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {"PREFECT_HOME": str(folder / "prefect"), "PYTHONPATH": str(ROOT)}
+    home = folder / "prefect"
+    home.mkdir()
+    shutil.copyfile(migrated(), home / "prefect.db")
+    environment |= {"PREFECT_HOME": str(home), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "deployments.serve", "--port", str(port)]
     with serving(command, folder, folder, environment, port) as served, browser_page() as page:
         page.goto(f"{served.address}/login")
