@@ -8,12 +8,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Literal, Self
-from zoneinfo import available_timezones
+from typing import Literal, Self
 
 import polars as pl
 from polars.exceptions import PolarsError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.errors import ValueRefused
 from tasks.tables.natives import (
@@ -28,6 +27,7 @@ from tasks.tables.natives import (
     why_not,
 )
 from tasks.tables.transitions import Transitions, require_columns
+from tasks.tables.zones import ZoneName
 
 ColumnType = Literal["text", "integer", "number", "decimal", "boolean", "date", "time", "datetime"]
 
@@ -75,15 +75,6 @@ COMMON_MOMENTS: Mapping[str, str] = {
 
 REPORT = {"row": pl.Int64(), "column": pl.String(), "reason": pl.String(), "value": pl.String()}
 """Columns of a table of values that could not be taken: row (from 1), column, reason, raw value."""
-
-
-def _known_zone(name: str) -> str:
-    if name not in available_timezones():
-        raise ValueError(f"'{name}' is not a time zone; write one like Europe/Vienna")
-    return name
-
-
-ZoneName = Annotated[str, AfterValidator(_known_zone)]
 
 
 class ColumnDefinition(BaseModel):

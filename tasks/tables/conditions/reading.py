@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
-from zoneinfo import available_timezones
 
 import polars as pl
 from sqlglot import exp
@@ -19,6 +18,7 @@ from tasks.tables.conditions.kinds import CONSTANT, LARGEST_SCALE, kind_of, scal
 from tasks.tables.conditions.kinds import column as column_in_polars
 from tasks.tables.conditions.operators import OPERATORS, like_pattern
 from tasks.tables.conditions.tree import NUMBERS, Kind, Node, Place, Refused, Rule, Typed
+from tasks.tables.zones import zone_names
 
 LARGEST_INTEGER = 2**63 - 1
 COMPARISONS: Mapping[type[exp.Expression], str] = {
@@ -338,7 +338,7 @@ def _at_time_zone(reading: Reading, parsed: Any, depth: int) -> Node:  # noqa: A
     _only(parsed, "this", "zone")
     (moment,) = reading.nodes([parsed.this], depth)
     zone = parsed.args["zone"]
-    if not isinstance(zone, exp.Literal) or zone.name not in available_timezones():
+    if not isinstance(zone, exp.Literal) or zone.name not in zone_names():
         raise Refused("the zone must be written by its name, as 'Europe/Berlin'", _place(zone) or moment.at)
     return made(FUNCTIONS["AT TIME ZONE"], (moment,), moment.at, zone.name)
 
