@@ -23,8 +23,8 @@ import polars as pl
 
 from tasks.templates.fields import Path
 
-SECONDS = 2
-"""Seconds of a processor for one message, at most; the kernel counts whole ones, so it may be one less."""
+SECONDS = 2.0
+"""Seconds of a processor for one message."""
 MEMORY = 256 * 1024 * 1024
 """Bytes that one message may take beside what the process has."""
 TOGETHER = 500
@@ -134,7 +134,7 @@ class Child:
         raise ChildEnded
 
     def _tell(self, key: str, recipe: bytes, table: bytes) -> None:
-        head = dumps({"key": key, "recipe": len(recipe), "table": len(table)})
+        head = dumps({"key": key, "recipe": len(recipe), "table": len(table), "seconds": SECONDS})
         self._input.write(head.encode() + b"\n" + recipe + table)
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ def main() -> None:
         written = sys.stdin.buffer.read(head["recipe"])
         rows = pl.read_ipc(BytesIO(sys.stdin.buffer.read(head["table"]))).to_dicts()
         if not written:
-            _answer(*made[head["key"]], rows)
+            _answer(*made[head["key"]], rows, head["seconds"])
             continue
         if len(made) >= RECIPES_KEPT:
             made.clear()
@@ -51,46 +51,42 @@ def main() -> None:
         made[head["key"]] = recipe, environment.get_template(recipe.name)
 
 
-def _answer(recipe: Any, template: Any, rows: list[dict[str, Any]]) -> None:  # noqa: ANN401
-    from tasks.templates.apart import SECONDS  # noqa: PLC0415  # as above
-
+def _answer(recipe: Any, template: Any, rows: list[dict[str, Any]], seconds: float) -> None:  # noqa: ANN401
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     renderer = os.fork()
     if renderer == 0:
         try:
-            _render(recipe, template, rows)
+            _render(recipe, template, rows, seconds)
         except BaseException:  # noqa: BLE001  # a bug: the parent raises it
             _say({"bug": traceback.format_exc()})
         os._exit(0)
     _, status = os.waitpid(renderer, 0)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        slow = number in {signal.SIGXCPU, signal.SIGKILL}
-        reason = f"the template takes more than {SECONDS - 1} second of a processor"
+        slow = number in {signal.SIGPROF, signal.SIGKILL}
+        reason = f"the template takes more than {seconds:g} seconds of a processor"
         other = f"the template ended the process that renders it (signal {number})"
         _say({"reason": reason if slow else other, "ended": True})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     _say({"seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime})
 
 
-def _render(recipe: Any, template: Any, rows: list[dict[str, Any]]) -> None:  # noqa: ANN401
-    from tasks.templates.apart import MEMORY, SECONDS  # noqa: PLC0415  # as above
+def _render(recipe: Any, template: Any, rows: list[dict[str, Any]], seconds: float) -> None:  # noqa: ANN401
+    from tasks.templates.apart import MEMORY  # noqa: PLC0415  # as above
     from tasks.templates.rows import context_of, rendered  # noqa: PLC0415  # as above
 
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_memory(MEMORY)
     for row in rows:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + SECONDS, most))
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # the signal ends the process
         try:
             text, reason = rendered(template, context_of(row, recipe.constants, recipe.used), recipe.part)
+            answer = {"text": text, "reason": reason}
         except MemoryError:
-            text, reason = None, f"the template takes more than {MEMORY // MEGABYTES} MiB of memory"
-            _say({"reason": reason, "ended": True})
-            continue
-        resource.setrlimit(resource.RLIMIT_CPU, (most, most))  # a line is written whole
-        _say({"text": text, "reason": reason})
+            reason = f"the template takes more than {MEMORY // MEGABYTES} MiB of memory"
+            answer = {"reason": reason, "ended": True}
+        signal.setitimer(signal.ITIMER_PROF, 0)  # a line is written whole
+        _say(answer)
 
 
 def _limit_memory(more: int) -> None:
