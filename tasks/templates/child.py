@@ -81,7 +81,7 @@ def _render(recipe: Any, template: Any, rows: list[dict[str, Any]], seconds: flo
         signal.setitimer(signal.ITIMER_PROF, seconds)  # the signal ends the process
         try:
             text, reason = rendered(template, context_of(row, recipe.constants, recipe.used), recipe.part)
-            answer = {"text": text, "reason": reason}
+            answer: dict[str, Any] = {"text": text, "reason": reason}
         except MemoryError:
             reason = f"the template takes more than {MEMORY // MEGABYTES} MiB of memory"
             answer = {"reason": reason, "ended": True}

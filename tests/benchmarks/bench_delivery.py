@@ -200,8 +200,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--messages", type=int, default=20_000, help="of ours, a round; the others send a tenth")
     parser.add_argument("--whole", type=int, default=100_000, help="messages of the last, whole send")
+    parser.add_argument("--suppressed", type=int, default=100_000, help="people who are not to be written to")
     parser.add_argument("--old", type=int, default=10_000_000, help="messages of old sends in the journal")
     options = parser.parse_args()
+    suppressed = options.suppressed
     many = made_up(options.messages)
     some = many.head(options.messages // 10)
     few = written(some)
@@ -215,8 +217,8 @@ def main() -> None:
                 "build and send: EmailMessage, pooled aiosmtplib": lambda: pooled(port, few, by_the_library),
                 "send only: pooled aiosmtplib": lambda: pooled(port, few, lambda letter: built[letter.key]),
                 "build and send, with journal: Email": lambda: ours(port, many),
-                "the same, 100,000 people suppressed": lambda: ours(port, many, suppressed=100_000),
-                "the same, and a shared rate": lambda: ours(port, many, suppressed=100_000, rate=100_000),
+                f"the same, {suppressed:,} people suppressed": lambda: ours(port, many, suppressed=suppressed),
+                "the same, and a shared rate": lambda: ours(port, many, suppressed=suppressed, rate=100_000),
                 "Email, and a code for each": lambda: ours(port, many, codes=True),
             }.items():
                 gc.collect()  # what the one before left is nobody else's work

@@ -24,7 +24,6 @@ from tasks.endpoint.call import EndpointCall
 from tasks.endpoint.endpoint import Endpoint
 from tasks.endpoint.many import fetch_many
 
-KEYS = 1_000
 PARALLEL = 20
 SERVER = """
 import asyncio, ssl, sys
@@ -47,7 +46,7 @@ asyncio.run(main())
 """
 
 
-def ours(address: str, ca_file: Path) -> int:
+def ours(count: int, address: str, ca_file: Path) -> int:
     endpoint = Endpoint(
         name="weather",
         method="GET",
@@ -60,13 +59,13 @@ def ours(address: str, ca_file: Path) -> int:
         },
         calls={"parallel": PARALLEL},
     )
-    keys = pl.DataFrame({"key": [f"k{number}" for number in range(KEYS)]})
+    keys = pl.DataFrame({"key": [f"k{number}" for number in range(count)]})
     return fetch_many(EndpointCall(keys, endpoint), endpoint.calls, frozenset({"localhost"})).answer.standard.height
 
 
-def plain(address: str, ca_file: Path) -> int:
+def plain(count: int, address: str, ca_file: Path) -> int:
     async def run() -> int:
-        left, rows = iter(range(KEYS)), []
+        left, rows = iter(range(count)), []
         context = ssl.create_default_context(cafile=ca_file)
         limits = httpx.Limits(max_connections=PARALLEL, max_keepalive_connections=PARALLEL)
         async with httpx.AsyncClient(verify=context, limits=limits) as client:
@@ -86,7 +85,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--keys", type=int, default=1_000)
+    options = parser.parse_args()
+    rounds, keys = options.rounds, options.keys
     with tempfile.TemporaryDirectory() as folder:
         authority = trustme.CA()
         ca_file, certificate = Path(folder, "ca.pem"), Path(folder, "server.pem")
@@ -100,12 +101,12 @@ def main() -> None:
                 for number in range(rounds + 1):
                     for work, seconds in figures.values():
                         begun = time.perf_counter()
-                        assert work(address, ca_file) == 2 * KEYS
+                        assert work(keys, address, ca_file) == 2 * keys
                         if number:
                             seconds.append(time.perf_counter() - begun)
             finally:
                 server.kill()
-    print(f"{KEYS:,} keyed calls to a server of 20 ms, {PARALLEL} at a time; medians of {rounds} rounds in turn.")
+    print(f"{keys:,} keyed calls to a server of 20 ms, {PARALLEL} at a time; medians of {rounds} rounds in turn.")
     medians = {name: statistics.median(seconds) for name, (_, seconds) in figures.items()}
     for name, (_, seconds) in figures.items():
         print(f"  {name:<20} {medians[name]:6.2f} s   ({min(seconds):.2f} to {max(seconds):.2f})")

@@ -16,10 +16,10 @@ FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 SMALLEST = {
     "answer": "--rounds 1",
-    "delivery": "--rounds 1 --messages 200 --whole 200 --old 1000",
-    "fetch": "--rounds 1",
+    "delivery": "--rounds 1 --messages 200 --whole 200 --suppressed 1000 --old 1000",
+    "fetch": "--rounds 1 --rows 100",
     "large_mails": "2 1",
-    "many": "--rounds 1",
+    "many": "--rounds 1 --keys 100",
     "memory": "0.001",
     "palette": "2000 --rounds 1",
     "personalization": "--profiles 2000 --rounds 1 --memory 2000",
