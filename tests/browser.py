@@ -78,15 +78,15 @@ def write_json(page: Any, within: Any, text: str) -> None:
 
 
 def submit(page: Any) -> None:
-    """Click until the page goes on to the run, and leave: the UI asks and draws all the time.
+    """Press the button until the page goes on to the run, and leave: the UI asks and draws all the time.
 
-    Before the form is ready, it takes a click for nothing.
+    Before the form is ready, it takes a press for nothing. By keyboard: a message may lie over the button.
     """
 
     gone = pytest.importorskip("playwright.sync_api").TimeoutError
     for _ in range(40):
         with suppress(gone):  # the page may go on just now, and the button with it
-            page.get_by_role("button", name="Submit").click(timeout=10_000)
+            page.get_by_role("button", name="Submit").press("Enter", timeout=10_000)
         with suppress(gone):
             page.wait_for_url(lambda url: not url.endswith("/run"), timeout=3_000, wait_until="commit")
             page.goto("about:blank")

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,24 @@ class Served:
         """The environment of another client of this server."""
         return {**os.environ, "PREFECT_API_URL": f"{self.address}/api", "PREFECT_API_AUTH_STRING": self.login}
 
-    def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """A call as Prefect's clients make it: with the login, a token against forgery, and again after 503.
+    @cached_property
+    def _api(self) -> httpx.Client:
+        """With the login, and a token against forgery. There is no TLS: its authorities take longer than a call."""
+        who = str(uuid.uuid4())
+        api = httpx.Client(
+            base_url=f"{self.address}/api/",
+            auth=httpx.BasicAuth(*self.login.split(":")),
+            timeout=600,
+            verify=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+        token = _answered(lambda: api.get("csrf-token", params={"client": who})).json()["token"]
+        api.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": who})
+        return api
 
-        Its server says so when its SQLite was kept waiting.
-        """
-        who = uuid.uuid4()
-        with httpx.Client(
-            base_url=f"{self.address}/api/", auth=httpx.BasicAuth(*self.login.split(":")), timeout=60
-        ) as api:
-            token = _answered(lambda: api.get("csrf-token", params={"client": str(who)})).json()["token"]
-            own = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": str(who)}
-            return _answered(lambda: api.request(method, path, json=body, headers=own))
+    def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """A call as Prefect's clients make it: again after 503, the answer when its SQLite was kept waiting."""
+        return _answered(lambda: self._api.request(method, path, json=body))
 
     def post(self, path: str, **body: Any) -> Any:
         answer = self.call("POST", path, body)

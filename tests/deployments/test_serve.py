@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,22 @@ import httpx
 import polars as pl
 import pytest
 import yaml
+from prefect.blocks.notifications import CustomWebhookNotificationBlock as Webhook
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
+    temporary_settings,
+)
 
 from deployments.guard import HEARTBEAT, SERVER, WORKER
-from deployments.register import MISSED_HEARTBEATS
+from deployments.register import MISSED_HEARTBEATS, main
 from deployments.sandbox.profiles import sample_profiles
-from deployments.serve import PAGE_AFTER
+from deployments.serve import PAGE_AFTER, CannotServe, serve
+from deployments.terminal.app import app, told
+from flows.settings import CampaignSettings
+from tasks.http.accounts import HeaderAccount
 from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import Send
 from tasks.settings import UnsubscribeSettings
@@ -33,6 +44,11 @@ from tests.ports import free_port
 ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 CAMPAIGNS = [found["name"] for found in DECLARED if "campaign" in found["tags"]]
+DELIVERING = {
+    **{name: name for name in ("birthday-coupons", "match-day", "latest-offers", "regional-weather")},
+    "campaign": "newsletter",
+}
+"""Campaigns of deployments that write to somebody on every day."""
 DAY = "2026-11-24"
 
 
@@ -56,6 +72,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "PREFECT_HOME": str(folder / "prefect"),
         "CAMPAIGN_PROFILES__PATH": str(folder / "profiles.parquet"),
         "CAMPAIGN_OUTBOX__FOLDER": str(folder / "outbox"),
+        "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
     }
     command = ["make", "-o", ".venv/installed", f"BIN={Path(sys.executable).parent}", "serve", f"PORT={port}"]
     with serving(command, ROOT, folder, environment, port) as running:
@@ -64,7 +81,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def test_it_says_where_the_ui_is(served: Served) -> None:
     assert f"Open {served.address}/deployments" in served.output
-    page = httpx.get(f"{served.address}/deployments", headers={"Accept": "text/html"}, timeout=60)
+    page = httpx.get(f"{served.address}/deployments", headers={"Accept": "text/html"}, timeout=600)
     assert "<title>Prefect" in page.text
 
 
@@ -73,12 +90,12 @@ def test_nobody_without_the_login_is_answered(served: Served) -> None:
     assert (file.stat().st_mode & 0o777, served.output.count(served.login)) == (0o600, 1)
     read, change = f"{served.address}/api/admin/settings", f"{served.address}/api/deployments/filter"
     name, _, password = served.login.partition(":")
-    assert httpx.get(f"{served.address}/api/health", timeout=60).status_code == 200
+    assert httpx.get(f"{served.address}/api/health", timeout=600).status_code == 200
     for auth in (None, (name, "guessed"), (name, ""), ("", password)):
-        assert httpx.get(read, auth=auth, timeout=60).status_code == 401, auth
-        assert httpx.post(change, json={}, auth=auth, timeout=60).status_code in {401, 403}, auth
+        assert httpx.get(read, auth=auth, timeout=600).status_code == 401, auth
+        assert httpx.post(change, json={}, auth=auth, timeout=600).status_code in {401, 403}, auth
     # With the login alone, as a browser would send it for a forged form.
-    assert httpx.post(change, json={}, auth=(name, password), timeout=60).status_code == 403
+    assert httpx.post(change, json={}, auth=(name, password), timeout=600).status_code == 403
     assert served.post("deployments/filter")
 
 
@@ -116,19 +133,25 @@ def test_a_page_of_another_origin_gets_nothing(served: Served, origin: str) -> N
         assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.fixture
+def of_its_client(served: Served) -> Iterator[None]:
+    """Prefect's settings of another client of this server, in this process."""
+    with temporary_settings(
+        {
+            PREFECT_API_URL: served.client["PREFECT_API_URL"],
+            PREFECT_API_AUTH_STRING: served.login,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: int(*HEARTBEAT.values()),
+        }
+    ):
+        yield
+
+
+@pytest.mark.usefixtures("of_its_client")
 def test_the_key_of_accounts_is_not_in_the_database_that_holds_them(served: Served) -> None:
-    save = (
-        "from tasks.http.accounts import HeaderAccount\n"
-        "HeaderAccount.register_type_and_schema(_sync=True)\n"
-        "account = HeaderAccount(secret='c4n4ry-of-the-account', hosts=['a.example'])\n"
-        "account.save('partner', _sync=True)\n"
-        "print(HeaderAccount.load('partner', _sync=True).secret.get_secret_value())\n"
-    )
-    environment = {**served.client, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", save], env=environment, capture_output=True, text=True, timeout=600, check=True
-    )
-    assert done.stdout.strip() == "c4n4ry-of-the-account"
+    HeaderAccount.register_type_and_schema(_sync=True)
+    HeaderAccount(secret="c4n4ry-of-the-account", hosts=["a.example"]).save("partner", _sync=True)
+    account = HeaderAccount.load("partner", _sync=True)
+    assert account.secret.get_secret_value() == "c4n4ry-of-the-account"
     home = served.folder / "prefect"
     key = home / "encryption.key"
     assert key.stat().st_mode & 0o777 == 0o600
@@ -173,13 +196,13 @@ def test_the_worker_asks_for_runs_every_few_seconds_here_and_in_the_compose_file
 
 def test_the_unsubscribe_page_is_there_and_works(served: Served) -> None:
     port = int(served.address.rpartition(":")[2]) + PAGE_AFTER
-    assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=60).text == "works"
+    assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=600).text == "works"
     secret = served.folder / "prefect" / "unsubscribe.secret"
     assert secret.stat().st_mode & 0o777 == 0o600
     settings = UnsubscribeSettings(url=f"http://127.0.0.1:{port}/unsubscribe", secret=secret.read_text())
     send = Send(campaign="newsletter", label="Newsletter", business_date=date.fromisoformat(DAY))
     link = unsubscribe_link(settings, send, "nobody")
-    assert httpx.post(link, data={"List-Unsubscribe": "One-Click"}, timeout=60).status_code == 200
+    assert httpx.post(link, data={"List-Unsubscribe": "One-Click"}, timeout=600).status_code == 200
 
 
 def test_the_kinds_of_external_account_can_be_chosen_in_the_ui(served: Served) -> None:
@@ -187,20 +210,12 @@ def test_the_kinds_of_external_account_can_be_chosen_in_the_ui(served: Served) -
     assert {"basic-account", "header-account", "oauth2-account"} <= kinds
 
 
-def test_a_run_of_every_campaign_completes_and_delivers(served: Served) -> None:
-    runs = {name: served.run(name, business_date=DAY) for name in CAMPAIGNS if name != "match-day"}
+def test_a_run_by_prefect_s_command_completes_and_delivers(served: Served) -> None:
     by_command = [sys.executable, "-m", "prefect", "deployment", "run", "Match day/match-day", "--watch"]
-    subprocess.run([*by_command, "--param", f"business_date={DAY}"], env=served.client, check=True, timeout=300)
-    for name, run in runs.items():
-        state = until(
-            lambda run=run: (found := served.state_of(run))["type"] in {"COMPLETED", "FAILED", "CRASHED"} and found,
-            name,
-        )
-        assert state["type"] == "COMPLETED", f"{name}: {state['message']}\n{served.output}"
-    for campaign in ("birthday-coupons", "match-day", "latest-offers", "regional-weather", "newsletter"):
-        folder = served.folder / "outbox" / campaign / DAY
-        assert (folder / "preview.html").exists(), campaign
-    assert len(list((served.folder / "outbox" / "match-day" / DAY / "maildir" / "new").iterdir())) > 50
+    subprocess.run([*by_command, "--param", f"business_date={DAY}"], env=served.client, check=True, timeout=600)
+    folder = served.folder / "outbox" / "match-day" / DAY
+    assert (folder / "preview.html").exists()
+    assert len(list((folder / "maildir" / "new").iterdir())) > 50
 
 
 def test_a_wrong_entry_is_refused_by_the_server_before_there_is_a_run(served: Served) -> None:
@@ -248,21 +263,23 @@ def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
         server.server_close()
 
 
-def test_a_failed_campaign_is_told_to_the_team(served: Served, webhook: tuple[str, list[dict[str, str]]]) -> None:
-    address, told = webhook
-    save = (
-        "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Webhook\n"
-        "Webhook.register_type_and_schema()\n"
-        f"Webhook(name='team', url={address!r}, json_data={{'title': '{{{{subject}}}}', 'text': '{{{{body}}}}'}},"
-        " allow_private_urls=True).save('team', overwrite=True)\n"
-    )
-    environment = {**served.client, **HEARTBEAT, "PYTHONPATH": str(ROOT)}
-    for arguments in (["-c", save], ["-m", "deployments.register", "--notify", "custom-webhook/team"]):
-        subprocess.run([sys.executable, *arguments], env=environment, cwd=ROOT, check=True, timeout=600)
+@pytest.mark.usefixtures("of_its_client")
+def test_a_failed_campaign_is_told_to_the_team(
+    served: Served, webhook: tuple[str, list[dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, messages = webhook
+    Webhook.register_type_and_schema(_sync=True)
+    said = {"title": "{{subject}}", "text": "{{body}}"}
+    team = Webhook(name="team", url=address, json_data=said, allow_private_urls=True)
+    team.save("team", overwrite=True, _sync=True)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["register", "--notify", "custom-webhook/team"])
+    main()
     served.run("campaign", audience={"where": "no_such_column"}, channel={"kind": "preview"})
-    (message,) = until(lambda: told, "the notification")
-    assert message["title"] == "Campaign failed: Campaign"
-    assert "no_such_column" in message["text"]
+    # A server whose SQLite was kept waiting tells it again, and of runs that are late because of it.
+    titled = "Campaign failed: Campaign"
+    told_so = until(lambda: [one for one in messages if one["title"] == titled], "the notification")
+    assert all("no_such_column" in one["text"] for one in told_so)
     # Registered a second time, nothing is there twice.
     names = [automation["name"] for automation in served.post("automations/filter")]
     assert len(names) == len(set(names)) == len(CAMPAIGNS) + 6
@@ -289,25 +306,32 @@ def page(logged_in: Any) -> Iterator[Any]:
     logged_in.goto("about:blank")
 
 
-def runs_of(served: Served, deployment: str) -> dict[str, str]:
-    """States of the deployment's runs, by the run's identifier."""
+def runs_of(served: Served, deployment: str) -> dict[str, dict[str, Any]]:
+    """The deployment's runs, by their identifiers."""
     runs = served.post("flow_runs/filter", deployments={"id": {"any_": [deployment]}})
-    return {run["id"]: run["state_type"] for run in runs}
+    return {run["id"]: run for run in runs}
 
 
 @pytest.mark.parametrize("name", [declared["name"] for declared in DECLARED])
-def test_every_deployment_is_run_from_its_form_in_a_browser(served: Served, page: Any, name: str) -> None:
+def test_every_deployment_is_run_from_its_form_in_a_browser_and_campaigns_deliver(
+    served: Served, page: Any, name: str
+) -> None:
     deployment = served.deployments()[name]["id"]
     before = runs_of(served, deployment)
     page.goto(f"{served.address}/deployments/deployment/{deployment}/run")
     page.get_by_text("Parameters", exact=True).wait_for()
     submit(page)
 
-    def finished() -> str | None:
-        states = [state for run, state in runs_of(served, deployment).items() if run not in before]
-        return next((state for state in states if state in {"COMPLETED", "FAILED", "CRASHED"}), None)
+    def finished() -> dict[str, Any] | None:
+        runs = [run for identifier, run in runs_of(served, deployment).items() if identifier not in before]
+        return next((run for run in runs if run["state_type"] in {"COMPLETED", "FAILED", "CRASHED"}), None)
 
-    assert until(finished, name) == "COMPLETED", served.output
+    run = until(finished, name)
+    assert run["state_type"] == "COMPLETED", served.output
+    if name in DELIVERING:
+        zone = CampaignSettings.load().zone
+        day = datetime.fromisoformat(run["expected_start_time"]).astimezone(zone).date()
+        assert (served.folder / "outbox" / DELIVERING[name] / str(day) / "preview.html").exists()
 
 
 def test_the_form_of_a_campaign_is_filled_and_run_in_a_browser(served: Served, page: Any) -> None:
@@ -369,18 +393,21 @@ def test_a_second_one_on_the_same_port_says_so_in_one_sentence(served: Served) -
     assert (len(done.stderr.splitlines()), str(port) in done.stderr) == (1, True)
 
 
-def test_a_second_one_on_the_same_home_and_a_run_at_a_terminal_find_the_first(served: Served) -> None:
-    environment = {**os.environ, "PREFECT_HOME": str(served.folder / "prefect"), "PYTHONPATH": str(ROOT)}
-
-    def said(*command: str) -> str:
-        arguments = [sys.executable, "-m", *command]
-        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, timeout=600)
-        return done.stdout + done.stderr
-
-    port = served.address.rpartition(":")[2]
-    assert f"already, on port {port}." in said("deployments.serve", "--port", str(free_port()))
-    assert f"on port {port}, of `make serve`" in said("deployments.terminal.app", "server", "status")
-    assert "stop it there, with Ctrl-C" in said("deployments.terminal.app", "server", "stop")
+def test_a_second_one_on_the_same_home_and_a_run_at_a_terminal_find_the_first(
+    served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, port = served.folder / "prefect", served.address.rpartition(":")[2]
+    monkeypatch.setenv("PREFECT_HOME", str(home))
+    with pytest.raises(CannotServe, match=rf"already, on port {port}\."):
+        serve(free_port())
+    with temporary_settings({PREFECT_HOME: home}, restore_defaults={PREFECT_API_URL}):
+        for command, says in (
+            ("status", f"on port {port}, of `make serve`"),
+            ("stop", "stop it there, with Ctrl-C"),
+        ):
+            with pytest.raises(SystemExit):
+                told(app, ["server", command])
+            assert says in "".join(capsys.readouterr()), command
 
 
 def process_of_run(run: str) -> int | None:
@@ -445,9 +472,9 @@ def test_a_run_that_died_with_its_worker_is_crashed_and_the_worker_is_started_ag
 
 
 def is_heard(served: Served, run: str) -> bool:
-    """Whether a run that stands still has given a sign of life; the server notes events every five seconds."""
+    """Whether a run that stands still has given a sign of life; this server notes events every second."""
     wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
-    for _ in range(8):
+    for _ in range(4):
         if served.post("events/filter", filter=wanted)["total"]:
             return True
         time.sleep(1)
