@@ -42,8 +42,8 @@ from tasks.errors import ConfigurationError
 from tasks.feedback.mailboxes.mailbox import MailboxOptions
 from tasks.settings import DELIMITER, PREFIX, Settings
 from tasks.sources.files import ProfileFile
-from tasks.tables.columns import ZoneName
 from tasks.tables.transitions import nearest, quoted
+from tasks.tables.zones import ZoneName
 
 ROOT = Path(__file__).parents[1]
 REGIONS = {

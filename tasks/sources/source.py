@@ -8,9 +8,10 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.sources.rejects import Rejects
-from tasks.tables.columns import ColumnDefinition, ColumnType, ZoneName
+from tasks.tables.columns import ColumnDefinition, ColumnType
 from tasks.tables.natives import RepeatedHour
 from tasks.tables.transitions import quoted
+from tasks.tables.zones import ZoneName
 
 Making = Callable[[pl.LazyFrame], pl.LazyFrame]
 """Turns a source's rows into the requested table."""
