@@ -276,7 +276,7 @@ def test_a_failed_campaign_is_told_to_the_team(
     monkeypatch.setattr("sys.argv", ["register", "--notify", "custom-webhook/team"])
     main()
     served.run("campaign", audience={"where": "no_such_column"}, channel={"kind": "preview"})
-    # A server whose SQLite was kept waiting tells it again, and of runs that are late because of it.
+    # Where the machine is busy, the team is told of late runs too.
     titled = "Campaign failed: Campaign"
     told_so = until(lambda: [one for one in messages if one["title"] == titled], "the notification")
     assert all("no_such_column" in one["text"] for one in told_so)
