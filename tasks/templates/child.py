@@ -77,6 +77,9 @@ def _render(recipe: Any, template: Any, rows: list[dict[str, Any]], seconds: flo
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_memory(MEMORY)
+    # Whoever started this process may have let it ignore, or hold back, what ends a renderer.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     for row in rows:
         signal.setitimer(signal.ITIMER_PROF, seconds)  # the signal ends the process
         try:

@@ -21,6 +21,7 @@ def content(endpoint: Endpoint) -> Content:
     return external_api(None, endpoint)
 
 
+@pytest.mark.slow
 def test_a_failing_host_is_left_alone_by_every_run_until_the_pause_is_over(
     start_server: StartServer, result_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -357,6 +357,7 @@ KINDS = sorted(FORMS)
         },
     ),
 )
+@pytest.mark.slow
 @settings(max_examples=300)
 def test_texts_in_common_forms_are_read_as_all_others_are(
     kind: str, at: st.DataObject, options: dict[str, object]

@@ -1,5 +1,6 @@
 """What a template may cost: each message has a budget, in both ways of rendering, and so has a run."""
 
+import signal
 from pathlib import Path
 
 import polars as pl
@@ -110,6 +111,7 @@ def test_a_template_without_end_is_a_reject(
     assert any(each in reason for each in ([says] if isinstance(says, str) else says)), reason
 
 
+@pytest.mark.slow
 def test_only_the_profiles_whose_messages_go_beyond_the_budget_are_rejected() -> None:
     text = "{% if who == 'Eve' %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     slow = pl.int_range(pl.len()) % 600 == 7
@@ -118,6 +120,18 @@ def test_only_the_profiles_whose_messages_go_beyond_the_budget_are_rejected() ->
     assert made.standard["text"].to_list() == ["9"] * 1198
     assert made.rejects["profile_id"].to_list() == ["7", "607"]
     assert set(made.rejects["reason"]) == {SLOW}
+
+
+def test_the_budget_holds_where_the_signal_that_ends_a_renderer_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "SECONDS", 0.2)
+    monkeypatch.setattr(apart, "CHILDREN", apart.Children())
+    before = signal.signal(signal.SIGPROF, signal.SIG_IGN)  # a new child ignores it too
+    try:
+        made = personalize(profiles(), options("{{ ((n**1000)**1000)**1000 }}"))
+    finally:
+        signal.signal(signal.SIGPROF, before)
+        apart.CHILDREN.close()
+    assert made.rejects["reason"].to_list() == [SOON_SLOW]
 
 
 def test_a_run_ends_where_too_many_messages_go_beyond_their_budget() -> None:

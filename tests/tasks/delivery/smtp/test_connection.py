@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 ROOT = Path(__file__).parents[4]
 TIMEOUT = 2.0
@@ -28,6 +29,7 @@ asyncio.run(ask())
 """
 
 
+@pytest.mark.slow
 def test_a_reply_that_came_while_the_process_stood_still_counts(until: Callable[..., None]) -> None:
     """A machine that slept past the timeout finds the answer there: the message is not in doubt."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
