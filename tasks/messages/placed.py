@@ -10,7 +10,8 @@ import polars as pl
 
 from tasks.messages.delivered import DIGITS_OF_KEY
 
-PLACED = dict.fromkeys(("sender", "email", "subject", "html", "text"), pl.String())
+PARTS = ("email", "subject", "html", "text")
+PLACED = dict.fromkeys(("sender", *PARTS), pl.String())
 
 
 def placed_messages(folder: Path, digits: Sequence[str]) -> pl.DataFrame:
@@ -45,11 +46,12 @@ def _part(mail: EmailMessage, kind: str) -> str:
 
 
 def _of_parquet(folder: Path, digits: Sequence[str]) -> Iterator[dict[str, str]]:
-    files = sorted(folder.glob("*.parquet"))
-    if not files or not digits:
-        return
     wanted = pl.Series("digits", digits, pl.String())
-    kept = pl.scan_parquet(files).filter(DIGITS_OF_KEY.is_in(wanted.implode()))
-    rows = kept.select(DIGITS_OF_KEY.alias("digits"), "email", "subject", "html", "text").collect()
-    ordered = wanted.to_frame().join(rows, on="digits", how="inner", maintain_order="left").drop("digits")
+    found = pl.DataFrame(schema=dict.fromkeys(("digits", *PARTS), pl.String()))
+    for file in sorted(folder.glob("[!.]*.parquet")):
+        if found.height == wanted.len():  # each key is there once; the first messages are in the first file
+            break
+        rows = pl.scan_parquet(file).filter(DIGITS_OF_KEY.is_in(wanted.implode()))
+        found = pl.concat([found, rows.select(DIGITS_OF_KEY.alias("digits"), *PARTS).collect()])
+    ordered = wanted.to_frame().join(found, on="digits", how="inner", maintain_order="left").drop("digits")
     yield from ordered.iter_rows(named=True)
