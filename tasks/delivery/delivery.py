@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from tasks.delivery.dispatch import Carrier, Dispatch, DispatchOptions, Tally, run_showing
+from tasks.delivery.garbage import rarer_searches
 from tasks.delivery.journal.database import shown
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.storage import Journal, open_journal
@@ -28,7 +29,6 @@ from tasks.files.storage import private_draft
 from tasks.messages.send_folder import folder_of, writable, write_rejects
 from tasks.messages.sendable import MESSAGE_COLUMNS, MESSAGE_PARTS, sendable, unsendable
 from tasks.runs.artifacts import show_table
-from tasks.runs.garbage import rarer_searches
 from tasks.runs.log import run_logger
 from tasks.runs.part import PartFailed, current_part
 from tasks.runs.published import show_outcome

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from tasks.delivery.garbage import rarer_searches
 from tasks.delivery.journal.codes import NOBODYS, CodeState
 from tasks.delivery.journal.database import Database, document, given_rows
 from tasks.delivery.journal.sends import Sends
 from tasks.delivery.journal.states import State
 from tasks.delivery.journal.tables import CODES, MESSAGES
 from tasks.pools.stock import Pool, Pools
-from tasks.runs.garbage import rarer_searches
 from tasks.send import DIGITS, Send, parts_of
 
 WINDOW = 5_000

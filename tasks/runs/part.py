@@ -20,7 +20,6 @@ from prefect.results import get_result_store
 
 from tasks.runs.audience import Plan, first_delivered, imported, rejects_of, transitions_of
 from tasks.runs.counts import COUNTS, counts_of
-from tasks.runs.garbage import rarer_searches
 from tasks.runs.members import Moves
 from tasks.runs.outbound import this_run
 from tasks.runs.results import ARROW, ReadableResults
@@ -135,9 +134,8 @@ def part_run(  # noqa: PLR0917  # Prefect maps by name
     """
     end_if_stopped()
     rows = part.read()
-    with rarer_searches():
-        passed = plan.passed(rows if moves is None else moves.of(rows, part))
-        outbound, error = tried(imported(where).function, passed.rows, arguments, part)
+    passed = plan.passed(rows if moves is None else moves.of(rows, part))
+    outbound, error = tried(imported(where).function, passed.rows, arguments, part)
     tables = [] if outbound is None else [(name, "", table) for name, table in transitions_of(outbound).items()]
     rejects = {**passed.rejects, key: rejects_of(outbound)}
     tables += [(REJECTED, made, table) for made, table in rejects.items() if table.height]

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tasks.runs.garbage import NEW_OBJECTS, rarer_searches
+from tasks.delivery.garbage import NEW_OBJECTS, rarer_searches
 
 
 @pytest.fixture(autouse=True)
