@@ -260,7 +260,7 @@ class PartitionOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(
-        default=60_000,
+        default=50_000,
         ge=1,
         title="Partition size",
         description="Profiles of one partition. A worker holds the profiles and messages of one at a time.",
