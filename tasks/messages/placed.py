@@ -9,8 +9,9 @@ from pathlib import Path
 import polars as pl
 
 from tasks.messages.delivered import DIGITS_OF_KEY
+from tasks.messages.sendable import MESSAGE_PARTS
 
-PARTS = ("email", "subject", "html", "text")
+PARTS = ("email", *MESSAGE_PARTS)
 PLACED = dict.fromkeys(("sender", *PARTS), pl.String())
 
 

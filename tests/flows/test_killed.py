@@ -1,12 +1,10 @@
 """A shipped campaign whose process is killed at any step does only what is missing when its run is tried again."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from deployments.sandbox.mail_server import MailSandbox, running_mail_server
-from deployments.sandbox.partner import Partner, running_partner
+from deployments.sandbox.partner import Partner
 from tasks.channels._whole_audience import GONE, MOVED
 from tasks.delivery.journal.storage import open_journal
 from tasks.delivery.journal.suppressions import Kind, Sighting
@@ -23,7 +21,6 @@ from tasks.settings import JournalSettings
 from tests.benchmarks.mail_sink import running_sink
 from tests.flows.conftest import messages_of
 from tests.made_up import WRITTEN
-from tests.partners import settings_at_once
 
 ROOT = Path(__file__).parents[2]
 DAY = date(2026, 11, 24)
@@ -33,21 +30,23 @@ SIZE = 3
 Run = Callable[..., int]
 
 
-def run_in(here: Path, backend: str) -> Run:
-    """Runs a campaign of `killed_flow.py` in a folder of its own, from `here`; gives the exit status."""
+@pytest.fixture
+def run(in_folder: Path, prefect_backend: str) -> Run:
+    """Runs a campaign of `killed_flow.py` in a folder of its own; gives the exit status."""
 
     def started(folder: Path, what: str = "birthday", size: int = SIZE, **settings: str) -> int:
         done = subprocess.run(
             [sys.executable, str(ROOT / "tests" / "flows" / "killed_flow.py"), str(folder), what],
-            cwd=here,
+            cwd=in_folder,
             env={
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
-                "PREFECT_API_URL": backend,
+                "PREFECT_API_URL": prefect_backend,
                 "PREFECT_LOCAL_STORAGE_PATH": str(folder / "results"),
                 "CAMPAIGN_PARTITIONS__SIZE": str(size),
                 "CAMPAIGN_ENGINE__WORKERS": "1",
                 "CAMPAIGN_JOURNAL__URL": f"sqlite:///{folder}/journal.db",
+                "CAMPAIGN_OUTBOX__FOLDER": str(folder / "outbox"),
                 "CAMPAIGN_EMAIL__FOLDER": str(folder / "sent"),
                 "CAMPAIGN_KEPT__FOLDER": str(folder / "kept"),
                 **settings,
@@ -63,11 +62,6 @@ def run_in(here: Path, backend: str) -> Run:
     return started
 
 
-@pytest.fixture
-def run(in_folder: Path, prefect_backend: str) -> Run:
-    return run_in(in_folder, prefect_backend)
-
-
 def traces(folder: Path) -> Counter[str]:
     """How often each piece of work was done."""
     return Counter(trace.name.rpartition("-")[0].removeprefix("trace-") for trace in folder.glob("trace-*"))
@@ -80,29 +74,7 @@ def reported(send: Path) -> tuple[dict[str, str], list[str], list[tuple[str, ...
     return subjects, files, pl.read_csv(send / "rejects.csv", infer_schema=False).sort("profile_id").rows()
 
 
-@dataclass(frozen=True)
-class Whole:
-    """What a run that nobody killed has left."""
-
-    found: object
-    work: Counter[str]
-    calls: int = 0
-
-
 SENT = Path("outbox") / "birthday-coupons" / DAY.isoformat()
-
-
-@pytest.fixture(scope="module")
-def whole_birthday(written_profiles: Path, prefect_backend: str, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """Birthday coupons with a partner, once for all steps."""
-    here, folder = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("whole")
-    (here / "samples").mkdir()
-    shutil.copyfile(written_profiles, here / "samples" / "profiles.parquet")
-    with running_partner(tmp_path_factory.mktemp("partner")) as partner:
-        assert run_in(here, prefect_backend)(folder, **settings_at_once(partner)) == 0, (folder / "log").read_text()
-    return Whole(reported(here / SENT), traces(folder), len(partner.requests))
-
-
 STEPS = ["query-2", "table-1", "planning-1", "part-2", "closing-1", "report-1"]
 DONE_AGAIN = Counter({"query-1": 1, "query-2": 1, "table-1": 1, "part-2": 1})
 """A query starts again as a whole, and so does the part or the table whose result was not kept yet."""
@@ -110,9 +82,7 @@ MADE_IN_EVERY_TRY = {"planning", "closing", "report"}
 
 
 def test_a_campaign_that_is_killed_at_every_step_and_resumed_does_only_what_is_missing(
-    whole_birthday: Whole,
     sample_profiles: pl.DataFrame,
-    in_folder: Path,
     tmp_path: Path,
     run: Run,
     start_partner: Callable[..., Partner],
@@ -120,21 +90,24 @@ def test_a_campaign_that_is_killed_at_every_step_and_resumed_does_only_what_is_m
 ) -> None:
     partner = start_partner()
     use_partner(partner)
-    whole, killed = whole_birthday, tmp_path / "killed"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
     killed.mkdir()
-    assert {"query-2", "part-2", *STEPS} <= set(whole.work)
+    assert run(whole) == 0, (whole / "log").read_text()
+    work, calls = traces(whole), len(partner.requests)
+    assert set(STEPS) <= set(work)
 
     for step in STEPS:
         (killed / "die").write_text(step)
         assert run(killed) == -9, (step, (killed / "log").read_text())
         assert not (killed / "die").exists(), step
     assert run(killed) == 0, (killed / "log").read_text()
-    assert reported(in_folder / SENT) == whole.found
-    again = traces(killed) - whole.work
+    assert reported(killed / SENT) == reported(whole / SENT)
+    again = traces(killed) - work
     kept = Counter({name: n for name, n in again.items() if name.partition("-")[0] not in MADE_IN_EVERY_TRY})
     assert kept == DONE_AGAIN
-    assert set(traces(killed)) == set(whole.work)
-    assert len(partner.requests) == whole.calls, "the partner is asked once, whenever the process died"
+    assert set(traces(killed)) == set(work)
+    assert len(partner.requests) == 2 * calls, "the partner is asked once, whenever the process died"
 
 
 OF_MAIL = ["claimed-1", "answered-1", "part-2", "closing-1"]
@@ -144,8 +117,11 @@ MAIL_SIZE = 5
 """A part is one window: of another, on its way when the process dies, nobody can say whether it was taken."""
 
 
-def mailed_by(run: Run, folder: Path, *steps: str) -> Whole:
-    """The campaign by mail in a folder, with a mail server of its own; it dies once at each of the steps."""
+def mailed_by(run: Run, folder: Path, *steps: str) -> tuple[object, ...]:
+    """The campaign by mail in a folder, with a mail server of its own; it dies once at each of the steps.
+
+    Out: how many messages came, and how many different ones; the manifest; the rejects.
+    """
     with running_sink() as (port, taken):
         server = {"HOST": "127.0.0.1", "PORT": str(port), "SECURITY": "none"}
         settings = {f"CAMPAIGN_EMAIL__SERVER__{key}": value for key, value in server.items()}
@@ -161,7 +137,7 @@ def mailed_by(run: Run, folder: Path, *steps: str) -> Whole:
     work = traces(folder)
     assert {"claimed-1", "answered-1", "part-3", "closing-1"} <= set(work)
     assert messages == (manifest.height, manifest.height)
-    return Whole((messages, *(sorted(table.iter_rows()) for table in (manifest, rejects))), work)
+    return messages, *(sorted(table.iter_rows()) for table in (manifest, rejects))
 
 
 def test_a_campaign_by_mail_that_is_killed_at_every_step_and_resumed_sends_every_message_once(
@@ -171,7 +147,7 @@ def test_a_campaign_by_mail_that_is_killed_at_every_step_and_resumed_sends_every
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
-    assert mailed_by(run, killed, *OF_MAIL).found == mailed_by(run, whole).found
+    assert mailed_by(run, killed, *OF_MAIL) == mailed_by(run, whole)
 
 
 def test_a_campaign_that_is_stopped_in_its_parts_closes_and_goes_on_later(
