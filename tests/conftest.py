@@ -58,6 +58,7 @@ from tests.partners import settings_at_once
 from tests.postgresql import new_database
 from tests.prefect_database import database_of_prefect
 from tests.scheduling import Scheduling
+from tests.shown import send_events_from_here
 
 # A run of the tests can be repeated; HYPOTHESIS_PROFILE=search looks for new examples.
 # How long an example takes says how busy the machine is, and nothing of the code.
@@ -137,6 +138,7 @@ def prefect_backend() -> Iterator[str]:
         prefect_test_harness(server_startup_timeout=240),
         get_client(sync_client=True) as client,
     ):
+        send_events_from_here()
         yield str(client.api_url)
 
 

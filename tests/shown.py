@@ -15,6 +15,17 @@ from prefect.client.schemas.filters import (
     TaskRunFilterName,
 )
 from prefect.client.schemas.objects import Artifact
+from prefect.events.worker import EventsWorker
+
+
+def send_events_from_here() -> None:
+    """Send this process's events, task runs among them, to the server of the settings that hold now.
+
+    Prefect keeps its first connection, whatever the settings are later, and takes the flow run in which that began
+    for the one of all that happens outside of flow runs.
+    """
+    EventsWorker.drain_all()
+    EventsWorker.instance()
 
 
 def newest_artifact(key: str) -> Artifact:

@@ -40,6 +40,7 @@ from tasks.settings import UnsubscribeSettings
 from tests.browser import choose, field, log_in, new_page, running_browser, submit, write_json
 from tests.deployments.serving import Served, serving, until
 from tests.ports import free_port
+from tests.shown import send_events_from_here
 
 ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -134,7 +135,7 @@ def test_a_page_of_another_origin_gets_nothing(served: Served, origin: str) -> N
 
 
 @pytest.fixture
-def of_its_client(served: Served) -> Iterator[None]:
+def of_its_client(served: Served, prefect_backend: str) -> Iterator[None]:
     """Prefect's settings of another client of this server, in this process."""
     with temporary_settings(
         {
@@ -143,7 +144,9 @@ def of_its_client(served: Served) -> Iterator[None]:
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: int(*HEARTBEAT.values()),
         }
     ):
+        send_events_from_here()
         yield
+    send_events_from_here()
 
 
 @pytest.mark.usefixtures("of_its_client")

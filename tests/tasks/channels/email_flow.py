@@ -11,7 +11,9 @@ from prefect.settings import temporary_settings
 from prefect.utilities.engine import capture_sigterm
 
 from tasks.channels.email import EmailOptions, email
+from tasks.delivery import dispatch
 from tasks.delivery.smtp.connection import MailServer, Security
+from tasks.runs import sink
 from tasks.runs.audience import Audience
 from tasks.runs.engine import ENGINE
 from tasks.runs.table import stored
@@ -58,5 +60,8 @@ def birthday_mail(count: int, port: int, folder: Path, parts: int = 1) -> Audien
 
 
 if __name__ == "__main__":
+    # On a busy machine too, a run that is stopped has the time to hear the answers to what is on its way.
+    dispatch.FINISHING_SECONDS = 300
+    sink.STOPPING_SECONDS = 301
     with temporary_settings(NO_HEARTBEATS), capture_sigterm():  # as Prefect runs a flow that a worker has begun
         birthday_mail(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:]))
