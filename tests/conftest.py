@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -289,19 +288,6 @@ def make_table(database: Database) -> Callable[..., None]:
                 connection.execute(sa.text(f"INSERT INTO {qualified} VALUES ({marks})"), values)
 
     return make
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    """Waits until something is so, and fails when it is not within ten minutes."""
-
-    def wait_until(is_so: Callable[[], object], seconds: float = 600) -> None:
-        give_up = time.monotonic() + seconds
-        while not is_so():
-            assert time.monotonic() < give_up, "it did not come to be"
-            time.sleep(0.2)
-
-    return wait_until
 
 
 WORK_POOL = "tests"

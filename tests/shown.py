@@ -1,6 +1,5 @@
 """What the Prefect server of the tests shows. Many tests share it."""
 
-import time
 import uuid
 
 from prefect import task
@@ -16,6 +15,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import Artifact
 from prefect.events.worker import EventsWorker
+
+from tests.waiting import until
 
 
 def send_events_from_here() -> None:
@@ -46,10 +47,13 @@ def task_runs_of(*flow_runs: uuid.UUID | None) -> list[TaskRun]:
     task(lambda: None, name=name, task_run_name=name, persist_result=False)()
     with get_client(sync_client=True) as client:
         wanted = TaskRunFilter(name=TaskRunFilterName(any_=[name]))
-        end = time.monotonic() + 600
-        while not any(one.state and one.state.is_final() for one in client.read_task_runs(task_run_filter=wanted)):
-            assert time.monotonic() < end, "the server wrote no task run down"
-            time.sleep(0.05)
+        until(
+            lambda: any(
+                one.state and one.state.is_final() for one in client.read_task_runs(task_run_filter=wanted)
+            ),
+            "what the server writes down",
+            pause=0.05,
+        )
         # Of each by itself: the server gives 200 at a time.
         by_run = [FlowRunFilter(id=FlowRunFilterId(any_=[run])) for run in ids]
         return [found for one in by_run for found in client.read_task_runs(flow_run_filter=one)]

@@ -3,13 +3,11 @@
 import os
 import re
 import subprocess
-import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import httpx
@@ -25,6 +23,7 @@ from deployments.processes import child
 from deployments.register import POOL
 from tests.ports import free_port
 from tests.postgresql import new_database
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())
@@ -175,16 +174,6 @@ def register(server: PrefectServer, folder: Path) -> None:
     run(COMPOSE["services"]["register"]["command"], environment, folder / "register.log")
 
 
-def until(found: Callable[[], Any], log: Path, seconds: float = 600) -> Any:
-    """What `found` gives once it gives something; else the end of the log is the error."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if result := found():
-            return result
-        time.sleep(1)  # asking is work for the server too
-    raise AssertionError(log.read_text()[-3000:])
-
-
 @contextmanager
 def workers(server: PrefectServer, count: int, settings: Mapping[str, str], folder: Path) -> Iterator[Path]:
     """Workers with these settings, each of which has one run at a time; gives the last one's log.
@@ -210,4 +199,4 @@ def finished(client: SyncPrefectClient, runs: Sequence[UUID], log: Path) -> list
         found = client.read_flow_runs(flow_run_filter=wanted)
         return found if all(run.state is not None and run.state.is_final() for run in found) else []
 
-    return until(ended, log, seconds=600)
+    return until(ended, log, pause=1)  # asking is work for the server too

@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from tests.waiting import until
+
 
 @dataclass(frozen=True)
 class Served:
@@ -68,15 +70,6 @@ class Served:
 
     def state_of(self, run: str) -> dict[str, Any]:
         return self.call("GET", f"flow_runs/{run}").json()["state"]
-
-
-def until(found: Callable[[], Any], what: str, seconds: float = 600) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if result := found():
-            return result
-        time.sleep(0.5)
-    raise AssertionError(f"{what}: not within {seconds} seconds")
 
 
 @contextmanager

@@ -39,7 +39,6 @@ from tests.deployments.composed import (
     PrefectServer,
     composed_server,
     finished,
-    until,
     workers,
 )
 from tests.deployments.weekend_mail import (
@@ -51,6 +50,7 @@ from tests.deployments.weekend_mail import (
     sent,
     start_run,
 )
+from tests.waiting import until
 
 FOLDER = ROOT / "deployments"
 KUBERNETES = "1.33"
@@ -241,12 +241,8 @@ def test_two_server_replicas_and_services_are_one_server_on_postgresql_and_redis
             "resource": {"prefect.resource.id": "campaign.latest-offers"},
             "payload": {"business_date": "2026-11-24"},
         }
-        end = time.monotonic() + 600
         second.request("POST", "/events", json=[event])
-        runs: list[FlowRun] = []
-        while not runs and time.monotonic() < end:
-            time.sleep(1)
-            runs = first.read_flow_runs()
+        runs = until(first.read_flow_runs, "the run that the event asks for", pause=1)
         assert [run.parameters["business_date"] for run in runs] == ["2026-11-24"]
         # No worker of the next test is to run it.
         first.delete_flow_run(runs[0].id)
@@ -276,7 +272,7 @@ def test_runs_of_one_campaign_and_day_on_several_workers_send_every_message_once
         deployment = deployed_side_by_side(client)
         runs = [start_run(client, deployment, "at-one-time") for _ in range(2)]
         with workers(server, 2, told, tmp_path) as log:
-            until(lambda: len(senders(postgresql_url)) > 1, log, seconds=600)
+            until(lambda: len(senders(postgresql_url)) > 1, log)
             mail.takes = True
             states = [run.state_name for run in finished(client, runs, log)]
     assert states == ["Completed"] * 2, log.read_text()
@@ -296,7 +292,7 @@ def test_a_run_that_is_cancelled_sends_no_more_and_the_next_one_sends_the_rest(
         deployment = deployed_side_by_side(client)
         cancelled = start_run(client, deployment, "cancelled")
         with workers(server, 1, told, tmp_path) as log:
-            until(lambda: mail.taken, log, seconds=600)
+            until(lambda: mail.taken, log)
             client.set_flow_run_state(cancelled, Cancelling())
             (run,) = finished(client, [cancelled], log)
             some = len(mail.taken)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from deployments.home_server import HomeServer, Running
 from deployments.terminal.app import app, told
 from deployments.terminal.server import end, start
 from tests.prefect_database import migrated
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 ASK = (
@@ -114,7 +115,7 @@ def test_the_first_runs_start_one_server_and_later_ones_find_it(terminal: Termin
     assert terminal.server() is None
 
 
-def test_it_ends_by_itself_when_nobody_has_used_it(terminal: Terminal, until: Callable[..., None]) -> None:
+def test_it_ends_by_itself_when_nobody_has_used_it(terminal: Terminal) -> None:
     shutil.copyfile(migrated(), terminal.home.home / "prefect.db")
     with terminal.home.used(print):
         with terminal.home.gate(print):

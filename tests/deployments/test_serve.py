@@ -38,9 +38,10 @@ from tasks.messages.unsubscribe import unsubscribe_link
 from tasks.send import Send
 from tasks.settings import UnsubscribeSettings
 from tests.browser import choose, field, log_in, new_page, running_browser, submit, write_json
-from tests.deployments.serving import Served, serving, until
+from tests.deployments.serving import Served, serving
 from tests.ports import free_port
 from tests.shown import send_events_from_here
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]

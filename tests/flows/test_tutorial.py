@@ -17,9 +17,10 @@ from deployments.sandbox.mail_server import MailSandbox, running_mail_server
 from deployments.sandbox.server import Call, Reply, Server
 from deployments.terminal.app import app, told
 from tests.browser import browser_page, choose, field, log_in, submit, write_json
-from tests.deployments.serving import Served, serving, until
+from tests.deployments.serving import Served, serving
 from tests.ports import free_port
 from tests.prefect_database import migrated
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "flows" / "README.md").read_text()

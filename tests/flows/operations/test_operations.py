@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -199,9 +199,7 @@ def test_a_person_is_erased_from_every_store_and_stays_suppressed(journal: Journ
     assert erasure(**ada) == 0
 
 
-def test_a_send_whose_unknown_messages_go_again_doubles_nobody(
-    journal: Journal, in_folder: Path, until: Callable[..., None]
-) -> None:
+def test_a_send_whose_unknown_messages_go_again_doubles_nobody(journal: Journal, in_folder: Path) -> None:
     messages = made_up_messages(5)
 
     @flow

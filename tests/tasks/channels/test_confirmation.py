@@ -1,6 +1,5 @@
 """A send that asks a person first: the flow pauses, shows what is to be sent, and obeys the answer."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from uuid import UUID
@@ -14,6 +13,7 @@ from prefect.runtime import flow_run
 from tasks.channels.confirmation import ConfirmationOptions, confirmation
 from tasks.errors import SendNotConfirmed
 from tasks.send import Send
+from tests.waiting import until
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 ASKING = ConfirmationOptions(required=True, poll_seconds=1)
@@ -34,15 +34,14 @@ def answered(**answer: object) -> str:
     started.clear()
     with ThreadPoolExecutor(1) as pool, get_client(sync_client=True) as client:
         running = pool.submit(campaign, ASKING)
-        last_moment = time.monotonic() + 600
-        while not started or not client.read_flow_run(started[0]).state.is_paused():
-            assert time.monotonic() < last_moment, "the flow never paused"
-            time.sleep(0.05)
+        until(lambda: started and client.read_flow_run(started[0]).state.is_paused(), "a pause", pause=0.05)
         state = client.read_flow_run(started[0]).state
         base = state.state_details.run_input_keyset
-        while not (shown := list(client.filter_flow_run_input(started[0], base["description"], 1, set()))):
-            assert time.monotonic() < last_moment, "it never showed what is to be sent"
-            time.sleep(0.05)
+        shown = until(
+            lambda: list(client.filter_flow_run_input(started[0], base["description"], 1, set())),
+            "what is to be sent",
+            pause=0.05,
+        )
         assert "1,234" in shown[0].value
         assert "a…@example.com" in shown[0].value
         assert sent == []

@@ -35,6 +35,7 @@ from tests.journal import entries_of, suppressed
 from tests.ports import free_port
 from tests.postgresql import engine_of
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
+from tests.waiting import until
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 FLOW = Path(__file__).parent / "email_flow.py"
@@ -324,7 +325,6 @@ def test_two_senders_of_the_same_send_share_it(
     serve: Callable[..., MailSandbox],
     journal_settings: JournalSettings,
     tmp_path: Path,
-    until: Callable[..., None],
 ) -> None:
     sandbox = serve()
     sandbox.takes = False  # until both have begun: one alone would be done before the other comes
@@ -348,10 +348,7 @@ def test_two_senders_of_the_same_send_share_it(
 
 
 def after_messages(sandbox: MailSandbox, count: int, then: Callable[[], None]) -> None:
-    give_up = time.monotonic() + 600
-    while len(sandbox.taken) < count:
-        assert time.monotonic() < give_up, "the messages did not come"
-        time.sleep(0.002)
+    until(lambda: len(sandbox.taken) >= count, "the messages", pause=0.002)
     then()
 
 
@@ -453,9 +450,7 @@ def started_flow(
 
 def killed_after(process: subprocess.Popen[str], sandbox: MailSandbox, messages: int) -> None:
     """Kill a process without a word once it has sent so many messages."""
-    last_moment = time.monotonic() + 600
-    while len(sandbox.taken) < messages and process.poll() is None and time.monotonic() < last_moment:
-        time.sleep(0.001)
+    until(lambda: len(sandbox.taken) >= messages or process.poll() is not None, "the messages", pause=0.001)
     process.send_signal(signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, errors[-2000:]
@@ -500,7 +495,6 @@ def test_a_run_that_is_stopped_stops_in_all_its_threads_and_leaves_its_manifest(
     serve: Callable[..., MailSandbox],
     prefect_backend: str,
     tmp_path: Path,
-    until: Callable[..., None],
     told: signal.Signals,
     parts: int,
 ) -> None:
@@ -548,7 +542,6 @@ def test_a_sender_that_is_frozen_past_its_lease_and_goes_on_doubles_nothing(
     tmp_path: Path,
     journal_settings: JournalSettings,
     resend_unknown: bool,
-    until: Callable[..., None],
 ) -> None:
     sandbox = serve()
     settings = journal_settings.model_copy(update={"lease_seconds": 0.2, "patience_seconds": 2})

@@ -47,6 +47,7 @@ from tasks.errors import (
 )
 from tasks.http.accounts import BasicAccount, HeaderAccount, OAuth2Account
 from tasks.runs.results import ArrowSerializer
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 Respond = Callable[[Call], Reply]
@@ -599,7 +600,6 @@ def test_no_secret_is_anywhere_but_in_the_request(
     result_folder: Path,
     prefect_backend: str,
     caplog: pytest.LogCaptureFixture,
-    until: Callable[..., None],
 ) -> None:
     """Logs at every level, task and flow runs with their parameters, artifacts, stored results, keys, errors."""
     caplog.set_level("DEBUG")

@@ -14,6 +14,7 @@ from tasks.data_management.external_api import Content, external_api
 from tasks.endpoint.endpoint import Endpoint
 from tasks.errors import StatusRefused
 from tasks.runs.counts import counts_of
+from tests.waiting import until
 
 StartServer = Callable[[Callable[[Call], Reply]], Server]
 
@@ -136,9 +137,7 @@ def test_an_unasked_304_is_a_failure(start_server: StartServer) -> None:
         number(partner.endpoint())
 
 
-def test_many_runs_use_what_is_kept_while_one_fetches_it_anew(
-    start_server: StartServer, until: Callable[..., None]
-) -> None:
+def test_many_runs_use_what_is_kept_while_one_fetches_it_anew(start_server: StartServer) -> None:
     partner = Partner(start_server)
     endpoint = partner.endpoint(cache_by="expiry", refresh_before=timedelta(minutes=30))
     assert number(endpoint) == 1

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tasks.settings import JournalSettings
 from tests.journal import entries_of
 from tests.tasks.channels.email_flow import SEND, made_up_messages, options_for
 from tests.tasks.channels.test_email_faults import NOON, killed_after, started_flow
+from tests.waiting import until
 
 MOST = 4
 
@@ -106,7 +106,7 @@ def held(journal: Journal) -> list[tuple[str, int]]:
 
 
 def test_two_processes_of_many_parts_open_no_more_connections_than_the_server_has(
-    prefect_backend: str, tmp_path: Path, journal_settings: JournalSettings, until: Callable[..., None]
+    prefect_backend: str, tmp_path: Path, journal_settings: JournalSettings
 ) -> None:
     url = journal_settings.url.get_secret_value()
     with running_mail_server(MailSandbox(behaviour=MailBehaviour.SLOW)) as sandbox:

@@ -1,6 +1,5 @@
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 import polars as pl
@@ -12,6 +11,7 @@ from prefect.runtime import flow_run
 from tasks.errors import CampaignError, ColumnTaken, PopulationUnknown, SourceMissing
 from tasks.execution.execution_options import ExecutionOptions, executed, with_segment_codes
 from tasks.targeting.deduplication import Deduplicated
+from tests.waiting import until
 
 TABLE = pl.DataFrame({"id": [1, 2]})
 
@@ -67,7 +67,7 @@ def test_who_takes_too_long_is_told_of(prefect_backend: str, caplog: pytest.LogC
     assert "'sleep' takes longer than 0:00:00.200000" in caplog.text
 
 
-def test_a_paused_activity_runs_when_a_person_resumes(prefect_backend: str, until: Callable[..., None]) -> None:
+def test_a_paused_activity_runs_when_a_person_resumes(prefect_backend: str) -> None:
     ran: list[str] = []
     ids: list[str] = []
 

@@ -7,6 +7,7 @@ from prefect import flow
 
 from tasks.errors import SignalRefused
 from tasks.execution.external_signal import ExternalSignal, external_signal, signal_payload, started_by
+from tests.waiting import until
 
 SIGNAL = ExternalSignal(
     name="line-up-is-out",
@@ -55,9 +56,7 @@ def test_values_that_are_not_as_declared_are_refused(values: dict[str, object], 
         signal_payload(SIGNAL, values)
 
 
-def test_a_signal_starts_the_workflow_with_its_parameters(
-    deploy: Callable[..., str], tmp_path: Path, until: Callable[..., None]
-) -> None:
+def test_a_signal_starts_the_workflow_with_its_parameters(deploy: Callable[..., str], tmp_path: Path) -> None:
     diary = tmp_path / "diary.txt"
     deploy("signalled", triggers=[started_by(SIGNAL)], parameters={"diary": str(diary)})
 

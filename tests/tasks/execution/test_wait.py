@@ -11,12 +11,13 @@ from pydantic import ValidationError
 
 from tasks.errors import ConfigurationError
 from tasks.execution.wait import WaitOptions, wait
+from tests.waiting import until
 
 Deploy = Callable[..., str]
 
 
 def test_a_deployments_run_leaves_its_process_and_goes_on_when_the_time_has_come(
-    deploy: Deploy, tmp_path: Path, until: Callable[..., None]
+    deploy: Deploy, tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary.txt"
     begun = datetime.now(UTC)

@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from tasks.delivery.journal.storage import Journal, Settlement, open_journal
 from tasks.errors import ConfigurationError, JournalUnavailable
 from tasks.send import DIGITS, Send
 from tasks.settings import JournalSettings
+from tests.waiting import until
 
 SEND = Send(campaign="birthday", label="Birthday", business_date=date(2026, 11, 24))
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -144,7 +144,7 @@ def test_a_departure_that_has_no_room_on_the_disk_is_refused(
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 def test_a_pool_of_transactions_before_postgresql_is_told_and_one_of_sessions_works(
-    postgresql_url: str, mode: str, until: Callable[..., None]
+    postgresql_url: str, mode: str
 ) -> None:
     pgbouncer = shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin")
     if pgbouncer is None:
@@ -162,7 +162,7 @@ def test_a_pool_of_transactions_before_postgresql_is_told_and_one_of_sessions_wo
     as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
     pool = subprocess.Popen([pgbouncer, *as_nobody, "pool.ini"], cwd=folder, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 20)
+        until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
         url = SecretStr(server.set(port=port).render_as_string(hide_password=False))
         with closing(open_journal(JournalSettings(url=url, patience_seconds=5))) as journal:
             if mode == "session":
