@@ -1,6 +1,7 @@
 """What the Prefect server of the tests shows. Many tests share it."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from prefect import task
 from prefect.client.orchestration import get_client
@@ -25,7 +26,8 @@ def send_events_from_here() -> None:
     Prefect keeps its first connection, whatever the settings are later, and takes the flow run in which that began
     for the one of all that happens outside of flow runs.
     """
-    EventsWorker.drain_all()
+    with ThreadPoolExecutor(1) as apart:  # Playwright's loop runs in the main thread, where Prefect would not wait
+        apart.submit(EventsWorker.drain_all).result()
     EventsWorker.instance()
 
 
