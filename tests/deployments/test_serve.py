@@ -137,7 +137,7 @@ def test_a_page_of_another_origin_gets_nothing(served: Served, origin: str) -> N
 
 @pytest.fixture
 def of_its_client(served: Served, prefect_backend: str) -> Iterator[None]:
-    """Prefect's settings of another client of this server, in this process."""
+    """Prefect's settings of another client of this server, in this process; then the tests' own again."""
     with temporary_settings(
         {
             PREFECT_API_URL: served.client["PREFECT_API_URL"],

@@ -450,8 +450,10 @@ def started_flow(
 
 def killed_after(process: subprocess.Popen[str], sandbox: MailSandbox, messages: int) -> None:
     """Kill a process without a word once it has sent so many messages."""
-    until(lambda: len(sandbox.taken) >= messages or process.poll() is not None, "the messages", pause=0.001)
-    process.send_signal(signal.SIGKILL)
+    try:
+        until(lambda: len(sandbox.taken) >= messages or process.poll() is not None, "the messages", pause=0.001)
+    finally:
+        process.send_signal(signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, errors[-2000:]
 
